@@ -1,0 +1,35 @@
+# `make train` and `make test` need nothing but Python 3.11 or newer and a package index.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test test-slow lint clean
+
+train: .venv/installed
+	$(BIN)/python examples/cifar10_mlp.py
+
+test: .venv/tested
+	$(BIN)/python -m pytest
+
+test-slow: .venv/tested
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "npnet needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/tested: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	touch $@ .venv/installed
+
+clean:
+	rm -rf .venv
