@@ -110,7 +110,7 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
     return gamma / np.sqrt(variance + epsilon) * (dy - dy.mean(axis=0) - along)
 
 
-# --- losses: forward gives one number a sample (N,), backward its derivative (N, K) --------------------------
+# --- losses: forward gives one number a sample (N,), backward its derivative (N, K) ----------------------
 
 
 def cross_entropy_forward(y_true, y_pred):
@@ -156,7 +156,7 @@ def binary_cross_entropy_backward(y_true, y_pred):
 
 
 def sigmoid_cross_entropy_forward(y_true, logits):
-    """L[n] = mean over outputs of max(z, 0) - t z + log(1 + e^-|z|), which is the above with p = sigmoid(z)."""
+    """L[n] = mean over outputs of max(z, 0) - t z + log(1 + e^-|z|): the above with p = sigmoid(z)."""
     z = logits
     return (np.maximum(z, 0) - y_true * z + np.log1p(np.exp(-np.abs(z)))).mean(axis=-1)
 

@@ -1,0 +1,1 @@
+"""npnet: a neural-network engine to read, to train and to measure."""
