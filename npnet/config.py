@@ -1,0 +1,88 @@
+"""Objects known by name: looked up from a string, written as plain JSON, read back without running code."""
+
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+custom: ContextVar[Mapping[str, Any]] = ContextVar("custom", default={})  # noqa: B039 (never written to)
+
+
+@contextmanager
+def custom_objects(table: Mapping[str, Any] | None) -> Iterator[None]:
+    """Let every lookup inside the block also find the classes of ``table``."""
+    token = custom.set(table or {})
+    try:
+        yield
+    finally:
+        custom.reset(token)
+
+
+def nearest(name: str, names: Mapping[str, Any] | list[str]) -> str:
+    """Return "Did you mean ...?" with the closest of ``names``, if one is close, and the whole list."""
+    original = {known.lower(): known for known in names}
+    close = difflib.get_close_matches(name.lower(), original, n=1)
+    guess = f' Did you mean "{original[close[0]]}"?' if close else ""
+    return f"{guess} Known: {', '.join(names)}."
+
+
+def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """Return ``table[name]``, or raise a ValueError that names the nearest match."""
+    table = {**table, **custom.get()}
+    if name not in table:
+        raise ValueError(f"Unknown {kind} {name!r}.{nearest(name, table)}")
+    return table[name]
+
+
+class Configurable:
+    """An object described by its constructor's arguments, each kept in the attribute of the same name."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as values that JSON can hold."""
+        names = [
+            parameter.name
+            for parameter in inspect.signature(type(self).__init__).parameters.values()
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        ][1:]
+        return {name: serialize(getattr(self, name)) for name in names}
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def serialize(value: Any) -> Any:
+    """Return ``value`` as JSON can hold it; a Configurable as {"class_name", "config"}."""
+    if isinstance(value, Configurable):
+        return {"class_name": type(value).__name__, "config": value.get_config()}
+    if isinstance(value, (list, tuple)):
+        return [serialize(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: serialize(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # a NumPy number or array
+        return value.tolist()
+    return value
+
+
+def get(kind: str, identifier: Any, base: type[T], names: Mapping[str, type[T]]) -> T:
+    """Return the object meant by ``identifier``: an instance, a class, a name, or a serialized dict.
+
+    ``names`` maps the names people write to classes; a class's own name is known as well.
+    """
+    classes = {cls.__name__: cls for cls in names.values()}
+    if isinstance(identifier, base):
+        return identifier
+    if isinstance(identifier, str):
+        return classes[identifier]() if identifier in classes else lookup(kind, identifier, names)()
+    if isinstance(identifier, type) and issubclass(identifier, base):
+        return identifier()
+    if isinstance(identifier, Mapping) and set(identifier) == {"class_name", "config"}:
+        return lookup(kind, identifier["class_name"], classes)(**identifier["config"])
+    raise TypeError(
+        f"{kind} must be a name or an instance of {base.__name__}, got {type(identifier).__name__}."
+        f" Names: {', '.join(names)}."
+    )

@@ -1,0 +1,263 @@
+"""Losses: how wrong the predictions are, and in which direction each should move.
+
+A loss gives one number a sample, multiplies it by the sample's weight and reduces: by default to the sum
+over the batch divided by the number of samples. The formulas are in ``kernels.reference``.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from npnet import config
+from npnet.kernels import reference, rules
+
+
+class Loss(config.Configurable):
+    """L = reduce(weight[n] * values[n]).
+
+    Parameters
+    ----------
+    reduction
+        "sum_over_batch_size" (the mean over samples), "sum", or None for one value a sample, which
+        only a direct call can use.
+
+    Attributes
+    ----------
+    activation
+        Name of the activation whose derivative cancels against this loss's, or None. Where that activation
+        comes last, training starts from ``backward_through_activation``: once a probability has underflowed
+        to 0 its own gradient, -1/0, is lost, but the joint one, p - t, is not.
+    """
+
+    activation: str | None = None
+
+    def __init__(self, reduction: str | None = "sum_over_batch_size"):
+        if reduction == "none":
+            reduction = None
+        if reduction is not None:
+            config.lookup("reduction", reduction, dict.fromkeys(("sum_over_batch_size", "sum")))
+        self.reduction = reduction
+        self.kernels: ModuleType = reference
+
+    def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return ``y_true`` in the shape and dtype of ``y_pred``."""
+        return np.asarray(y_true, y_pred.dtype).reshape(y_pred.shape)
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the loss of each sample, shape (N,)."""
+        raise NotImplementedError
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return d values[n] / d y_pred[n], shape (N, K)."""
+        raise NotImplementedError
+
+    def joint_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return d values[n] / d z[n], where y_pred = activation(z)."""
+        raise NotImplementedError
+
+    def sample_weight(self, y_true: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        """Return the weight of each sample, or None where all are 1."""
+        return sample_weight
+
+    def forward(
+        self, y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> float | np.ndarray:
+        """Return the reduced loss, keeping what ``backward`` needs."""
+        weight = self.sample_weight(y_true, sample_weight)
+        self.y_true, self.y_pred = self.targets(y_true, y_pred), y_pred
+        values = self.values(self.y_true, y_pred)
+        count = values.size if self.reduction == "sum_over_batch_size" else 1
+        self.scale = np.full(len(values), 1 / count) if weight is None else weight / count
+        self.scale = self.scale.astype(y_pred.dtype)[:, None]
+        if weight is not None:
+            values = values * weight.astype(y_pred.dtype)
+        return values if self.reduction is None else float(values.sum(dtype=np.float64) / count)
+
+    def backward(self) -> np.ndarray:
+        """Return dy_pred of the last ``forward``."""
+        return self.gradient(self.y_true, self.y_pred) * self.scale
+
+    def backward_through_activation(self) -> np.ndarray:
+        """Return d loss / d z of the last ``forward``, where y_pred = activation(z)."""
+        return self.joint_gradient(self.y_true, self.y_pred) * self.scale
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float | np.ndarray:
+        """Return the loss of predictions (N, K) against targets, without touching the training state."""
+        y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+        if y_pred.dtype.kind != "f":
+            y_pred = y_pred.astype(np.float64)
+        weight = None if sample_weight is None else np.asarray(sample_weight)
+        return type(self)(**self.get_config()).forward(y_true, y_pred, weight)
+
+
+class CategoricalCrossentropy(Loss):
+    """-sum_k t_k log p_k for one-hot (or soft) targets (N, K).
+
+    Parameters
+    ----------
+    from_logits
+        True if the last layer has no softmax; the loss then contains it.
+    label_smoothing
+        s: targets become t (1 - s) + s / K.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+    ):
+        super().__init__(reduction)
+        self.from_logits = from_logits
+        self.label_smoothing = check_smoothing(label_smoothing)
+        self.activation = None if from_logits else "softmax"
+
+    def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the smoothed targets."""
+        t = super().targets(y_true, y_pred)
+        if self.label_smoothing:
+            t = t * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
+        return t
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the cross-entropy of each sample."""
+        if self.from_logits:
+            values, self.probabilities = self.kernels.softmax_cross_entropy_forward(y_true, y_pred)
+            return values
+        return self.kernels.cross_entropy_forward(y_true, y_pred)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return -t/p (+ the normalisation's part), or p - t for logits."""
+        if self.from_logits:
+            return self.kernels.softmax_cross_entropy_backward(y_true, self.probabilities)
+        return self.kernels.cross_entropy_backward(y_true, y_pred)
+
+    def joint_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return p - t."""
+        return self.kernels.softmax_cross_entropy_backward(y_true, y_pred)
+
+
+class SparseCategoricalCrossentropy(CategoricalCrossentropy):
+    """-log p[label] for integer labels, shape (N,) or (N, 1).
+
+    Parameters
+    ----------
+    from_logits
+        True if the last layer has no softmax; the loss then contains it.
+    ignore_class
+        Samples with this label count neither in the sum nor in the number of samples.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        ignore_class: int | None = None,
+        reduction: str | None = "sum_over_batch_size",
+    ):
+        super().__init__(from_logits, reduction=reduction)
+        self.ignore_class = ignore_class
+
+    def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return one-hot rows; a row of zeros for the ignored class."""
+        labels = np.asarray(y_true).reshape(-1, 1)
+        return (labels == np.arange(y_pred.shape[-1])).astype(y_pred.dtype)
+
+    def sample_weight(self, y_true: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
+        """Return weights that leave the ignored class out of the mean."""
+        if self.ignore_class is None:
+            return sample_weight
+        kept = np.asarray(y_true).reshape(-1) != self.ignore_class
+        weight = kept * (len(kept) / max(kept.sum(), 1) if self.reduction == "sum_over_batch_size" else 1.0)
+        return weight if sample_weight is None else weight * sample_weight
+
+
+class BinaryCrossentropy(Loss):
+    """-t log p - (1-t) log(1-p), averaged over the outputs.
+
+    Parameters
+    ----------
+    from_logits
+        True if the last layer has no sigmoid; the loss then contains it.
+    label_smoothing
+        s: targets become t (1 - s) + s / 2.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+    ):
+        super().__init__(reduction)
+        self.from_logits = from_logits
+        self.label_smoothing = check_smoothing(label_smoothing)
+        self.activation = None if from_logits else "sigmoid"
+
+    def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the smoothed targets."""
+        return super().targets(y_true, y_pred) * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the mean over outputs."""
+        if self.from_logits:
+            return self.kernels.sigmoid_cross_entropy_forward(y_true, y_pred)
+        return self.kernels.binary_cross_entropy_forward(y_true, y_pred)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return (p - t) / (p (1-p)) / outputs, or (p - t) / outputs for logits."""
+        if self.from_logits:
+            probabilities = self.kernels.elementwise(rules.sigmoid, y_pred)
+            return self.kernels.sigmoid_cross_entropy_backward(y_true, probabilities)
+        return self.kernels.binary_cross_entropy_backward(y_true, y_pred)
+
+    def joint_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return (p - t) / outputs."""
+        return self.kernels.sigmoid_cross_entropy_backward(y_true, y_pred)
+
+
+class MeanSquaredError(Loss):
+    """mean over outputs of (y_pred - y_true)^2."""
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the mean over outputs."""
+        return self.kernels.mean_squared_error_forward(y_true, y_pred)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return 2 (y_pred - y_true) / outputs."""
+        return self.kernels.mean_squared_error_backward(y_true, y_pred)
+
+
+class MeanAbsoluteError(Loss):
+    """mean over outputs of |y_pred - y_true|."""
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the mean over outputs."""
+        return self.kernels.mean_absolute_error_forward(y_true, y_pred)
+
+    def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return sign(y_pred - y_true) / outputs."""
+        return self.kernels.mean_absolute_error_backward(y_true, y_pred)
+
+
+def check_smoothing(label_smoothing: float) -> float:
+    """Return ``label_smoothing`` if it lies in [0, 1]."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must lie between 0 and 1, got {label_smoothing!r}.")
+    return float(label_smoothing)
+
+
+NAMES: dict[str, type[Loss]] = {
+    "categorical_crossentropy": CategoricalCrossentropy,
+    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
+    "binary_crossentropy": BinaryCrossentropy,
+    "mean_squared_error": MeanSquaredError,
+    "mse": MeanSquaredError,
+    "mean_absolute_error": MeanAbsoluteError,
+    "mae": MeanAbsoluteError,
+}
+
+
+def get(identifier: Any) -> Loss:
+    """Return the loss meant by a name, an instance or a dict."""
+    return config.get("loss", identifier, Loss, NAMES)

@@ -1,0 +1,162 @@
+"""Metrics: what is reported beside the loss. Each is the (weighted) mean of one number a sample."""
+
+from typing import Any
+
+import numpy as np
+
+from npnet import config
+from npnet.kernels import reference
+
+
+class Metric(config.Configurable):
+    """Running mean over samples of ``values(y_true, y_pred)``.
+
+    Parameters
+    ----------
+    name
+        Key in ``History``; by default the metric's own.
+    """
+
+    key: str
+
+    def __init__(self, name: str | None = None):
+        self.name = name or self.key
+        self.reset_state()
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return one number a sample, shape (N,)."""
+        raise NotImplementedError
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Take in a batch."""
+        values = self.values(np.asarray(y_true), np.asarray(y_pred))
+        if sample_weight is None:
+            self.total += float(values.sum(dtype=np.float64))
+            self.count += len(values)
+        else:
+            self.total += float((values * np.asarray(sample_weight)).sum(dtype=np.float64))
+            self.count += float(np.sum(sample_weight, dtype=np.float64))
+
+    def result(self) -> float:
+        """Return the mean so far (0 before the first sample)."""
+        return self.total / self.count if self.count else 0.0
+
+    def reset_state(self) -> None:
+        """Forget all samples."""
+        self.total = 0.0
+        self.count: float = 0
+
+
+class CategoricalAccuracy(Metric):
+    """Share of samples whose largest output is the target's largest."""
+
+    key = "categorical_accuracy"
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return True where the two agree."""
+        return y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)
+
+
+class SparseCategoricalAccuracy(Metric):
+    """Share of samples whose largest output is at the label, y_true of shape (N,) or (N, 1)."""
+
+    key = "sparse_categorical_accuracy"
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return True where the two agree."""
+        return y_true.reshape(-1) == y_pred.argmax(axis=-1)
+
+
+class BinaryAccuracy(Metric):
+    """Share of outputs on the target's side of the threshold."""
+
+    key = "binary_accuracy"
+
+    def __init__(self, name: str | None = None, threshold: float = 0.5):
+        super().__init__(name)
+        self.threshold = threshold
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the share of each sample's outputs."""
+        return ((y_pred > self.threshold) == y_true.reshape(y_pred.shape)).mean(axis=-1)
+
+
+class TopKCategoricalAccuracy(Metric):
+    """Share of samples whose target is among the k largest outputs (ties count for the sample)."""
+
+    key = "top_k_categorical_accuracy"
+
+    def __init__(self, k: int = 5, name: str | None = None):
+        super().__init__(name)
+        if not isinstance(k, (int, np.integer)) or k < 1:
+            raise ValueError(f"k must be a positive integer, got {k!r}.")
+        self.k = int(k)
+
+    def labels(self, y_true: np.ndarray) -> np.ndarray:
+        """Return the label of each sample."""
+        return y_true.argmax(axis=-1)
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return True where fewer than k outputs exceed the target's."""
+        target = np.take_along_axis(y_pred, self.labels(y_true)[:, None], axis=-1)
+        return (y_pred > target).sum(axis=-1) < self.k
+
+
+class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
+    """The same for integer labels, shape (N,) or (N, 1)."""
+
+    key = "sparse_top_k_categorical_accuracy"
+
+    def labels(self, y_true: np.ndarray) -> np.ndarray:
+        """Return the labels as one axis of integers."""
+        return y_true.reshape(-1).astype(np.intp)
+
+
+class MeanSquaredError(Metric):
+    """Mean of (y_pred - y_true)^2."""
+
+    key = "mean_squared_error"
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the mean over each sample's outputs."""
+        return reference.mean_squared_error_forward(y_true.reshape(y_pred.shape), y_pred)
+
+
+class MeanAbsoluteError(Metric):
+    """Mean of |y_pred - y_true|."""
+
+    key = "mean_absolute_error"
+
+    def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+        """Return the mean over each sample's outputs."""
+        return reference.mean_absolute_error_forward(y_true.reshape(y_pred.shape), y_pred)
+
+
+NAMES: dict[str, type[Metric]] = {
+    "categorical_accuracy": CategoricalAccuracy,
+    "sparse_categorical_accuracy": SparseCategoricalAccuracy,
+    "binary_accuracy": BinaryAccuracy,
+    "top_k_categorical_accuracy": TopKCategoricalAccuracy,
+    "sparse_top_k_categorical_accuracy": SparseTopKCategoricalAccuracy,
+    "mean_squared_error": MeanSquaredError,
+    "mse": MeanSquaredError,
+    "mean_absolute_error": MeanAbsoluteError,
+    "mae": MeanAbsoluteError,
+}
+ACCURACY = ("accuracy", "acc")
+
+
+def get(identifier: Any, sparse: bool = False, outputs: int = 2) -> Metric:
+    """Return the metric meant by a name, an instance or a dict.
+
+    "accuracy" and "acc" mean binary accuracy for one output, sparse categorical accuracy for integer
+    labels, else categorical accuracy. A name given as a string is the metric's key in ``History``.
+    """
+    if identifier in ACCURACY:
+        if outputs == 1:
+            return BinaryAccuracy(identifier)
+        return SparseCategoricalAccuracy(identifier) if sparse else CategoricalAccuracy(identifier)
+    metric = config.get("metric", identifier, Metric, NAMES)
+    if isinstance(identifier, str):
+        metric.name = identifier
+    return metric
