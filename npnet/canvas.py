@@ -1,0 +1,95 @@
+"""The paper under the pictures of ``plotting``: titles, colours, rows of images, saving and showing."""
+
+import io
+import math
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PathLike = str | os.PathLike[str]
+Caption = list[tuple[str, str]]  # lines of text with their colours
+
+INK, GREY, HAIRLINE = "#1f2328", "#636c76", "#d8dde3"
+# Okabe & Ito 2008: told apart with every kind of colour vision.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v")
+MARGIN, HEADER = 0.16, 0.72  # inches around the drawing, and above it for title and subtitle
+
+
+def new_figure(width: float, height: float, title: str, subtitle: str) -> "Figure":
+    """A figure with room for a drawing of this size in inches, and title and subtitle above it."""
+    from matplotlib.figure import Figure
+
+    full_width, full_height = width + 2 * MARGIN, height + HEADER + MARGIN
+    figure = Figure((full_width, full_height), dpi=150, facecolor="white")
+    place = (MARGIN / full_width, MARGIN / full_height, width / full_width, height / full_height)
+    figure.set_layout_engine("constrained", rect=place, w_pad=0, h_pad=0, wspace=0.05)
+    left, top, below = MARGIN / full_width, 1 - MARGIN / full_height, 1 - (MARGIN + 0.27) / full_height
+    figure.text(left, top, title, size=13, weight="bold", color=INK, va="top")
+    figure.text(left, below, subtitle, size=9.5, color=GREY, va="top")
+    figure.set_label(f"{title}: {subtitle}")
+    return figure
+
+
+def finish(figure: "Figure", path: PathLike | None) -> "Figure":
+    """Save if asked to, and let a notebook show the figure without pyplot's help."""
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Title": figure.get_label()})
+    figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]  # IPython looks for it
+    return figure
+
+
+def _png(figure: "Figure") -> bytes:
+    memory = io.BytesIO()
+    figure.savefig(memory, format="png")
+    return memory.getvalue()
+
+
+def tidy(axes: "Axes", spines: tuple[str, ...] = ("bottom",)) -> None:
+    """Take away what carries no meaning."""
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in spines)
+        spine.set_color(HAIRLINE)
+    axes.tick_params(length=0, labelsize=8.5, labelcolor=GREY)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(size=9, color=GREY)
+
+
+def mosaic(
+    title: str, subtitle: str, images: np.ndarray, cols: int, captions: list[Caption] | None = None
+) -> "Figure":
+    """Images in rows of ``cols``, with a caption of one line or more under each."""
+    side, gap, line = (1.0, 0.12, 0.155) if captions else (0.5, 0.05, 0.0)
+    rows = math.ceil(len(images) / cols)
+    lines = max((len(caption) for caption in captions or []), default=0)
+    tall = side * (images.shape[1] / images.shape[2])
+    pitch = tall + gap + lines * line
+    width, height = max(cols * (side + gap) - gap, 4.5), max(rows * pitch - gap, 0.1)
+    figure = new_figure(width, height, title, subtitle)
+    axes = figure.subplots()
+    longest = max((len(text) for caption in captions or [] for text, _ in caption), default=0)
+    size = min(8.5, 72 * (side + gap) / (0.6 * max(longest, 1)))  # a letter is about 0.6 of its size wide
+    for i, image in enumerate(images):
+        left, top = i % cols * (side + gap), i // cols * pitch
+        scale = 255 if image.dtype == np.uint8 else 1
+        picture = image[..., 0] if image.shape[2:] == (1,) else image
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=scale, extent=(left, left + side, top + tall, top))
+        for number, (text, color) in enumerate(captions[i] if captions else []):
+            y = top + tall + 0.04 + number * line
+            axes.text(left + side / 2, y, text, size=size, color=color, ha="center", va="top")
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal", anchor="NW")
+    axes.axis("off")
+    return figure
+
+
+def quantity(number: int, noun: str) -> str:
+    """1 epoch, 20 epochs, 10,000 images."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
