@@ -70,9 +70,10 @@ class Dense(Layer):
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Create W (D, M) and b (M,)."""
         if len(input_shape) != 1:
+            got = ", ".join(map(str, input_shape))
             raise ValueError(
-                f"Dense {self.name!r} expects (batch, features), got (batch, {', '.join(map(str, input_shape))})."
-                " Flatten first: x.reshape(len(x), -1), or add Flatten()."
+                f"Dense {self.name!r} expects (batch, features), got (batch, {got}). Flatten first: "
+                f"x.reshape(len(x), {np.prod(input_shape)}), or add Flatten()."
             )
         shape = (*input_shape, self.units)
         self.weight = self.add_parameter(

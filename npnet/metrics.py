@@ -133,6 +133,8 @@ class MeanAbsoluteError(Metric):
 
 
 NAMES: dict[str, type[Metric]] = {
+    "accuracy": CategoricalAccuracy,
+    "acc": CategoricalAccuracy,
     "categorical_accuracy": CategoricalAccuracy,
     "sparse_categorical_accuracy": SparseCategoricalAccuracy,
     "binary_accuracy": BinaryAccuracy,
@@ -143,7 +145,6 @@ NAMES: dict[str, type[Metric]] = {
     "mean_absolute_error": MeanAbsoluteError,
     "mae": MeanAbsoluteError,
 }
-ACCURACY = ("accuracy", "acc")
 
 
 def get(identifier: Any, sparse: bool = False, outputs: int = 2) -> Metric:
@@ -152,7 +153,7 @@ def get(identifier: Any, sparse: bool = False, outputs: int = 2) -> Metric:
     "accuracy" and "acc" mean binary accuracy for one output, sparse categorical accuracy for integer
     labels, else categorical accuracy. A name given as a string is the metric's key in ``History``.
     """
-    if identifier in ACCURACY:
+    if identifier in ("accuracy", "acc"):
         if outputs == 1:
             return BinaryAccuracy(identifier)
         return SparseCategoricalAccuracy(identifier) if sparse else CategoricalAccuracy(identifier)

@@ -1,0 +1,134 @@
+"""The gate every public call passes before anything is changed.
+
+Each function returns the checked value in the form the engine works with, or raises a ValueError or
+TypeError that names the argument, what was expected, what came and what to do. Arrays are never copied
+unless they arrive as lists: rows are converted batch by batch.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+CHUNK = 1 << 22  # elements looked at together, so that checking needs no copy of a large array
+
+
+def integer(name: str, value: Any, least: int = 1) -> int:
+    """Return ``value`` as an int of at least ``least``."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__}).")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}.")
+    return int(value)
+
+
+def array(name: str, value: Any) -> np.ndarray:
+    """Return ``value`` as an array of bool, integer or floating numbers."""
+    if value is None:
+        raise ValueError(f"{name} is None: expected an array with one row a sample.")
+    try:
+        result = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be made an array: {error}") from None
+    if result.dtype.kind not in "buif":
+        raise TypeError(
+            f"{name} must hold numbers (bool, integers or floats), got dtype {result.dtype}."
+            " Convert it first, for instance with numpy.asarray(values, dtype=float)."
+        )
+    if result.ndim == 0:
+        raise ValueError(f"{name} must have one row a sample, got the single number {value!r}.")
+    return result
+
+
+def finite(name: str, values: np.ndarray, dtype: Any = np.float32) -> None:
+    """Refuse NaN, infinity and what ``dtype`` cannot hold, naming the first place."""
+    if values.dtype.kind != "f" or values.size == 0:
+        return
+    limit = np.finfo(dtype).max
+    rows = max(1, CHUNK // max(1, values[0].size))
+    for start in range(0, len(values), rows):
+        chunk = values[start : start + rows]
+        if not (chunk.min() >= -limit and chunk.max() <= limit):  # False for NaN as well
+            first = np.argwhere(~(np.abs(chunk) <= limit))[0]
+            index = (start + int(first[0]), *(int(i) for i in first[1:]))
+            raise ValueError(
+                f"{name} must be finite, got {chunk[tuple(first)]} at index {index}."
+                " Remove or replace such samples first."
+            )
+
+
+def same_length(name: str, values: np.ndarray, other_name: str, other: np.ndarray) -> None:
+    """Refuse two arrays of different numbers of samples."""
+    if len(values) != len(other):
+        raise ValueError(
+            f"{other_name} and {name} must hold the same number of samples,"
+            f" got {len(other)} and {len(values)}."
+        )
+
+
+def features(
+    name: str, value: Any, input_shape: tuple[int, ...] | None, layer: str, dtype: Any
+) -> np.ndarray:
+    """Return the samples x, of shape (N, *input_shape) where that is known already."""
+    x = array(name, value)
+    if len(x) == 0:
+        raise ValueError(f"{name} holds no samples: its shape is {x.shape}.")
+    if x.ndim == 1 and input_shape == (1,):
+        x = x[:, None]
+    if x.ndim < 2:
+        raise ValueError(
+            f"{name} must be (batch, features), got shape {x.shape}. For one sample write {name}[None]; for"
+            f" one feature {name}[:, None]."
+        )
+    if input_shape is not None and x.shape[1:] != input_shape:
+        expected = ", ".join(map(str, ("batch", *input_shape)))
+        hint = ""
+        if len(input_shape) == 1 and np.prod(x.shape[1:]) == input_shape[0]:
+            hint = f" Flatten first: {name}.reshape(len({name}), {input_shape[0]}), or add Flatten()."
+        raise ValueError(f"{layer} expects ({expected}), got {x.shape}.{hint}")
+    finite(name, x, dtype)
+    return x
+
+
+def warn_about_pixels(x: np.ndarray) -> None:
+    """Hint once at pixel values that were not scaled."""
+    if x.dtype.kind in "ui" and x.max() > 1:
+        warnings.warn(
+            f"x holds integers up to {x.max()}. Networks learn better from small numbers: divide by 255, or"
+            " begin the model with Rescaling(1 / 255), which keeps the array as it is.",
+            stacklevel=4,
+        )
+
+
+def labels(name: str, y: np.ndarray) -> np.ndarray:
+    """Return class labels as integers; floats are accepted where they are whole numbers."""
+    if y.dtype.kind == "f":
+        finite(name, y)
+        whole = y.astype(np.int64)
+        if (whole != y).any():
+            raise ValueError(f"{name} must hold whole class labels, got {y[whole != y].flat[0]}.")
+        return whole
+    if y.dtype.kind not in "bui":
+        raise TypeError(f"{name} must hold integer class labels, got dtype {y.dtype}.")
+    return y.astype(np.int64)
+
+
+def label_range(name: str, y: np.ndarray, classes: int, meaning: str) -> None:
+    """Refuse labels outside 0..classes-1."""
+    if y.size and (y.min() < 0 or y.max() >= classes):
+        wrong = y.max() if y.max() >= classes else y.min()
+        hint = " Labels count from 0: subtract 1?" if y.min() == 1 and y.max() == classes else ""
+        raise ValueError(f"{name} holds the label {wrong}, but {meaning} allows 0..{classes - 1}.{hint}")
+
+
+def sample_weight(name: str, value: Any, n: int) -> np.ndarray:
+    """Return one finite weight of at least 0 for each of n samples."""
+    weight = array(name, value)
+    if weight.shape == (n, 1):
+        weight = weight[:, 0]
+    if weight.shape != (n,):
+        raise ValueError(f"{name} must hold one number a sample, shape ({n},), got {weight.shape}.")
+    finite(name, weight)
+    if weight.min(initial=0) < 0:
+        raise ValueError(f"{name} must not be negative, got {weight.min()}.")
+    return weight

@@ -1,0 +1,42 @@
+"""From the user's arrays to batches: which rows, in which order, in which dtype."""
+
+from typing import Any
+
+import numpy as np
+
+# Every stream of random numbers has the key (seed, purpose, index): none depends on how many numbers
+# another has drawn, so any of them can be made again, in any order, by a run that is resumed.
+WEIGHTS, SHUFFLE, DROPOUT = range(3)
+
+
+def stream(seed: int, purpose: int, index: int) -> np.random.Generator:
+    """Return the generator of (seed, purpose, index)."""
+    return np.random.default_rng([seed, purpose, index])
+
+
+def epoch_order(n: int, shuffle: bool, seed: int, epoch: int) -> np.ndarray:
+    """Return the order in which an epoch visits n rows."""
+    return stream(seed, SHUFFLE, epoch).permutation(n) if shuffle else np.arange(n)
+
+
+def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut an order into batches; the last one may be shorter."""
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def gather(x: np.ndarray, index: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return a new C-ordered array of the rows ``index`` of ``x`` in ``dtype``."""
+    return np.ascontiguousarray(x[index], dtype)
+
+
+def split(n: int, validation_split: float) -> int:
+    """Return how many of n rows are trained on; the tail validates, as in Keras."""
+    if not 0 < validation_split < 1:
+        raise ValueError(f"validation_split must lie between 0 and 1, got {validation_split!r}.")
+    kept = int(n * (1 - validation_split))
+    if kept in (0, n):
+        raise ValueError(
+            f"validation_split={validation_split} of {n} samples leaves none to "
+            f"{'train on' if kept == 0 else 'validate on'}. Choose another share or give validation_data."
+        )
+    return kept

@@ -1,0 +1,55 @@
+"""Small helpers under Keras's names."""
+
+import secrets
+from typing import Any
+
+import numpy as np
+
+from npnet import checks
+
+_default_seed: int | None = None
+
+
+def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
+    """Return one-hot rows: ``y[n, x[n]] = 1``.
+
+    Parameters
+    ----------
+    x
+        Integer labels of any shape; a last axis of length 1 is dropped.
+    num_classes
+        K; by default the largest label plus one.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (as in Keras 3) of shape ``(*x.shape, K)``.
+
+    Raises
+    ------
+    ValueError
+        If a label is not an integer in 0..K-1. (Keras lets negative labels wrap around.)
+    """
+    labels = checks.labels("x", np.asarray(x))
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if num_classes is None:
+        num_classes = int(labels.max(initial=-1)) + 1
+    checks.label_range("x", labels, num_classes, f"num_classes={num_classes}")
+    y = np.zeros((labels.size, num_classes))
+    y[np.arange(labels.size), labels.reshape(-1)] = 1
+    return y.reshape(*labels.shape, num_classes)
+
+
+def set_random_seed(seed: int) -> None:
+    """Give every model made from now on without a seed of its own this one.
+
+    Unlike Keras's function of this name it leaves Python's and NumPy's global generators alone.
+    """
+    global _default_seed
+    _default_seed = checks.integer("seed", seed, least=0)
+
+
+def new_seed() -> int:
+    """Return the seed of a model that was given none: the one set, or a random one."""
+    return secrets.randbits(32) if _default_seed is None else _default_seed
