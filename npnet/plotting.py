@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npnet import checks
 from npnet.canvas import (
     COLORS,
     GREY,
@@ -57,12 +58,12 @@ def history_curves(history: Any, path: PathLike | None = None) -> "Figure":
     names.sort(key=lambda name: name != "loss")
     epochs = len(curves[names[0]]) if names else 0
     if not epochs:
-        raise ValueError("history: expected at least one epoch of 'loss', got none. Train with fit first.")
+        raise ValueError("history must hold at least one epoch of 'loss', got none. Call fit first.")
     for name, values in curves.items():
         shorter = name.startswith("val_") and values.ndim == 1 and 0 < len(values) < epochs
         if values.shape != (epochs,) and not shorter:
             raise ValueError(
-                f"history[{name!r}]: expected {epochs} numbers, one for each epoch, got shape {values.shape}."
+                f"history[{name!r}] must hold {epochs} numbers, one an epoch, got shape {values.shape}."
             )
 
     both = "training and validation" if any(name.startswith("val_") for name in curves) else "training"
@@ -87,10 +88,10 @@ def image_grid(
     ValueError
         If images, labels and class names do not match one another.
     """
-    _check_positive(rows=rows, cols=cols)
-    images = _as_images("images", images)
+    rows, cols = checks.integer("rows", rows), checks.integer("cols", cols)
+    images = _images("images", images)
     classes = _classes("labels", labels, len(class_names))
-    _check_lengths(images=images, labels=classes)
+    checks.same_length("labels", classes, "images", images)
     shown = min(rows * cols, len(images))
     subtitle = f"the first {shown} of {quantity(len(images), 'image')}, with class name and class index"
     captions = [[(f"{class_names[k]} ({k})", INK)] for k in classes[:shown]]
@@ -109,7 +110,7 @@ def confusion_matrix(
     """
     size = len(class_names)
     true, predicted = _classes("y_true", y_true, size), _classes("y_pred", y_pred, size)
-    _check_lengths(y_true=true, y_pred=predicted)
+    checks.same_length("y_pred", predicted, "y_true", true)
     counts = np.zeros((size, size), dtype=int)
     np.add.at(counts, (true, predicted), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -155,22 +156,22 @@ def first_layer_weights(
     ValueError
         If the weights do not belong to images of this shape, or are not finite.
     """
-    _check_positive(count=count)
+    count = checks.integer("count", count)
     arrays = model.get_weights() if hasattr(model, "get_weights") else [np.asarray(model)]
     weight = next((array for array in arrays if array.ndim == 2), None)
     if weight is None:
-        raise ValueError("model: expected a built Dense layer, got none. Call fit or build first.")
+        raise ValueError("model must have a built Dense layer, found none. Call build or fit first.")
     if len(weight) != math.prod(image_shape):
         raise ValueError(
-            f"image_shape: expected a shape of {len(weight)} numbers, the inputs of the first layer, "
-            f"got {tuple(image_shape)} of {math.prod(image_shape)}."
+            f"image_shape must hold {len(weight)} numbers, the inputs of the first layer,"
+            f" got {tuple(image_shape)} of {math.prod(image_shape)}."
         )
     if not np.isfinite(weight).all():
-        raise ValueError("model: expected finite weights, got nan or inf. Train again, more slowly.")
+        raise ValueError("model must have finite weights, got nan or inf. Did the training diverge?")
     strongest = np.argsort(-np.linalg.norm(weight, axis=0), kind="stable")[:count]
     units = weight[:, strongest].T
     units = units / np.maximum(np.abs(units).max(axis=1, keepdims=True), np.finfo(units.dtype).tiny)
-    images = _as_images("image_shape", (0.5 + 0.5 * units).reshape(-1, *image_shape))
+    images = _images("image_shape", (0.5 + 0.5 * units).reshape(-1, *image_shape))
     total = quantity(weight.shape[1], "unit")
     subtitle = f"the {len(images)} of {total} with the largest weights; grey is zero"
     cols = min(16, len(images))
@@ -192,17 +193,18 @@ def confident_mistakes(
     ValueError
         If images, labels, probabilities and class names do not match one another.
     """
-    _check_positive(count=count)
-    images = _as_images("images", images)
+    count = checks.integer("count", count)
+    images = _images("images", images)
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 2 or probabilities.shape[1] != len(class_names):
         raise ValueError(
-            f"probabilities: expected (N, {len(class_names)}), a column for each class, "
-            f"got {probabilities.shape}. Pass what model.predict returns."
+            f"probabilities must be (N, {len(class_names)}), a column a class, got {probabilities.shape}."
+            " Pass what model.predict returns."
         )
     true = _classes("y_true", y_true, len(class_names))
     answer = _classes("probabilities", probabilities, len(class_names))
-    _check_lengths(images=images, y_true=true, probabilities=answer)
+    checks.same_length("y_true", true, "images", images)
+    checks.same_length("probabilities", answer, "images", images)
     wrong = np.flatnonzero(answer != true)
     shown = wrong[np.argsort(-probabilities[wrong, answer[wrong]], kind="stable")][:count]
     if len(wrong):
@@ -241,7 +243,7 @@ def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike |
 
     x = np.asarray(x, dtype=np.float32)
     if x.ndim != 2 or x.shape[1] != 2 or not len(x):
-        raise ValueError(f"x: expected points of the plane, (N, 2), got {x.shape}.")
+        raise ValueError(f"x must be points of the plane, (N, 2), got shape {x.shape}.")
     center, reach = (x.min(axis=0) + x.max(axis=0)) / 2, 0.54 * np.ptp(x, axis=0).max() or 1.0
     (left, bottom), (right, top) = center - reach, center + reach
     steps = 300
@@ -250,7 +252,7 @@ def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike |
     probabilities = _class_probabilities(model, plane)
     size = probabilities.shape[1]
     true = _classes("y", y, size)
-    _check_lengths(x=x, y=true)
+    checks.same_length("y", true, "x", x)
     answer = _class_probabilities(model, x).argmax(axis=1)
 
     subtitle = f"{np.mean(answer == true):.1%} of {quantity(len(x), 'point')} lie in the area of their class"
@@ -266,8 +268,9 @@ def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike |
         if lead.min() < 0 < lead.max():
             lead = lead.reshape(steps, steps)
             axes.contour(columns, rows, lead, levels=[0], colors="white", linewidths=1.5)
-        style = {"marker": MARKERS[k % len(MARKERS)], "ms": 5, "mec": "white", "mew": 0.6, "ls": ""}
-        axes.plot(*x[true == k].T, color=palette[k], label=f"class {k}", **style)
+        points, marker = x[true == k].T, MARKERS[k % len(MARKERS)]
+        label = f"class {k}"
+        axes.plot(*points, marker, color=palette[k], ms=5, mec="white", mew=0.6, label=label)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor=INK, fontsize=9)
     tidy(axes, spines=())
     return finish(figure, path)
@@ -326,27 +329,38 @@ def _label_ends(axes: "Axes", ends: list[tuple[float, str, str]]) -> None:
 # --- what they are given ----------------------------------------------------------------------------------
 
 
-def _classes(name: str, labels: np.ndarray, size: int) -> np.ndarray:
+def _images(name: str, values: np.ndarray) -> np.ndarray:
+    images = checks.array(name, values)
+    if images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)) or not images.size:
+        hint = " Unflatten them: images.reshape(-1, 32, 32, 3)." if images.ndim == 2 else ""
+        raise ValueError(
+            f"{name} must be (N, H, W), (N, H, W, 1) or (N, H, W, 3), got shape {images.shape}.{hint}"
+        )
+    low, high = images.min(), images.max()
+    if images.dtype != np.uint8 and (images.dtype.kind != "f" or not (low >= 0 and high <= 1)):
+        raise ValueError(
+            f"{name} must be uint8 in 0..255 or floats in 0..1, got {images.dtype} in {low:.4g}..{high:.4g}."
+            " Pass the pixels as they were before normalisation."
+        )
+    return images
+
+
+def _classes(name: str, values: np.ndarray, size: int) -> np.ndarray:
     """Class indices (N,), whichever way the labels were given."""
-    labels = np.asarray(labels)
-    scores = labels.ndim == 2 and labels.shape[1] == size > 1
-    if not (scores or labels.ndim == 1 or labels.shape[1:] == (1,)) or not labels.size:
-        raise ValueError(
-            f"{name}: expected class indices (N,) or (N, 1), or scores (N, {size}), got {labels.shape}."
-        )
-    if not np.isfinite(labels).all():
-        row = np.argwhere(~np.isfinite(labels))[0][0]
-        raise ValueError(f"{name}: expected finite numbers, got {labels[row]} in row {row}.")
-    if scores:
+    labels = checks.array(name, values)
+    if labels.ndim == 2 and labels.shape[1] == size > 1:
+        if not np.isfinite(labels).all():
+            row = np.flatnonzero(~np.isfinite(labels).all(axis=1))[0]
+            raise ValueError(
+                f"{name} must be finite, got {labels[row]} in row {row}. Did the training diverge?"
+            )
         return labels.argmax(axis=1)
-    classes = labels.reshape(-1).astype(int)
-    outside = (classes != labels.reshape(-1)) | (classes < 0) | (classes >= size)
-    if outside.any():
-        row = np.argmax(outside)
+    if not labels.size or labels.shape[1:] not in ((), (1,)):
         raise ValueError(
-            f"{name}: expected whole numbers 0..{size - 1}, one for each of the {size} classes, "
-            f"got {labels.reshape(-1)[row]} in row {row}."
+            f"{name} must be class indices (N,) or (N, 1), or scores (N, {size}), got shape {labels.shape}."
         )
+    classes = checks.labels(name, labels.reshape(-1))
+    checks.label_range(name, classes, size, f"a choice of {size} classes")
     return classes
 
 
@@ -354,34 +368,5 @@ def _class_probabilities(model: Any, x: np.ndarray) -> np.ndarray:
     """The model's probabilities (N, K); a single output is the probability of the second of two classes."""
     y = np.asarray(model.predict(x, batch_size=4096, verbose=0), dtype=float)
     if not np.isfinite(y).all():
-        raise ValueError("model: expected finite predictions, got nan or inf. Train again, more slowly.")
+        raise ValueError("model must predict finite numbers, got nan or inf. Did the training diverge?")
     return np.hstack([1 - y, y]) if y.shape[1] == 1 else y
-
-
-def _as_images(name: str, images: np.ndarray) -> np.ndarray:
-    images = np.asarray(images)
-    if images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)) or not images.size:
-        hint = " Unflatten them: images.reshape(-1, 32, 32, 3)." if images.ndim == 2 else ""
-        raise ValueError(
-            f"{name}: expected (N, H, W), (N, H, W, 1) or (N, H, W, 3), got {images.shape}.{hint}"
-        )
-    low, high = images.min(), images.max()
-    if images.dtype != np.uint8 and (images.dtype.kind != "f" or not (low >= 0 and high <= 1)):
-        raise ValueError(
-            f"{name}: expected uint8 in 0..255 or floats in 0..1, got {images.dtype} in {low:.4g}..{high:.4g}. "
-            f"Pass the pixels as they were before they were normalised."
-        )
-    return images
-
-
-def _check_lengths(**arrays: np.ndarray) -> None:
-    lengths = {name: len(array) for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        got = ", ".join(f"{length} {name}" for name, length in lengths.items())
-        raise ValueError(f"{', '.join(lengths)}: expected one length, got {got}.")
-
-
-def _check_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name}: expected at least 1, got {number}.")
