@@ -244,6 +244,7 @@ def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike |
     x = np.asarray(x, dtype=np.float32)
     if x.ndim != 2 or x.shape[1] != 2 or not len(x):
         raise ValueError(f"x must be points of the plane, (N, 2), got shape {x.shape}.")
+    checks.finite("x", x)
     center, reach = (x.min(axis=0) + x.max(axis=0)) / 2, 0.54 * np.ptp(x, axis=0).max() or 1.0
     (left, bottom), (right, top) = center - reach, center + reach
     steps = 300
@@ -351,9 +352,7 @@ def _classes(name: str, values: np.ndarray, size: int) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] == size > 1:
         if not np.isfinite(labels).all():
             row = np.flatnonzero(~np.isfinite(labels).all(axis=1))[0]
-            raise ValueError(
-                f"{name} must be finite, got {labels[row]} in row {row}. Did the training diverge?"
-            )
+            raise ValueError(f"{name} must be finite, got nan or inf in row {row}. Did the training diverge?")
         return labels.argmax(axis=1)
     if not labels.size or labels.shape[1:] not in ((), (1,)):
         raise ValueError(
