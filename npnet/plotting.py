@@ -44,7 +44,7 @@ def history_curves(history: Any, path: PathLike | None = None) -> "Figure":
     ----------
     history : History or dict
         What ``fit`` returned, or its ``history``: {"loss": [...], "val_loss": [...], "accuracy": [...]}.
-        Values that are not finite leave a gap. Validation in every k-th epoch only makes its lists shorter.
+        Values that are not finite leave a gap. Shorter lists of validation are spread evenly over the epochs.
     path : str or path, optional
         Where to save the picture.
 
@@ -66,10 +66,11 @@ def history_curves(history: Any, path: PathLike | None = None) -> "Figure":
                 f"history[{name!r}] must hold {epochs} numbers, one an epoch, got shape {values.shape}."
             )
 
+    first = min(getattr(history, "epoch", None) or [0]) + 1
     both = "training and validation" if any(name.startswith("val_") for name in curves) else "training"
     figure = new_figure(4.5 * len(names), 3.0, "Learning curves", f"{both} over {quantity(epochs, 'epoch')}")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        _draw_curves(axes, name, curves[name], curves.get(f"val_{name}"))
+        _draw_curves(axes, name, first, curves[name], curves.get(f"val_{name}"))
     return finish(figure, path)
 
 
@@ -280,7 +281,9 @@ def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike |
 # --- how they are drawn -----------------------------------------------------------------------------------
 
 
-def _draw_curves(axes: "Axes", name: str, training: np.ndarray, validation: np.ndarray | None) -> None:
+def _draw_curves(
+    axes: "Axes", name: str, first: int, training: np.ndarray, validation: np.ndarray | None
+) -> None:
     """One panel of ``history_curves``: the curves, named where they end, and the best epoch."""
     from matplotlib.ticker import MaxNLocator
 
@@ -291,7 +294,8 @@ def _draw_curves(axes: "Axes", name: str, training: np.ndarray, validation: np.n
     ends = []
     for label, color, values in curves:
         every = epochs // len(values)
-        x, y = every * np.arange(1, len(values) + 1), np.where(np.isfinite(values), values, np.nan)
+        x = first - 1 + every * np.arange(1, len(values) + 1)
+        y = np.where(np.isfinite(values), values, np.nan)
         axes.plot(x, y, color=color, lw=1.8, marker="o", ms=3 if epochs <= 40 else 0, clip_on=False)
         finite = np.flatnonzero(np.isfinite(y))
         if len(finite):
@@ -307,7 +311,7 @@ def _draw_curves(axes: "Axes", name: str, training: np.ndarray, validation: np.n
     axes.set_title(name.replace("_", " ").capitalize(), loc="left", size=10.5, weight="bold", color=INK)
     axes.set_title(words, loc="right", size=8.5, color=GREY)
     axes.set_xlabel("epoch")
-    axes.set_xlim(*((1, epochs) if epochs > 1 else (0.5, 1.5)))
+    axes.set_xlim(*((first, first + epochs - 1) if epochs > 1 else (first - 0.5, first + 0.5)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.margins(y=0.08)

@@ -97,8 +97,15 @@ def test_history_shows_loss_first_and_marks_the_best_validation_epoch():
 
 
 def test_history_accepts_what_fit_returns():
-    (axes,) = plotting.history_curves(SimpleNamespace(history={"loss": [1.0]})).axes
+    (axes,) = plotting.history_curves(SimpleNamespace(history={"loss": [1.0]}, epoch=[0])).axes
     assert titles(axes) == ("Loss", "lowest in training: 1.0000, epoch 1")
+
+
+def test_history_of_a_continued_run_counts_on():
+    resumed = SimpleNamespace(history={"loss": [3.0, 1.0, 2.0]}, epoch=[10, 11, 12])
+    (axes,) = plotting.history_curves(resumed).axes
+    assert titles(axes)[1] == "lowest in training: 1.0000, epoch 12"
+    assert axes.get_xlim() == (11, 13)
 
 
 def test_history_leaves_gaps_where_the_loss_is_not_finite():
