@@ -1,0 +1,131 @@
+"""Arrays kept on disk between runs: uncompressed .npy files, mapped into memory in milliseconds.
+
+A folder of the cache holds one ``NAME.npy`` for each array and, written last, a ``manifest.json`` with a
+checksum of each. Every file is replaced in one step: a run that is killed leaves the old one or the new.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from npnet.datasets.errors import CorruptDatasetError
+from npnet.datasets.locking import locked
+
+_MANIFEST = "manifest.json"
+_LARGEST_MANIFEST = 1 << 16
+
+
+def folder() -> Path:
+    """Where npnet keeps data: ``NPNET_CACHE``, else ``XDG_CACHE_HOME/npnet``, else ``~/.cache/npnet``.
+
+    Raises
+    ------
+    OSError
+        None of these is set and there is no home folder.
+    """
+    if chosen := os.environ.get("NPNET_CACHE"):
+        return Path(chosen).expanduser()
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "npnet"
+    try:
+        return Path.home() / ".cache" / "npnet"
+    except RuntimeError as error:
+        raise OSError("there is no home folder to keep data in; set NPNET_CACHE to a folder") from error
+
+
+def save(place: Path, arrays: Mapping[str, np.ndarray], origin: str) -> None:
+    """Keep uint8 `arrays` in the folder `place`, with the `origin` that `load` must ask for.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written, or the disk is full; nothing is left half-written.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    with locked(place / "lock"):
+        for name, array in arrays.items():
+            with _replacing(place / f"{name}.npy") as file:
+                file.write(_header(array.shape))
+                file.write(np.ascontiguousarray(array).data)
+        checksums = {name: _checksum(array) for name, array in arrays.items()}
+        with _replacing(place / _MANIFEST) as file:
+            file.write(json.dumps({"origin": origin, "checksums": checksums}, indent=1).encode())
+
+
+def load(place: Path, shapes: Mapping[str, tuple[int, ...]], origin: str) -> dict[str, np.ndarray] | None:
+    """The arrays kept in the folder `place`; None if there are none of this `origin`.
+
+    They are mapped copy-on-write: the caller may change them, the files stay as they are.
+
+    Raises
+    ------
+    CorruptDatasetError
+        A file is missing, or has another size, shape or checksum than was written.
+    """
+    try:
+        with (place / _MANIFEST).open("rb") as file:
+            manifest = json.loads(file.read(_LARGEST_MANIFEST))
+        if manifest["origin"] != origin:
+            return None
+        checksums = {name: manifest["checksums"][name] for name in shapes}
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError) as error:
+        raise CorruptDatasetError(f"{place / _MANIFEST} is damaged") from error
+    arrays = {}
+    for name, shape in shapes.items():
+        arrays[name] = _map(place / f"{name}.npy", shape)
+        if _checksum(arrays[name]) != checksums[name]:
+            raise CorruptDatasetError(f"{place / name}.npy is damaged: its checksum differs")
+    return arrays
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    file = BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    # The header is compared, not parsed: what a damaged one asks for is never allocated.
+    header = _header(shape)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if file.read(len(header)) != header or size != len(header) + math.prod(shape):
+                raise CorruptDatasetError(f"{path} is damaged: it is no .npy file of uint8 {shape}")
+            return np.asarray(np.memmap(file, np.uint8, mode="c", offset=len(header), shape=shape))
+    except FileNotFoundError as error:
+        raise CorruptDatasetError(f"{path} is missing") from error
+
+
+def _checksum(array: np.ndarray) -> int:
+    """The sum of the bytes, taken eight at a time, modulo 2^64.
+
+    It sees every flipped bit and every lost block at the speed of memory. It is no protection against
+    forgery: whoever can write into the cache needs none.
+    """
+    flat = np.ascontiguousarray(array).reshape(-1)
+    words = flat[: flat.size // 8 * 8].view(np.uint64)
+    return (int(words.sum()) + int(flat[words.size * 8 :].sum())) % 2**64
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its place, whole and on the disk, when the block ends without an error."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
