@@ -1,1 +1,38 @@
 """npnet: a neural-network engine to read, to train and to measure."""
+
+from npnet import (
+    activations,
+    callbacks,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    regularizers,
+    schedules,
+    utils,
+)
+from npnet.gradient_check import check_gradients
+from npnet.layers import Input
+from npnet.models import Sequential
+
+__version__ = "0.1.0"
+__all__ = [
+    "Input",
+    "Sequential",
+    "activations",
+    "callbacks",
+    "check_gradients",
+    "datasets",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "regularizers",
+    "schedules",
+    "utils",
+]

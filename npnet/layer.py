@@ -50,11 +50,12 @@ class Layer(config.Configurable):
         if input_dim is not None:
             input_shape = (input_dim,)
         self.input_dim = input_dim
-        self.name = name
+        self.name = name or ""
         self.input_shape = None if input_shape is None else check_shape("input_shape", input_shape)
         self.trainable = trainable
         self.kernels: ModuleType = reference
         self.parameters: list[Parameter] = []
+        self.rng: np.random.Generator | None = None  # of layers that draw random numbers when they run
         self.built = False
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:

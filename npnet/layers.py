@@ -177,7 +177,7 @@ class Dropout(Layer):
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return x times a fresh mask of 0 and 1 / (1 - rate) in training, else x."""
-        if not training or self.rate == 0:
+        if not training or self.rate == 0 or self.rng is None:
             self.mask = None
             return x
         kept = self.rng.random(x.shape, dtype=np.float32) >= self.rate

@@ -62,25 +62,36 @@ class Loss(config.Configurable):
 
     def forward(
         self, y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None = None
-    ) -> float | np.ndarray:
+    ) -> float:
         """Return the reduced loss, keeping what ``backward`` needs."""
+        return self._reduce(self._weighted_values(y_true, y_pred, sample_weight))
+
+    def _weighted_values(
+        self, y_true: np.ndarray, y_pred: np.ndarray, sample_weight: np.ndarray | None
+    ) -> np.ndarray:
         weight = self.sample_weight(y_true, sample_weight)
         self.y_true, self.y_pred = self.targets(y_true, y_pred), y_pred
+        self.weight = None if weight is None else weight.astype(y_pred.dtype)
         values = self.values(self.y_true, y_pred)
-        count = values.size if self.reduction == "sum_over_batch_size" else 1
-        self.scale = np.full(len(values), 1 / count) if weight is None else weight / count
-        self.scale = self.scale.astype(y_pred.dtype)[:, None]
-        if weight is not None:
-            values = values * weight.astype(y_pred.dtype)
-        return values if self.reduction is None else float(values.sum(dtype=np.float64) / count)
+        return values if self.weight is None else values * self.weight
+
+    def _reduce(self, values: np.ndarray) -> float:
+        total = float(values.sum(dtype=np.float64))
+        return total / len(values) if self.reduction == "sum_over_batch_size" else total
+
+    def _scaled(self, gradient: np.ndarray) -> np.ndarray:
+        """Return each row times its weight, divided as the sum is."""
+        if self.weight is not None:
+            gradient = gradient * self.weight[:, None]
+        return gradient / len(gradient) if self.reduction == "sum_over_batch_size" else gradient
 
     def backward(self) -> np.ndarray:
         """Return dy_pred of the last ``forward``."""
-        return self.gradient(self.y_true, self.y_pred) * self.scale
+        return self._scaled(self.gradient(self.y_true, self.y_pred))
 
     def backward_through_activation(self) -> np.ndarray:
         """Return d loss / d z of the last ``forward``, where y_pred = activation(z)."""
-        return self.joint_gradient(self.y_true, self.y_pred) * self.scale
+        return self._scaled(self.joint_gradient(self.y_true, self.y_pred))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float | np.ndarray:
         """Return the loss of predictions (N, K) against targets, without touching the training state."""
@@ -88,7 +99,9 @@ class Loss(config.Configurable):
         if y_pred.dtype.kind != "f":
             y_pred = y_pred.astype(np.float64)
         weight = None if sample_weight is None else np.asarray(sample_weight)
-        return type(self)(**self.get_config()).forward(y_true, y_pred, weight)
+        twin = type(self)(**self.get_config())
+        values = twin._weighted_values(y_true, y_pred, weight)
+        return values if self.reduction is None else self._reduce(values)
 
 
 class CategoricalCrossentropy(Loss):

@@ -132,6 +132,32 @@ class MeanAbsoluteError(Metric):
         return reference.mean_absolute_error_forward(y_true.reshape(y_pred.shape), y_pred)
 
 
+class Means:
+    """Running means over an epoch: the loss, weighted by samples, and the metrics."""
+
+    def __init__(self, plain: list[Metric], weighted: list[Metric]):
+        self.plain, self.weighted = plain, weighted
+        self.total = 0.0
+        self.count = 0
+        for metric in (*plain, *weighted):
+            metric.reset_state()
+
+    def update(self, loss: float, y: np.ndarray, y_pred: np.ndarray, weight: np.ndarray | None) -> None:
+        """Take in a batch."""
+        self.total += loss * len(y_pred)
+        self.count += len(y_pred)
+        for metric in self.plain:
+            metric.update_state(y, y_pred)
+        for metric in self.weighted:
+            metric.update_state(y, y_pred, weight)
+
+    def logs(self) -> dict[str, float]:
+        """Return the means by name, in alphabetical order as Keras reports them."""
+        values = {metric.name: metric.result() for metric in (*self.plain, *self.weighted)}
+        values["loss"] = self.total / self.count
+        return dict(sorted(values.items()))
+
+
 NAMES: dict[str, type[Metric]] = {
     "accuracy": CategoricalAccuracy,
     "acc": CategoricalAccuracy,

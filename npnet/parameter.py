@@ -1,6 +1,6 @@
 """A trained array with its gradient and the optimizer's memory of it."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,13 +41,14 @@ class Parameter:
     ``slots`` meanwhile gets them back first, so nobody else needs to know.
     """
 
+    grad: np.ndarray
+
     def __init__(
         self, name: str, value: np.ndarray, regularizer: Regularizer | None = None, trainable: bool = True
     ):
         self.name = name
         self.regularizer = regularizer
         self.trainable = trainable
-        self.grad: np.ndarray | None = None
         self.borrower: Borrower | None = None
         self._value = value
         self._slots: dict[str, np.ndarray] = {}
@@ -81,6 +82,11 @@ class Parameter:
         if np.shape(value) != self.shape:
             raise ValueError(f"{self.name} expects a value of shape {self.shape}, got {np.shape(value)}.")
         self.value[...] = value
+
+    def cast(self, dtype: Any) -> None:
+        """Turn the array into ``dtype``; the slots start anew."""
+        self._value = self.value.astype(dtype)
+        self._slots = {}
 
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, shape={self.shape}, dtype={self._value.dtype})"

@@ -32,7 +32,7 @@ class Progress:
         self.prefix = prefix
         self.stream = stream or sys.stdout
         self.live = live and is_terminal(self.stream)
-        self.bar = "━" if can_encode("━", self.stream) else "="
+        self.cells = "━─" if can_encode("━─", self.stream) else "=."
         self.started = time.monotonic()
         self.drawn = -1.0
         self.length = 0
@@ -57,7 +57,7 @@ class Progress:
         if self.live:
             columns = shutil.get_terminal_size().columns
             timing = f"{clock(elapsed)} {per_step(elapsed, self.target)}"
-            self._draw(self._line(self.target, timing, values, columns - 1) + "\n")
+            self._draw(self._line(self.target, timing, values, columns - 1), end="\n")
         else:
             timing = f"{clock(elapsed)} - {per_step(elapsed, self.target)}"
             self.stream.write(f"{self.prefix}{self.target}/{self.target} - {timing}{listed(values)}\n")
@@ -71,15 +71,13 @@ class Progress:
         if cells < 4:
             return counted + text
         full = cells * done // self.target
-        dim, normal = ("\x1b[2m", "\x1b[0m") if full < cells else ("", "")
-        bar = f"{self.bar * full}{dim}{self.bar * (cells - full) if dim else ''}{normal}"
-        return f"{counted} {bar}{text}"
+        return f"{counted} {self.cells[0] * full}{self.cells[1] * (cells - full)}{text}"
 
-    def _draw(self, line: str) -> None:
+    def _draw(self, line: str, end: str = "") -> None:
         """Replace what the line showed."""
-        self.stream.write("\r" + line.ljust(self.length) if "\n" not in line else "\r\x1b[K" + line)
-        self.length = len(line)
+        self.stream.write("\r" + line.ljust(self.length) + end)
         self.stream.flush()
+        self.length = len(line)
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -1,0 +1,253 @@
+"""Models and weights in one safetensors file: arrays and plain JSON, no code.
+
+Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadata hold
+
+    format        "npnet 1"
+    architecture  the layers: class names of a closed list with their arguments
+    training      optimizer, loss and metrics as compiled, and the optimizer's step
+    streams       where Dropout's random streams stand
+    digest        SHA-256 over all of the above and the tensors, so that a damaged file is refused
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from npnet import config, layers
+from npnet.files import write_atomically
+from npnet.parameter import Parameter
+
+if TYPE_CHECKING:
+    from npnet.models import Sequential
+
+FORMAT = "npnet 1"
+Tensors = dict[str, np.ndarray]
+
+
+def save_model(model: "Sequential", filepath: str | Path, overwrite: bool = True) -> None:
+    """Write architecture, weights and, of a compiled model, the training state.
+
+    Parameters
+    ----------
+    filepath
+        Any name; ``.safetensors`` is customary.
+    overwrite
+        False refuses to replace a file.
+
+    Raises
+    ------
+    FileExistsError, OSError
+        The file that was there is untouched then.
+    """
+    model._require_built("save")
+    metadata: dict[str, Any] = {"architecture": architecture(model)}
+    tensors = weights_of(model)
+    if model.compiled:
+        metadata["training"] = training_state(model)
+        tensors |= slots_of(model)
+    streams = {layer.name: layer.rng.bit_generator.state for layer in model.layers if layer.rng}
+    metadata["streams"] = streams
+    write(Path(filepath), tensors, metadata, overwrite)
+
+
+def save_weights(model: "Sequential", filepath: str | Path, overwrite: bool = True) -> None:
+    """Write the weights alone."""
+    model._require_built("save_weights")
+    write(Path(filepath), weights_of(model), {}, overwrite)
+
+
+def load_weights(model: "Sequential", filepath: str | Path, skip_mismatch: bool = False) -> None:
+    """Read weights into a built model, by layer and parameter name.
+
+    Parameters
+    ----------
+    skip_mismatch
+        Leave parameters as they are whose tensor is missing or of another shape, instead of refusing.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or does not fit. Nothing has changed then.
+    """
+    model._require_built("load_weights")
+    tensors, _ = read(Path(filepath))
+    assign(named_parameters(model), tensors, Path(filepath), skip_mismatch)
+
+
+def load_model(
+    filepath: str | Path, custom_objects: dict[str, Any] | None = None, compile: bool = True
+) -> "Sequential":
+    """Return the model a file of ``model.save`` holds, ready to go on training.
+
+    Parameters
+    ----------
+    custom_objects
+        {"ClassName": class} of layers, losses or optimizers that are not npnet's.
+    compile
+        False leaves the training state in the file.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, no npnet model, or names an unknown class.
+    """
+    from npnet.models import Sequential
+
+    path = Path(filepath)
+    tensors, metadata = read(path)
+    if "architecture" not in metadata:
+        raise ValueError(f"{path} holds weights only: build the model and call load_weights.")
+    description = metadata["architecture"]
+    with config.custom_objects(custom_objects):
+        model = Sequential(
+            [layers.from_config(layer) for layer in description["layers"]],
+            name=description["name"],
+            dtype=description["dtype"],
+            seed=description["seed"],
+        )
+        model.build((None, *description["input_shape"]))
+        assign(named_parameters(model), tensors, path)
+        if compile and "training" in metadata:
+            restore_training(model, metadata["training"], tensors)
+    for layer in model.layers:
+        if layer.rng and layer.name in metadata["streams"]:
+            layer.rng.bit_generator.state = metadata["streams"][layer.name]
+    return model
+
+
+# --- a model as tensors and JSON ----------------------------------------------------------------------------
+
+
+def architecture(model: "Sequential") -> dict[str, Any]:
+    """Return what ``load_model`` needs to build the model again."""
+    return {
+        "name": model.name,
+        "dtype": model.dtype.name,
+        "seed": model.seed,
+        "input_shape": list(model.input_shape or ()),
+        "layers": [config.serialize(layer) for layer in model.layers],
+    }
+
+
+def named_parameters(model: "Sequential") -> dict[str, Parameter]:
+    """Return the parameters as "layer/parameter" -> Parameter."""
+    return {f"{layer.name}/{p.name}": p for layer in model.layers for p in layer.parameters}
+
+
+def weights_of(model: "Sequential") -> Tensors:
+    """Return the parameters' arrays by name."""
+    return {name: parameter.value for name, parameter in named_parameters(model).items()}
+
+
+def slots_of(model: "Sequential") -> Tensors:
+    """Return the optimizer's memory as "layer/parameter/slot" -> array."""
+    return {
+        f"{name}/{slot}": array
+        for name, parameter in named_parameters(model).items()
+        for slot, array in parameter.slots.items()
+    }
+
+
+def training_state(model: "Sequential") -> dict[str, Any]:
+    """Return the arguments of ``compile`` and the optimizer's step."""
+    plain, weighted = model._requested_metrics
+    return {
+        "optimizer": config.serialize(model.optimizer),
+        "loss": config.serialize(model.loss),
+        "metrics": config.serialize(plain),
+        "weighted_metrics": config.serialize(weighted),
+        "fused": model.fused,
+        "iterations": model.optimizer.iterations,
+    }
+
+
+def restore_training(model: "Sequential", state: dict[str, Any], tensors: Tensors) -> None:
+    """Compile the model as it was and give the optimizer its memory back."""
+    model.compile(
+        optimizer=state["optimizer"],
+        loss=state["loss"],
+        metrics=state["metrics"],
+        weighted_metrics=state["weighted_metrics"],
+        fused=state["fused"],
+    )
+    model.optimizer.iterations = state["iterations"]
+    for name, parameter in named_parameters(model).items():
+        for slot in model.optimizer.slot_names:
+            saved = tensors.get(f"{name}/{slot}")
+            if saved is None:
+                continue
+            if saved.shape != parameter.shape:
+                raise ValueError(f"{name}/{slot} must have shape {parameter.shape}, got {saved.shape}.")
+            parameter.slots[slot] = saved.astype(model.dtype)
+
+
+def assign(
+    parameters: dict[str, Parameter], tensors: Tensors, path: Path, skip_mismatch: bool = False
+) -> None:
+    """Overwrite parameters by the tensors of their names, all or none."""
+    fitting = {}
+    for name, parameter in parameters.items():
+        got = tensors[name].shape if name in tensors else None
+        if got == parameter.shape:
+            fitting[name] = tensors[name]
+        elif not skip_mismatch:
+            found = f"has shape {got}" if got is not None else "is not in it"
+            raise ValueError(f"{path} does not fit the model: {name} of shape {parameter.shape} {found}.")
+    for name, tensor in fitting.items():
+        parameters[name].assign(tensor)
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, tensors: Tensors, metadata: dict[str, Any], overwrite: bool) -> None:
+    """Write tensors and metadata to one file, atomically."""
+    if not overwrite and path.exists():
+        raise FileExistsError(f"{path} exists; give another name or overwrite=True.")
+    texts = {key: json.dumps(value) for key, value in metadata.items()} | {"format": FORMAT}
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    texts["digest"] = digest(tensors, texts)
+    write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
+
+
+def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Return a file's tensors and metadata after checking the digest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no npnet file or any part of it was changed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            texts = dict(file.metadata() or {})
+            if texts.get("format") != FORMAT:
+                raise ValueError(f"{path} is no {FORMAT} file (format {texts.get('format')!r}).")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file or is damaged: {error}") from None
+    expected = texts.pop("digest", None)
+    if digest(tensors, texts) != expected:
+        raise ValueError(f"{path} is damaged: its digest does not match. Use another copy.")
+    return tensors, {key: json.loads(text) for key, text in texts.items() if key != "format"}
+
+
+def digest(tensors: Tensors, texts: dict[str, str]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and bytes of all tensors and of all texts."""
+    result = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        result.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+        result.update(np.ascontiguousarray(tensor).data)
+    for key in sorted(texts):
+        result.update(f"{key} {texts[key]}\n".encode())
+    return result.hexdigest()
