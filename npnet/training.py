@@ -264,8 +264,8 @@ class Trainer:
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
                 raise ValueError("validation_data must be (x, y) or (x, y, sample_weight).")
-            x_val, y_val, *weight = validation_data
-            validation = self._check_samples(x_val, y_val, *weight, prefix="validation ")
+            x_val, y_val, weight = (*validation_data, None)[:3]
+            validation = self._check_samples(x_val, y_val, weight, prefix="validation ")
         elif validation_split:
             kept = data.split(len(train), validation_split)
             train, validation = train.rows(0, kept), train.rows(kept, len(train))
