@@ -9,101 +9,16 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from npnet.callback import EVENTS, Callback, Logs
 from npnet.progress import Progress
 
-Logs = dict[str, float]
-EVENTS = (
-    "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end",
-    "on_train_batch_begin", "on_train_batch_end",
-    "on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end",
-    "on_predict_begin", "on_predict_end", "on_predict_batch_begin", "on_predict_batch_end",
-)  # fmt: skip
-
-
-class Callback:
-    """Base of all callbacks: every hook does nothing."""
-
-    model: Any
-    params: dict[str, Any]
-
-    def set_model(self, model: Any) -> None:
-        """Receive the model."""
-        self.model = model
-
-    def set_params(self, params: dict[str, Any]) -> None:
-        """Receive {"verbose", "epochs", "steps"}."""
-        self.params = params
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Called before the first epoch."""
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Called when training ends, however it ends."""
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Called before an epoch; epochs count from 0."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Called after an epoch, validation included."""
-
-    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Called before a training step; batches count from 0."""
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Called after a training step with the epoch's means so far."""
-
-    def on_test_begin(self, logs: Logs | None = None) -> None:
-        """Called before evaluation or validation."""
-
-    def on_test_end(self, logs: Logs | None = None) -> None:
-        """Called after evaluation or validation."""
-
-    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Called before a batch of evaluation."""
-
-    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Called after a batch of evaluation."""
-
-    def on_predict_begin(self, logs: Logs | None = None) -> None:
-        """Called before prediction."""
-
-    def on_predict_end(self, logs: Logs | None = None) -> None:
-        """Called after prediction."""
-
-    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Called before a batch of prediction."""
-
-    def on_predict_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Called after a batch of prediction."""
-
-
-class CallbackList:
-    """Calls each event's hook of those callbacks that have one."""
-
-    def __init__(self, callbacks: list[Callback], model: Any, params: dict[str, Any]):
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must be instances of Callback, got {callback!r}.")
-        for callback in callbacks:
-            callback.set_params(params)
-            callback.set_model(model)
-        self.hooks = {
-            event: [
-                getattr(callback, event)
-                for callback in callbacks
-                if getattr(type(callback), event) is not getattr(Callback, event) or event in vars(callback)
-            ]
-            for event in EVENTS
-        }
-
-    def __call__(self, event: str, *arguments: Any) -> None:
-        """Call every hook of ``event``."""
-        for hook in self.hooks[event]:
-            hook(*arguments)
+__all__ = [
+    "CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler",
+    "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau", "TerminateOnNaN",
+]  # fmt: skip
 
 
 class History(Callback):

@@ -6,6 +6,7 @@ unless they arrive as lists: rows are converted batch by batch.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -132,3 +133,12 @@ def sample_weight(name: str, value: Any, n: int) -> np.ndarray:
     if weight.min(initial=0) < 0:
         raise ValueError(f"{name} must not be negative, got {weight.min()}.")
     return weight
+
+
+def validation_epochs(validation_freq: int | list[int]) -> Callable[[int], bool]:
+    """Return the function that tells whether to validate after an epoch (from 0)."""
+    if isinstance(validation_freq, (list, tuple, set, range)):
+        epochs = {integer("validation_freq", epoch) for epoch in validation_freq}
+        return lambda epoch: epoch + 1 in epochs
+    every = integer("validation_freq", validation_freq)
+    return lambda epoch: (epoch + 1) % every == 0

@@ -118,3 +118,12 @@ def per_step(seconds: float, steps: int) -> str:
     if each >= 1:
         return f"{each:.0f}s/step"
     return f"{each * 1e3:.0f}ms/step" if each >= 1e-3 else f"{each * 1e6:.0f}us/step"
+
+
+def check_verbose(verbose: int | str) -> int:
+    """Return 0, 1 or 2."""
+    if verbose == "auto":
+        return 1
+    if verbose in (0, 1, 2):
+        return int(verbose)
+    raise ValueError(f'verbose must be 0, 1, 2 or "auto", got {verbose!r}.')

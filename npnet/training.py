@@ -1,33 +1,31 @@
 """Compile, fit, evaluate, predict: what turns a stack of layers into a trained network."""
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from npnet import activations, checks, data, fusion, interrupts, losses, optimizers
+from npnet import checks, data, fusion, interrupts, losses, optimizers
 from npnet import metrics as metric_names
-from npnet.callbacks import Callback, CallbackList, History, Logs, ProgbarLogger
-from npnet.kernels import load, reference
+from npnet.callback import Callback, CallbackList, Logs
+from npnet.callbacks import History, ProgbarLogger
+from npnet.kernels import load
 from npnet.layer import Layer, Shape
 from npnet.layers import BatchNormalization, Rescaling
 from npnet.metrics import Means, Metric
-from npnet.parameter import Parameter
-from npnet.progress import Progress
+from npnet.network import Network
+from npnet.progress import Progress, check_verbose
 from npnet.samples import Samples, check_targets, class_weights, warn_about_last_layer
 
 DEFAULT_BATCH_SIZE = 32
 Step = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None], tuple[float, np.ndarray]]
 
 
-class Trainer:
+class Trainer(Network):
     """The training half of ``Sequential``.
 
     Attributes
     ----------
-    optimizer, loss
-        What ``compile`` was given, as objects.
     history
         The History of the last ``fit``.
     stop_training
@@ -36,30 +34,16 @@ class Trainer:
 
     layers: list[Layer]
     seed: int
-    dtype: np.dtype
     built: bool
     input_shape: Shape | None
 
     compiled = False
-    optimizer: optimizers.Optimizer
-    loss: losses.Loss
-    kernels: ModuleType = reference
     fused = True
     history: History
     stop_training = False
     _requested_metrics: list[list[Any]]
     _metrics: list[list[Metric]]
     _step: Step | None = None
-
-    @property
-    def chain(self) -> list[Layer]:
-        """The links in the order of computation; given by ``Sequential``."""
-        raise NotImplementedError
-
-    @property
-    def trainable_parameters(self) -> list[Parameter]:
-        """The parameters that training changes; given by ``Sequential``."""
-        raise NotImplementedError
 
     def build(self, input_shape: Any = None) -> None:
         """Create the parameters; given by ``Sequential``."""
@@ -119,77 +103,6 @@ class Trainer:
         self._metrics = []
         self._step = None
         self.compiled = True
-
-    @property
-    def joined(self) -> bool:
-        """Whether the last link is the activation whose derivative the loss takes in."""
-        if self.loss.activation is None:
-            return False
-        return isinstance(self.chain[-1], activations.NAMES[self.loss.activation])
-
-    # --- one step ---------------------------------------------------------------------------------------
-
-    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
-        """Return the output of the chain for a batch in the model's dtype."""
-        for link in self.chain:
-            x = link.forward(x, training)
-        return x
-
-    def backward(self) -> np.ndarray:
-        """Set every parameter's gradient after ``forward`` and ``loss.forward``; return the input's."""
-        links, dy = self._start_of_backward()
-        for link in reversed(links):
-            dy = link.backward(dy)
-        return dy
-
-    def _start_of_backward(self) -> tuple[list[Layer], np.ndarray]:
-        """Return the links still to go through and the loss's gradient at their output."""
-        if self.joined:
-            return self.chain[:-1], self.loss.backward_through_activation()
-        return self.chain, self.loss.backward()
-
-    def train_step(
-        self, x: np.ndarray, index: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
-    ) -> tuple[float, np.ndarray]:
-        """One step in the readable order: forward, loss, backward, update.
-
-        Parameters
-        ----------
-        x
-            All samples; the batch is their rows ``index``.
-        y_true, sample_weight
-            Targets and weights of the batch.
-
-        Returns
-        -------
-        tuple
-            The loss before the step and the predictions it was computed from.
-        """
-        y_pred = self.forward(data.gather(x, index, self.dtype), training=True)
-        loss = self.loss.forward(y_true, y_pred, sample_weight)
-        links, dy = self._start_of_backward()
-        first = next(i for i, link in enumerate(links) if link.trainable and link.parameters)
-        for link in reversed(links[first + 1 :]):
-            dy = link.backward(dy)
-        links[first].backward_parameters(dy)  # nobody asks for the gradient of the data
-        loss += self.regularize()
-        self.optimizer.step(self.trainable_parameters, self.kernels)
-        return loss, y_pred
-
-    def regularize(self) -> float:
-        """Add each regularizer's derivative to its gradient; return the sum of the penalties."""
-        for parameter in self.trainable_parameters:
-            if parameter.regularizer is not None:
-                parameter.grad = parameter.grad + parameter.regularizer.gradient(parameter.value)
-        return self.penalty()
-
-    def penalty(self) -> float:
-        """Return the sum of the regularizers' penalties."""
-        return sum(
-            parameter.regularizer.penalty(parameter.value)
-            for parameter in self.trainable_parameters
-            if parameter.regularizer is not None
-        )
 
     # --- fit ----------------------------------------------------------------------------------------------
 
@@ -258,7 +171,7 @@ class Trainer:
         initial_epoch = checks.integer("initial_epoch", initial_epoch, least=0)
         validation_batch_size = checks.integer("validation_batch_size", validation_batch_size or batch_size)
         shown = check_verbose(verbose)
-        validate_after = check_validation_freq(validation_freq)
+        validate_after = checks.validation_epochs(validation_freq)
         train = self._check_samples(x, y, sample_weight, class_weight)
         validation = None
         if validation_data is not None:
@@ -522,21 +435,3 @@ class Trainer:
         return CallbackList(list(callbacks or []), self, params), Progress(
             steps, live=shown == 1
         ) if shown else None
-
-
-def check_verbose(verbose: int | str) -> int:
-    """Return 0, 1 or 2."""
-    if verbose == "auto":
-        return 1
-    if verbose in (0, 1, 2):
-        return int(verbose)
-    raise ValueError(f'verbose must be 0, 1, 2 or "auto", got {verbose!r}.')
-
-
-def check_validation_freq(validation_freq: int | list[int]) -> Callable[[int], bool]:
-    """Return the function that tells whether to validate after an epoch (from 0)."""
-    if isinstance(validation_freq, (list, tuple, set, range)):
-        epochs = {checks.integer("validation_freq", epoch) for epoch in validation_freq}
-        return lambda epoch: epoch + 1 in epochs
-    every = checks.integer("validation_freq", validation_freq)
-    return lambda epoch: (epoch + 1) % every == 0
