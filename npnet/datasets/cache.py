@@ -7,16 +7,15 @@ checksum of each. Every file is replaced in one step: a run that is killed leave
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from npnet.datasets.errors import CorruptDatasetError
 from npnet.datasets.locking import locked
+from npnet.files import write_atomically
 
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 1 << 16
@@ -50,13 +49,12 @@ def save(place: Path, arrays: Mapping[str, np.ndarray], origin: str) -> None:
     """
     place.mkdir(parents=True, exist_ok=True)
     with locked(place / "lock"):
+        for left_by_a_killed_run in place.glob(".*.part"):
+            left_by_a_killed_run.unlink()
         for name, array in arrays.items():
-            with _replacing(place / f"{name}.npy") as file:
-                file.write(_header(array.shape))
-                file.write(np.ascontiguousarray(array).data)
-        checksums = {name: _checksum(array) for name, array in arrays.items()}
-        with _replacing(place / _MANIFEST) as file:
-            file.write(json.dumps({"origin": origin, "checksums": checksums}, indent=1).encode())
+            write_atomically(place / f"{name}.npy", _header(array.shape) + array.tobytes())
+        manifest = {"origin": origin, "checksums": {name: _checksum(array) for name, array in arrays.items()}}
+        write_atomically(place / _MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
 def load(place: Path, shapes: Mapping[str, tuple[int, ...]], origin: str) -> dict[str, np.ndarray] | None:
@@ -112,20 +110,6 @@ def _checksum(array: np.ndarray) -> int:
     It sees every flipped bit and every lost block at the speed of memory. It is no protection against
     forgery: whoever can write into the cache needs none.
     """
-    flat = np.ascontiguousarray(array).reshape(-1)
+    flat = array.reshape(-1)
     words = flat[: flat.size // 8 * 8].view(np.uint64)
     return (int(words.sum()) + int(flat[words.size * 8 :].sum())) % 2**64
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its place, whole and on the disk, when the block ends without an error."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 
+from npnet import checks
 from npnet.datasets import cache, cifar10_files
 from npnet.datasets.errors import CorruptDatasetError, DatasetUnavailableError, DownloadError
 
@@ -55,6 +56,8 @@ def load_data(path: str | os.PathLike[str] | None = None, limit: int | None = No
 
     Raises
     ------
+    TypeError, ValueError
+        `limit` is no integer from 1 on.
     FileNotFoundError
         There is nothing at the given path.
     CorruptDatasetError
@@ -62,10 +65,8 @@ def load_data(path: str | os.PathLike[str] | None = None, limit: int | None = No
     DatasetUnavailableError
         No path was given, and CIFAR-10 could neither be found nor fetched.
     """
-    if limit is not None and (
-        isinstance(limit, bool) or not isinstance(limit, int | np.integer) or limit < 1
-    ):
-        raise ValueError(f"limit: expected a whole number from 1 on, or None for everything, got {limit!r}")
+    if limit is not None:
+        limit = checks.integer("limit", limit)
     given = path if path is not None else os.environ.get("NPNET_DATA") or None
     arrays = _published() if given is None else _given(Path(given).expanduser())
     return (

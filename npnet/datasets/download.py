@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from npnet.datasets.errors import DownloadError
 from npnet.datasets.locking import locked
+from npnet.files import sync_folder
 
 ATTEMPTS = 5  # connections to one source before the next is tried
 _CHUNK = 1 << 16
@@ -105,7 +106,7 @@ def fetch(
         part = destination.with_name(destination.name + ".part")
         _fetch_part(sources, part, sha256, size, patience or Patience())
         part.replace(destination)
-        _sync_folder(destination.parent)
+        sync_folder(destination.parent)
 
 
 def _fetch_part(sources: Sequence[str], part: Path, sha256: str, size: int, patience: Patience) -> None:
@@ -243,7 +244,11 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirect, but not from https to something that anybody on the way can change."""
 
     def redirect_request(self, request, fp, code, message, headers, address):  # type: ignore[no-untyped-def]
-        _check_address(address)
+        try:
+            _check_address(address)
+        except ValueError:
+            fp.close()
+            raise
         return super().redirect_request(request, fp, code, message, headers, address)
 
 
@@ -281,16 +286,6 @@ def _host(url: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name written to the disk, where folders can be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from npnet import checks
+
 Split = tuple[np.ndarray, np.ndarray]
 
 
@@ -31,20 +33,20 @@ def load_data(
 
     Raises
     ------
-    ValueError
-        A number is out of its range.
+    TypeError, ValueError
+        A number is of another kind, or out of its range.
 
     References
     ----------
     A. Karpathy, CS231n, "Putting it together: minimal neural network case study".
     """
-    if n_per_class < 1:
-        raise ValueError(f"n_per_class: expected at least 1 point, got {n_per_class}")
-    if not 2 <= classes <= 256:
-        raise ValueError(f"classes: expected 2 to 256, got {classes}")
+    n_per_class = checks.integer("n_per_class", n_per_class)
+    classes = checks.integer("classes", classes, least=2)
+    if classes > 256:
+        raise ValueError(f"classes must be at most 256, got {classes}.")
     if not 0 <= noise < np.inf:
-        raise ValueError(f"noise: expected a number of radians from 0 on, got {noise}")
-    train, test = np.random.SeedSequence(seed).spawn(2)
+        raise ValueError(f"noise must be a number of radians from 0 on, got {noise}.")
+    train, test = np.random.SeedSequence(checks.integer("seed", seed, least=0)).spawn(2)
     return _draw(n_per_class, classes, noise, train), _draw(n_per_class, classes, noise, test)
 
 
