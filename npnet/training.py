@@ -97,6 +97,9 @@ class Trainer(Network):
             for metric in requested[-1]:
                 metric_names.get(metric)
         warn_about_last_layer(self.chain, chosen_loss)
+        if chosen_optimizer is not getattr(self, "optimizer", None):
+            for parameter in self.parameters:
+                parameter.slots.clear()  # another optimizer's memory
         self.optimizer, self.loss, self.kernels = chosen_optimizer, chosen_loss, chosen_kernels
         self.fused = fused
         self._requested_metrics = requested
@@ -194,10 +197,10 @@ class Trainer(Network):
         self.stop_training = False
         logs: Logs = {}
         with interrupts.deferred() as interrupt:
+            call("on_train_begin", {})
             try:
-                call("on_train_begin")
                 for epoch in range(initial_epoch, epochs):
-                    call("on_epoch_begin", epoch)
+                    call("on_epoch_begin", epoch, {})
                     logs = self._train_epoch(step, train, batch_size, shuffle, epoch, call, interrupt)
                     if validation is not None and validate_after(epoch):
                         values = self._evaluate(validation, validation_batch_size, call)
@@ -224,7 +227,7 @@ class Trainer(Network):
         means = self._new_means()
         order = data.epoch_order(len(train), shuffle, self.seed, epoch)
         for batch, index in enumerate(data.batches(order, batch_size)):
-            call("on_train_batch_begin", batch)
+            call("on_train_batch_begin", batch, {})
             y = train.y[index]
             weight = None if train.weight is None else train.weight[index]
             loss, y_pred = step(train.x, index, y, weight)
@@ -269,10 +272,10 @@ class Trainer(Network):
         self, samples: Samples, batch_size: int, call: CallbackList, progress: Progress | None = None
     ) -> Logs:
         """Return the means over all samples."""
-        call("on_test_begin")
+        call("on_test_begin", {})
         means = self._new_means()
         for batch, index in enumerate(data.batches(np.arange(len(samples)), batch_size)):
-            call("on_test_batch_begin", batch)
+            call("on_test_batch_begin", batch, {})
             rows = samples.rows(index[0], index[-1] + 1)
             y_pred = self.forward(data.gather(samples.x, index, self.dtype))
             loss = self.loss.forward(rows.y, y_pred, rows.weight) + self.penalty()
@@ -297,9 +300,9 @@ class Trainer(Network):
         steps = -(-len(x) // batch_size)
         call, progress = self._watch(steps, verbose, callbacks)
         y = np.empty((len(x), *self.compute_output_shape(x.shape[1:])), self.dtype)
-        call("on_predict_begin")
+        call("on_predict_begin", {})
         for batch, index in enumerate(data.batches(np.arange(len(x)), batch_size)):
-            call("on_predict_batch_begin", batch)
+            call("on_predict_batch_begin", batch, {})
             y[index[0] : index[-1] + 1] = self.forward(data.gather(x, index, self.dtype))
             call("on_predict_batch_end", batch, {})
             if progress:
