@@ -172,7 +172,9 @@ class Trainer(Network):
         batch_size = checks.integer("batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
         epochs = checks.integer("epochs", epochs)
         initial_epoch = checks.integer("initial_epoch", initial_epoch, least=0)
-        validation_batch_size = checks.integer("validation_batch_size", validation_batch_size or batch_size)
+        validation_batch_size = checks.integer(
+            "validation_batch_size", batch_size if validation_batch_size is None else validation_batch_size
+        )
         shown = check_verbose(verbose)
         validate_after = checks.validation_epochs(validation_freq)
         train = self._check_samples(x, y, sample_weight, class_weight)
