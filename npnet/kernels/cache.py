@@ -171,7 +171,16 @@ class KernelCache(NullCache):
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep a compiled kernel; several processes may do so at once, each file appears in one step."""
         path = self._path(signature)
-        if path is None or result.library.has_dynamic_globals:
+        if result.library.has_dynamic_globals:
+            warnings.warn(
+                f"kernel {self._kernel.__name__} is compiled at every start, because its machine code holds an"
+                " address of this process: it calls a ctypes function, set_num_threads or get_num_threads"
+                " (kernel.alone(...) runs on one thread), or reads a large global array (make it an argument).",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
+        if path is None:
             return
         payload = dumps(result._reduce())
         temporary = path.with_suffix(f".{uuid4().hex}")

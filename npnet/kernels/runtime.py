@@ -39,13 +39,18 @@ class ParallelKernel(Kernel):
         """Run on as many threads as ``set_threads`` says."""
         return threads.run(super().__call__, arguments)
 
+    def alone(self, *arguments: Any) -> Any:
+        """Run on the calling thread, with the same result: for work too small to wake the others."""
+        return threads.run(super().__call__, arguments, threads=1)
+
 
 def compiled(function: Callable | None = None, *, parallel: bool = False) -> Any:
     """Compile a kernel at its first call, once per set of argument types, and keep the machine code.
 
     ``@compiled`` runs on the thread that calls it, ``@compiled(parallel=True)`` turns ``numba.prange`` into
     a loop over threads. Kernels release the GIL and divide as NumPy divides (1/0 is infinite). A kernel
-    made inside a function may close over numbers, strings, tuples, types and functions.
+    made inside a function may close over numbers, strings, tuples, types and functions. Its machine code
+    must not hold addresses of this process, so it calls no ctypes function and not ``set_num_threads``.
     """
     if function is None:
         return partial(compiled, parallel=parallel)

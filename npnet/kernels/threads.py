@@ -104,22 +104,23 @@ def _most_of_openmp() -> int:
     return max(OVERSUBSCRIPTION * (os.cpu_count() or 1), _numba_num_threads())
 
 
-def run(kernel: Callable, arguments: tuple) -> Any:
-    """Call a parallel kernel so that it uses ``get_threads()`` threads."""
+def run(kernel: Callable, arguments: tuple, threads: int | None = None) -> Any:
+    """Call a parallel kernel so that it uses this many threads, by default ``get_threads()``."""
     team = _team or start()
     if _forked:
         _warn_of_fork()
+    threads = threads or get_threads()
     if not team.takes_turns:
-        return _run(team, kernel, arguments)
+        return _run(team, kernel, arguments, threads)
     with _turn:
-        return _run(team, kernel, arguments)
+        return _run(team, kernel, arguments, threads)
 
 
-def _run(team: Team, kernel: Callable, arguments: tuple) -> Any:
-    wanted, before = get_threads(), team.get_count()
-    if wanted == before:
+def _run(team: Team, kernel: Callable, arguments: tuple, threads: int) -> Any:
+    before = team.get_count()
+    if threads == before:
         return kernel(*arguments)
-    team.set_count(wanted)
+    team.set_count(threads)
     try:
         return kernel(*arguments)
     finally:
