@@ -187,6 +187,8 @@ class Trainer(Network):
         elif validation_split:
             kept = data.split(len(train), validation_split)
             train, validation = train.rows(0, kept), train.rows(kept, len(train))
+            if class_weight is not None:
+                validation.weight = None  # as in Keras, classes are weighted in training only
         if not any(isinstance(layer, (Rescaling, BatchNormalization)) for layer in self.layers):
             checks.warn_about_pixels(train.x)
         step = self._prepare_to_train(train)
