@@ -4,6 +4,7 @@
 is a link of its own in the chain, with its own forward and backward.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -233,7 +234,10 @@ NAMES: dict[str, type[Layer]] = {
 
 
 def get(identifier: Any) -> Layer | None:
-    """Return the activation meant by a name, an instance or a dict; None for None."""
+    """Return the activation meant by a name, an instance or a dict; None for None.
+
+    An instance is copied: each link remembers its own forward, so one given to two layers becomes two.
+    """
     if identifier is None:
         return None
     if identifier == "leaky_relu":
@@ -243,7 +247,7 @@ def get(identifier: Any) -> Layer | None:
             "activation is a plain function, whose derivative npnet cannot know. Write it as a layer with"
             " forward and backward (examples/custom_layer.py shows how) and pass an instance of that."
         )
-    return config.get("activation", identifier, Layer, NAMES)
+    return copy.copy(config.get("activation", identifier, Layer, NAMES))
 
 
 class Activation(Layer):
