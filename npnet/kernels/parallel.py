@@ -1,0 +1,368 @@
+"""The kernels that run: the functions of ``reference``, compiled by Numba and spread over all cores.
+
+Names, arguments and results are those of ``reference``, where the mathematics is explained; the formulas
+of single elements are taken from ``rules`` as they stand. What costs too little to be worth compiling is
+the reference's own function.
+
+Work is divided over rows, columns or blocks of the result, by shape alone and never along a sum: the bits of
+a result do not depend on the number of threads.
+"""
+
+from functools import cache
+
+import numpy as np
+from numba import get_num_threads, prange, set_num_threads
+
+from npnet.kernels import reference, rules
+from npnet.kernels.product import multiply
+from npnet.kernels.reference import (
+    binary_cross_entropy_backward,
+    binary_cross_entropy_forward,
+    cross_entropy_backward,
+    cross_entropy_forward,
+    mean_absolute_error_backward,
+    mean_absolute_error_forward,
+    mean_squared_error_backward,
+    mean_squared_error_forward,
+    sigmoid_cross_entropy_backward,
+    sigmoid_cross_entropy_forward,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+)
+from npnet.kernels.runtime import compiled
+from npnet.kernels.vectors import (
+    fill,
+    lanes_of,
+    largest,
+    load,
+    load_each,
+    store,
+    store_each,
+    total,
+)
+
+__all__ = [
+    "batch_norm_backward_input",
+    "batch_norm_backward_parameters",
+    "batch_norm_forward",
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_forward",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "dense_backward_input",
+    "dense_backward_parameters",
+    "dense_forward",
+    "elementwise",
+    "log_softmax_backward",
+    "log_softmax_forward",
+    "mean_absolute_error_backward",
+    "mean_absolute_error_forward",
+    "mean_squared_error_backward",
+    "mean_squared_error_forward",
+    "sigmoid_cross_entropy_backward",
+    "sigmoid_cross_entropy_forward",
+    "softmax_backward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+    "softmax_forward",
+    "update",
+]
+
+BLOCK = 8192  # elements a thread takes at a time
+SERIAL = 4 * BLOCK  # elements below which waking the other threads costs more than they save
+
+
+def _plain(array):
+    """The array, copied where it is strided or read-only: each would be another type to compile for."""
+    array = np.asarray(array)
+    return array if array.flags.c_contiguous and array.flags.writeable else array.copy(order="C")
+
+
+# --- dense -----------------------------------------------------------------------------------------------
+
+
+def dense_forward(x, weight, bias):
+    """y = x W + b."""
+    return multiply(_plain(x), _plain(weight), None if bias is None else _plain(bias))
+
+
+def dense_backward_parameters(x, dy):
+    """dW = x' dy,  db = column sums of dy."""
+    return multiply(_plain(x).T, _plain(dy)), dy.sum(axis=0)
+
+
+def dense_backward_input(dy, weight):
+    """dx = dy W'."""
+    return multiply(_plain(dy), _plain(weight).T)
+
+
+# --- elementwise -----------------------------------------------------------------------------------------
+
+
+def elementwise(rule, *operands):
+    """Apply a function of ``rules`` to arrays of one shape and dtype and to numbers."""
+    arrays = [operand for operand in operands if np.ndim(operand)]
+    if (
+        not arrays
+        or len({(a.shape, a.dtype) for a in arrays}) > 1
+        or getattr(rules, rule.__name__, None) is not rule
+    ):
+        return reference.elementwise(rule, *operands)
+    out = np.empty(arrays[0].shape, arrays[0].dtype)
+    flat = tuple(_plain(o).reshape(-1) if np.ndim(o) else float(o) for o in operands)
+    _elementwise_kernel(rule)(out.reshape(-1), flat)
+    return out
+
+
+@cache
+def _elementwise_kernel(rule):
+    @compiled(parallel=True)
+    def kernel(out, operands):
+        threads = get_num_threads()
+        if out.size <= SERIAL:
+            set_num_threads(1)
+        for block in prange(-(-out.size // BLOCK)):
+            for i in range(block * BLOCK, min(out.size, (block + 1) * BLOCK), lanes_of(out)):
+                store(out, i, out.size - i, rule(*load_each(operands, i, out.size - i)))
+        set_num_threads(threads)
+
+    return kernel
+
+
+def update(rule, weight, grad, slots, hyperparameters):
+    """weight, *slots <- rule(weight, grad, *slots, *hyperparameters), in place."""
+    arrays = weight, *slots
+    if not all(a.flags.c_contiguous for a in arrays) or getattr(rules, rule.__name__, None) is not rule:
+        reference.update(rule, weight, grad, slots, hyperparameters)
+        return
+    flat = tuple(a.reshape(-1) for a in arrays)
+    numbers = tuple(float(h) for h in hyperparameters)
+    _update_kernel(rule)(flat[0], _plain(grad).reshape(-1), flat[1:], numbers)
+
+
+@cache
+def _update_kernel(rule):
+    @compiled(parallel=True)
+    def kernel(weight, grad, slots, hyperparameters):
+        threads = get_num_threads()
+        if weight.size <= SERIAL:
+            set_num_threads(1)
+        for block in prange(-(-weight.size // BLOCK)):
+            for i in range(block * BLOCK, min(weight.size, (block + 1) * BLOCK), lanes_of(weight)):
+                left = weight.size - i
+                before = (load(weight, i, left), load(grad, i, left), *load_each(slots, i, left))
+                store_each((weight, *slots), i, left, rule(*before, *hyperparameters))
+        set_num_threads(threads)
+
+    return kernel
+
+
+# --- rows: softmax ---------------------------------------------------------------------------------------
+
+
+def _by_row(kernel, *arrays):
+    """Run a kernel on arrays seen as matrices of rows; the result has the shape of the first."""
+    first = arrays[0]
+    out = np.empty(first.shape, first.dtype)
+    if out.size:
+        rows = (-1, first.shape[-1])
+        kernel(*(_plain(a).reshape(rows) for a in arrays), out.reshape(rows))
+    return out
+
+
+def softmax_forward(x):
+    """y = e^x / sum e^x."""
+    return _by_row(_softmax_forward, x)
+
+
+def softmax_backward(dy, y):
+    """dx = y (dy - sum dy y)."""
+    return _by_row(_softmax_backward, dy, y)
+
+
+def log_softmax_forward(x):
+    """y = x - log sum e^x."""
+    return _by_row(_log_softmax_forward, x)
+
+
+def log_softmax_backward(dy, y):
+    """dx = dy - e^y sum dy."""
+    return _by_row(_log_softmax_backward, dy, y)
+
+
+@compiled(parallel=True)
+def _softmax_forward(x, y):
+    rows, columns = x.shape
+    threads = get_num_threads()
+    if x.size <= SERIAL:
+        set_num_threads(1)
+    for n in prange(rows):
+        powers = _powers(x[n], y[n])
+        for k in range(0, columns, lanes_of(x)):
+            store(y[n], k, columns - k, load(y[n], k, columns - k) / powers)
+    set_num_threads(threads)
+
+
+@compiled(parallel=True)
+def _log_softmax_forward(x, y):
+    rows, columns = x.shape
+    threads = get_num_threads()
+    if x.size <= SERIAL:
+        set_num_threads(1)
+    for n in prange(rows):
+        shift = row_maximum(x[n])
+        log_sum = np.log(_powers(x[n], y[n]))
+        for k in range(0, columns, lanes_of(x)):
+            store(y[n], k, columns - k, load(x[n], k, columns - k) - shift - log_sum)
+    set_num_threads(threads)
+
+
+@compiled(parallel=True)
+def _softmax_backward(dy, y, dx):
+    rows, columns = y.shape
+    threads = get_num_threads()
+    if y.size <= SERIAL:
+        set_num_threads(1)
+    for n in prange(rows):
+        sums = fill(y, 0.0)
+        for k in range(0, columns, lanes_of(y)):
+            sums = sums + load(dy[n], k, columns - k) * load(y[n], k, columns - k)
+        along = total(sums)
+        for k in range(0, columns, lanes_of(y)):
+            left = columns - k
+            store(dx[n], k, left, load(y[n], k, left) * (load(dy[n], k, left) - along))
+    set_num_threads(threads)
+
+
+@compiled(parallel=True)
+def _log_softmax_backward(dy, y, dx):
+    rows, columns = y.shape
+    threads = get_num_threads()
+    if y.size <= SERIAL:
+        set_num_threads(1)
+    for n in prange(rows):
+        sums = fill(y, 0.0)
+        for k in range(0, columns, lanes_of(y)):
+            sums = sums + load(dy[n], k, columns - k)
+        row_sum = total(sums)
+        for k in range(0, columns, lanes_of(y)):
+            left = columns - k
+            store(dx[n], k, left, load(dy[n], k, left) - np.exp(load(y[n], k, left)) * row_sum)
+    set_num_threads(threads)
+
+
+@compiled
+def row_maximum(row):
+    """The largest number of a row; NaN if there is one."""
+    highest = fill(row, -np.inf)
+    whole = row.size // lanes_of(row) * lanes_of(row)
+    for k in range(0, whole, lanes_of(row)):
+        highest = np.maximum(highest, load(row, k, lanes_of(row)))
+    result = largest(highest)
+    for k in range(whole, row.size):
+        result = np.maximum(result, row[k])
+    return result
+
+
+@compiled
+def _powers(row, out):
+    """Write out = e^(row - its maximum) and return the sum."""
+    shift = row_maximum(row)
+    sums = fill(row, 0.0)
+    for k in range(0, row.size, lanes_of(row)):
+        left = row.size - k
+        store(out, k, left, np.exp(load(row, k, left) - shift))
+        sums = sums + load(out, k, left)
+    return total(sums)
+
+
+# --- columns: batch normalisation ------------------------------------------------------------------------
+
+
+def batch_norm_forward(x, gamma, beta, epsilon):
+    """y = gamma z + beta, z = (x - mean) / sqrt(variance + epsilon); returns y, z, mean, variance."""
+    if not x.size:
+        return reference.batch_norm_forward(x, gamma, beta, epsilon)
+    y, normalized = np.empty_like(x, order="C"), np.empty_like(x, order="C")
+    mean, variance = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
+    _batch_norm_forward(_plain(x), _plain(gamma), _plain(beta), float(epsilon), y, normalized, mean, variance)
+    return y, normalized, mean, variance
+
+
+def batch_norm_backward_parameters(dy, normalized):
+    """dgamma = column sums of dy z,  dbeta = column sums of dy."""
+    dgamma, dbeta = np.empty(dy.shape[1], dy.dtype), np.empty(dy.shape[1], dy.dtype)
+    _column_sums(_plain(dy), _plain(normalized), dgamma, dbeta)
+    return dgamma, dbeta
+
+
+def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
+    """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon)."""
+    if not dy.size:
+        return reference.batch_norm_backward_input(dy, normalized, gamma, variance, epsilon)
+    dgamma, dbeta = batch_norm_backward_parameters(dy, normalized)
+    dx = np.empty_like(dy, order="C")
+    scale = gamma / np.sqrt(variance + dy.dtype.type(epsilon))
+    _batch_norm_backward_input(_plain(dy), _plain(normalized), scale, dgamma, dbeta, dx)
+    return dx
+
+
+@compiled(parallel=True)
+def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
+    rows, columns = x.shape
+    threads = get_num_threads()
+    if x.size <= SERIAL:
+        set_num_threads(1)
+    for chunk in prange(-(-columns // lanes_of(x))):
+        c = chunk * lanes_of(x)
+        left = columns - c
+        sums = fill(x, 0.0)
+        for n in range(rows):
+            sums = sums + load(x[n], c, left)
+        center = sums / rows
+        squares = fill(x, 0.0)
+        for n in range(rows):
+            distance = load(x[n], c, left) - center
+            squares = squares + distance * distance
+        spread = squares / rows
+        root = np.sqrt(spread + epsilon)
+        for n in range(rows):
+            z = (load(x[n], c, left) - center) / root
+            store(normalized[n], c, left, z)
+            store(y[n], c, left, load(gamma, c, left) * z + load(beta, c, left))
+        store(mean, c, left, center)
+        store(variance, c, left, spread)
+    set_num_threads(threads)
+
+
+@compiled(parallel=True)
+def _column_sums(dy, normalized, dgamma, dbeta):
+    rows, columns = dy.shape
+    threads = get_num_threads()
+    if dy.size <= SERIAL:
+        set_num_threads(1)
+    for chunk in prange(-(-columns // lanes_of(dy))):
+        c = chunk * lanes_of(dy)
+        left = columns - c
+        products, sums = fill(dy, 0.0), fill(dy, 0.0)
+        for n in range(rows):
+            products = products + load(dy[n], c, left) * load(normalized[n], c, left)
+            sums = sums + load(dy[n], c, left)
+        store(dgamma, c, left, products)
+        store(dbeta, c, left, sums)
+    set_num_threads(threads)
+
+
+@compiled(parallel=True)
+def _batch_norm_backward_input(dy, normalized, scale, dgamma, dbeta, dx):
+    rows, columns = dy.shape
+    threads = get_num_threads()
+    if dy.size <= SERIAL:
+        set_num_threads(1)
+    for n in prange(rows):
+        for c in range(0, columns, lanes_of(dy)):
+            left = columns - c
+            along = load(normalized[n], c, left) * (load(dgamma, c, left) / rows)
+            centered = load(dy[n], c, left) - load(dbeta, c, left) / rows - along
+            store(dx[n], c, left, load(scale, c, left) * centered)
+    set_num_threads(threads)
