@@ -34,6 +34,11 @@ class Network:
         raise NotImplementedError
 
     @property
+    def parameters(self) -> list[Parameter]:
+        """All parameters, layer by layer; given by ``Sequential``."""
+        raise NotImplementedError
+
+    @property
     def trainable_parameters(self) -> list[Parameter]:
         """The parameters that training changes; given by ``Sequential``."""
         raise NotImplementedError
