@@ -129,13 +129,14 @@ class RowWise(Layer):
             raise ValueError(f"axis must be -1, the classes of (batch, classes), got {axis!r}.")
         self.axis = axis
 
-    def build(self, input_shape: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype) -> None:
-        """Check that samples are vectors."""
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the input, which must be a vector."""
         if len(input_shape) != 1:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} expects (batch, classes), got (batch, "
                 f"{', '.join(map(str, input_shape))}). Add Flatten() before it."
             )
+        return input_shape
 
 
 class Softmax(RowWise):
@@ -260,6 +261,10 @@ class Activation(Layer):
     def build(self, input_shape: tuple[int, ...], rng: np.random.Generator, dtype: np.dtype) -> None:
         """Build the activation."""
         self.activation.build(input_shape, rng, dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape the activation gives."""
+        return self.activation.compute_output_shape(input_shape)
 
     def chain(self) -> list[Layer]:
         """Return the activation itself."""

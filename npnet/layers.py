@@ -69,12 +69,6 @@ class Dense(Layer):
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Create W (D, M) and b (M,)."""
-        if len(input_shape) != 1:
-            got = ", ".join(map(str, input_shape))
-            raise ValueError(
-                f"Dense {self.name!r} expects (batch, features), got (batch, {got}). Flatten first: "
-                f"x.reshape(len(x), {np.prod(input_shape)}), or add Flatten()."
-            )
         shape = (*input_shape, self.units)
         self.weight = self.add_parameter(
             "kernel", shape, self.kernel_initializer, rng, dtype, self.kernel_regularizer
@@ -89,6 +83,12 @@ class Dense(Layer):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (M,)."""
+        if len(input_shape) != 1:
+            got = ", ".join(map(str, input_shape))
+            raise ValueError(
+                f"Dense {self.name!r} expects (batch, features), got (batch, {got}). Flatten first: "
+                f"x.reshape(len(x), {np.prod(input_shape)}), or add Flatten()."
+            )
         return (self.units,)
 
     def chain(self) -> list[Layer]:
