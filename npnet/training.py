@@ -100,10 +100,6 @@ class Trainer(Network):
         if chosen_optimizer is not getattr(self, "optimizer", None):
             for parameter in self.parameters:
                 parameter.slots.clear()  # another optimizer's memory
-        if not self.compiled or self.optimizer is not chosen_optimizer:
-            for link in self.chain:
-                for parameter in link.parameters:
-                    parameter.slots.clear()  # another optimizer's memory
         self.optimizer, self.loss, self.kernels = chosen_optimizer, chosen_loss, chosen_kernels
         self.fused = fused
         self._requested_metrics = requested
