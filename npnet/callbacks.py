@@ -96,7 +96,7 @@ class Monitor(Callback):
 
     def better(self, value: float, best: float) -> bool:
         """Tell whether ``value`` beats ``best`` by more than min_delta (NaN never does)."""
-        return self.sign * (value - best) > self.min_delta if math.isfinite(best) else not math.isnan(value)
+        return self.sign * (value - best) > self.min_delta
 
     def watched(self, logs: Logs | None) -> float | None:
         """Return the watched value, or None with a warning that lists what there is."""
@@ -155,15 +155,14 @@ class EarlyStopping(Monitor):
         """Compare, remember, stop."""
         if epoch < self.start_from_epoch or (value := self.watched(logs)) is None:
             return
+        self.wait += 1
         if self.better(value, self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 self.best_weights = self.model.get_weights()
             if self.baseline is None or self.better(value, self.baseline):
                 self.wait = 0
-                return
-        self.wait += 1
-        if self.wait >= self.patience and epoch > 0:
+        elif self.wait >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
