@@ -338,7 +338,11 @@ class ReduceLROnPlateau(Monitor):
 
 
 class CSVLogger(Callback):
-    """Write a line an epoch: epoch, then the values in alphabetical order; flushed at once."""
+    """Write a line an epoch: epoch, then the values in alphabetical order; flushed at once.
+
+    The columns are those of the file's header, else of the first epoch; where that had no validation, each
+    value gets a ``val_`` column too. What an epoch does not report is "NA", as in Keras.
+    """
 
     def __init__(self, filename: str | Path, separator: str = ",", append: bool = False):
         self.filename = Path(filename)
@@ -347,17 +351,22 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Open the file."""
-        self.header = not (self.append and self.filename.exists() and self.filename.stat().st_size)
+        self.columns: list[str] = []
+        if self.append and self.filename.exists():
+            with self.filename.open(newline="", encoding="utf-8") as file:
+                self.columns = next(csv.reader(file, delimiter=self.separator), [])
         self.file = self.filename.open("a" if self.append else "w", newline="", encoding="utf-8")
         self.writer = csv.writer(self.file, delimiter=self.separator)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write the epoch's line."""
-        values = dict(sorted((logs or {}).items()))
-        if self.header:
-            self.writer.writerow(["epoch", *values])
-            self.header = False
-        self.writer.writerow([epoch, *values.values()])
+        values = {"epoch": epoch, **(logs or {})}
+        if not self.columns:
+            names = sorted(logs or {})
+            validated = any(name.startswith("val_") for name in names)
+            self.columns = ["epoch", *names, *(() if validated else (f"val_{name}" for name in names))]
+            self.writer.writerow(self.columns)
+        self.writer.writerow([values.get(name, "NA") for name in self.columns])
         self.file.flush()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
