@@ -22,7 +22,8 @@ class Interrupt:
 def deferred() -> Iterator[Interrupt]:
     """Hold Ctrl-C back inside the block, so that weights and optimizer are those of a whole step.
 
-    The block calls ``check()`` where it may end. A second Ctrl-C ends it at once. Where the program handles
+    The block calls ``check()`` where it may end; a Ctrl-C after its last ``check()`` is raised when it has
+    ended. A second Ctrl-C ends it at once. Where the program handles
     the signal itself, or outside the main thread, nothing changes.
     """
     interrupt = Interrupt()
@@ -42,5 +43,6 @@ def deferred() -> Iterator[Interrupt]:
     signal.signal(signal.SIGINT, hold)
     try:
         yield interrupt
+        interrupt.check()
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
