@@ -119,7 +119,9 @@ class Sequential(Trainer):
             raise ValueError("The model has no layers: add some first, model.add(Dense(...)).")
         if input_shape is None:
             raise ValueError("build needs an input shape with its batch axis, for instance (None, 3072).")
-        shape = check_shape("input_shape", tuple(input_shape)[1:])
+        if not isinstance(input_shape, (tuple, list)):
+            raise TypeError(f"build needs a shape such as (None, 3072), got {input_shape!r}.")
+        shape = check_shape("input_shape", input_shape[1:])
         self.compute_output_shape(shape)
         first = shape
         for index, layer in enumerate(self.layers):

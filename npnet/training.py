@@ -346,7 +346,8 @@ class Trainer(Network):
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """Return the outputs of one batch."""
-        return self.predict(x, batch_size=max(1, len(x)), verbose=0)
+        x = self._check_x(x)
+        return self.predict(x, batch_size=len(x), verbose=0)
 
     # --- around them ---------------------------------------------------------------------------------------
 
