@@ -56,6 +56,13 @@ class Loss(config.Configurable):
         """Return d values[n] / d z[n], where y_pred = activation(z)."""
         raise NotImplementedError
 
+    @property
+    def joint_gradient_fits(self) -> bool:
+        """Whether ``joint_gradient`` belongs to ``values``: a subclass that changes one must bring both."""
+        formulas = {"values", "gradient", "joint_gradient"}
+        changed = next(cls for cls in type(self).__mro__ if formulas & vars(cls).keys())
+        return "joint_gradient" in vars(changed)
+
     def sample_weight(self, y_true: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
         """Return the weight of each sample, or None where all are 1."""
         return sample_weight

@@ -108,6 +108,6 @@ class Network:
     @property
     def joined(self) -> bool:
         """Whether the last link is the activation whose derivative the loss takes in."""
-        if self.loss.activation is None:
+        if self.loss.activation is None or not self.loss.joint_gradient_fits:
             return False
-        return isinstance(self.chain[-1], activations.NAMES[self.loss.activation])
+        return type(self.chain[-1]) is activations.NAMES[self.loss.activation]
