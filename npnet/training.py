@@ -207,7 +207,7 @@ class Trainer(Network):
                     call("on_epoch_begin", epoch, {})
                     logs = self._train_epoch(step, train, batch_size, shuffle, epoch, call, interrupt)
                     if validation is not None and validate_after(epoch):
-                        values = self._evaluate(validation, validation_batch_size, call)
+                        values = self._evaluate(validation, validation_batch_size, call, interrupt=interrupt)
                         logs |= {f"val_{name}": value for name, value in values.items()}
                     call("on_epoch_end", epoch, logs)
                     interrupt.check()
@@ -273,7 +273,12 @@ class Trainer(Network):
         return self._reported(logs, return_dict)
 
     def _evaluate(
-        self, samples: Samples, batch_size: int, call: CallbackList, progress: Progress | None = None
+        self,
+        samples: Samples,
+        batch_size: int,
+        call: CallbackList,
+        progress: Progress | None = None,
+        interrupt: interrupts.Interrupt | None = None,
     ) -> Logs:
         """Return the means over all samples."""
         call("on_test_begin", {})
@@ -287,6 +292,8 @@ class Trainer(Network):
             call("on_test_batch_end", batch, means.logs())
             if progress:
                 progress.update(batch + 1, means.logs())
+            if interrupt:
+                interrupt.check()
         call("on_test_end", means.logs())
         return means.logs()
 
