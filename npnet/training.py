@@ -285,10 +285,11 @@ class Trainer(Network):
         means = self._new_means()
         for batch, index in enumerate(data.batches(np.arange(len(samples)), batch_size)):
             call("on_test_batch_begin", batch, {})
-            rows = samples.rows(index[0], index[-1] + 1)
+            y = samples.y[index]
+            weight = None if samples.weight is None else samples.weight[index]
             y_pred = self.forward(data.gather(samples.x, index, self.dtype))
-            loss = self.loss.forward(rows.y, y_pred, rows.weight) + self.penalty()
-            means.update(loss, rows.y, y_pred, rows.weight)
+            loss = self.loss.forward(y, y_pred, weight) + self.penalty()
+            means.update(loss, y, y_pred, weight)
             call("on_test_batch_end", batch, means.logs())
             if progress:
                 progress.update(batch + 1, means.logs())
@@ -337,8 +338,11 @@ class Trainer(Network):
         self._require_compiled("train_on_batch")
         batch = self._check_samples(x, y, sample_weight, class_weight)
         step = self._prepare_to_train(batch)
-        loss, y_pred = step(batch.x, np.arange(len(batch)), batch.y, batch.weight)
-        return self._reported(self._batch_logs(batch, loss, y_pred), return_dict)
+        index = np.arange(len(batch))
+        loss, y_pred = step(batch.x, index, batch.y[index], batch.weight)
+        means = self._new_means()
+        means.update(loss, batch.y, y_pred, batch.weight)
+        return self._reported(means.logs(), return_dict)
 
     def test_on_batch(
         self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = False
@@ -347,9 +351,8 @@ class Trainer(Network):
         self._require_compiled("test_on_batch")
         batch = self._check_samples(x, y, sample_weight)
         self._prepare(batch)
-        y_pred = self.forward(data.gather(batch.x, np.arange(len(batch)), self.dtype))
-        loss = self.loss.forward(batch.y, y_pred, batch.weight) + self.penalty()
-        return self._reported(self._batch_logs(batch, loss, y_pred), return_dict)
+        logs = self._evaluate(batch, len(batch), CallbackList([], self, {}))
+        return self._reported(logs, return_dict)
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """Return the outputs of one batch."""
@@ -427,12 +430,6 @@ class Trainer(Network):
     def _new_means(self) -> Means:
         """Return means that have seen nothing."""
         return Means(*self._metrics)
-
-    def _batch_logs(self, batch: Samples, loss: float, y_pred: np.ndarray) -> Logs:
-        """Return the logs of one batch."""
-        means = self._new_means()
-        means.update(loss, batch.y, y_pred, batch.weight)
-        return means.logs()
 
     def _reported(self, logs: Logs, return_dict: bool) -> float | list[float] | Logs:
         """Return the logs in the form Keras returns them."""
