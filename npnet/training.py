@@ -89,13 +89,17 @@ class Trainer(Network):
         chosen_kernels = load(kernels)
         if chosen_loss.reduction is None:
             raise ValueError('The loss to train needs reduction="sum_over_batch_size" or "sum", got None.')
-        requested = []
+        requested: list[list[Any]] = []
+        reported = {"loss"}
         for name, wanted in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
             if wanted is not None and not isinstance(wanted, (list, tuple)):
                 raise TypeError(f"{name} must be a list of names or objects, got {wanted!r}.")
             requested.append(list(wanted or []))
             for metric in requested[-1]:
-                metric_names.get(metric)
+                key = metric_names.get(metric).name
+                if key in reported:
+                    raise ValueError(f"{name} reports {key!r} a second time; give a metric object name=...")
+                reported.add(key)
         warn_about_last_layer(self.chain, chosen_loss)
         if chosen_optimizer is not getattr(self, "optimizer", None):
             for parameter in self.parameters:
