@@ -161,6 +161,7 @@ def training_state(model: "Sequential") -> dict[str, Any]:
         "loss": config.serialize(model.loss),
         "metrics": config.serialize(plain),
         "weighted_metrics": config.serialize(weighted),
+        "kernels": model.requested_kernels,
         "fused": model.fused,
         "iterations": model.optimizer.iterations,
     }
@@ -173,6 +174,7 @@ def restore_training(model: "Sequential", state: dict[str, Any], tensors: Tensor
         loss=state["loss"],
         metrics=state["metrics"],
         weighted_metrics=state["weighted_metrics"],
+        kernels=state["kernels"],
         fused=state["fused"],
     )
     model.optimizer.iterations = state["iterations"]

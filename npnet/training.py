@@ -38,6 +38,7 @@ class Trainer(Network):
     input_shape: Shape | None
 
     compiled = False
+    requested_kernels: str | None = None
     fused = True
     history: History
     stop_training = False
@@ -105,6 +106,7 @@ class Trainer(Network):
             for parameter in self.parameters:
                 parameter.slots.clear()  # another optimizer's memory
         self.optimizer, self.loss, self.kernels = chosen_optimizer, chosen_loss, chosen_kernels
+        self.requested_kernels = kernels
         self.fused = fused
         self._requested_metrics = requested
         self._metrics = []
