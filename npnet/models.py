@@ -85,7 +85,11 @@ class Sequential(Trainer):
         if name in taken:
             raise ValueError(f"A layer named {name!r} is in this model already; choose another name.")
         shape = self.output_shape if self.built else self.input_shape
-        if shape is None and not self.layers:
+        if not self.layers and layer.input_shape is not None:
+            if shape not in (None, layer.input_shape):
+                raise ValueError(
+                    f"The model takes samples of shape {shape}, but {name!r} says input_shape={layer.input_shape}."
+                )
             shape = layer.input_shape
         own_name, layer.name = layer.name, name
         try:
@@ -99,12 +103,14 @@ class Sequential(Trainer):
         self.layers.append(layer)
         self.built = shape is not None
         self._step = None
+        self._metrics = []
 
     def pop(self) -> Layer:
         """Remove the last layer and return it."""
         if not self.layers:
             raise ValueError("There are no layers to pop.")
         self._step = None
+        self._metrics = []
         self.built = self.built and len(self.layers) > 1
         return self.layers.pop()
 
@@ -139,6 +145,8 @@ class Sequential(Trainer):
                     f"Layer {layer.name!r} was built for samples of shape {layer.input_shape},"
                     f" got {input_shape}."
                 )
+            if any(parameter.value.dtype != self.dtype for parameter in layer.parameters):
+                raise ValueError(f"Layer {layer.name!r} has weights of another dtype than {self.dtype}.")
             return
         layer.build(input_shape, data.stream(self.seed, data.WEIGHTS, index), self.dtype)
         layer.input_shape = input_shape
