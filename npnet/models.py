@@ -88,7 +88,8 @@ class Sequential(Trainer):
         if not self.layers and layer.input_shape is not None:
             if shape not in (None, layer.input_shape):
                 raise ValueError(
-                    f"The model takes samples of shape {shape}, but {name!r} says input_shape={layer.input_shape}."
+                    f"The model takes samples of shape {shape}, got {name!r} with"
+                    f" input_shape={layer.input_shape}."
                 )
             shape = layer.input_shape
         own_name, layer.name = layer.name, name
