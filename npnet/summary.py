@@ -1,11 +1,17 @@
 """The table of layers."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from npnet.progress import can_encode
+
 if TYPE_CHECKING:
     from npnet.models import Sequential
+
+BOX = "┏┳┓┡╇┩├┼┤└┴┘━─┃│…"
+ASCII = str.maketrans(BOX, "++++++++++++--||.")
 
 
 def print_summary(model: "Sequential", line_length: int | None, print_fn: Callable[[str], Any]) -> None:
@@ -30,8 +36,9 @@ def print_summary(model: "Sequential", line_length: int | None, print_fn: Callab
         rows.append((f"{layer.name} ({type(layer).__name__})", output, count))
 
     print_fn(f'Model: "{model.name}"')
+    plain = print_fn is print and not can_encode(BOX, sys.stdout)
     for line in table(rows, width):
-        print_fn(line)
+        print_fn(line.translate(ASCII) if plain else line)
     trainable = sum(parameter.size for parameter in model.trainable_parameters)
     total = sum(layer.count_params() for layer in model.layers)
     for kind, size in (("Total", total), ("Trainable", trainable), ("Non-trainable", total - trainable)):
