@@ -54,6 +54,10 @@ class Trainer(Network):
         """Return the shape of one output sample; given by ``Sequential``."""
         raise NotImplementedError
 
+    def _require_built(self, what: str) -> Shape:
+        """Return the input shape, or raise a RuntimeError; given by ``Sequential``."""
+        raise NotImplementedError
+
     # --- compile ------------------------------------------------------------------------------------------
 
     def compile(
@@ -268,6 +272,7 @@ class Trainer(Network):
             The loss alone where there are no metrics, else [loss, metric, ...]; a dict if ``return_dict``.
         """
         self._require_compiled("evaluate")
+        self._require_built("evaluate")
         batch_size = checks.integer("batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
         samples = self._check_samples(x, y, sample_weight)
         self._prepare(samples)
@@ -355,6 +360,7 @@ class Trainer(Network):
     ) -> float | list[float] | Logs:
         """Return the batch's loss and metrics without learning from it."""
         self._require_compiled("test_on_batch")
+        self._require_built("test_on_batch")
         batch = self._check_samples(x, y, sample_weight)
         self._prepare(batch)
         logs = self._evaluate(batch, len(batch), CallbackList([], self, {}))
