@@ -173,9 +173,9 @@ class KernelCache(NullCache):
         path = self._path(signature)
         if result.library.has_dynamic_globals:
             warnings.warn(
-                f"kernel {self._kernel.__name__} is compiled at every start: its machine code holds an address"
-                " of this process. It calls a ctypes function, set_num_threads or get_num_threads"
-                " (kernel.alone(...) runs on one thread), or reads a large global array (make it an argument).",
+                f"kernel {self._kernel.__name__} is compiled at every start: its machine code holds an"
+                " address of this process. It calls a ctypes function, set_num_threads or get_num_threads"
+                " (kernel.alone(...) runs on one thread), or reads a large global array (pass it instead).",
                 RuntimeWarning,
                 stacklevel=2,
             )
