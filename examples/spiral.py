@@ -5,6 +5,7 @@ Takes a few seconds. Run it: python examples/spiral.py
 
 from pathlib import Path
 
+from npnet.callbacks import LambdaCallback
 from npnet.datasets import spiral
 from npnet.layers import Dense
 from npnet.models import Sequential
@@ -22,10 +23,17 @@ model = Sequential(
     seed=0,
 )
 model.compile(optimizer=Adam(0.01), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-model.fit(x_train, y_train, epochs=60, verbose=2)
 
+
+def report(epoch, logs):
+    """Print every tenth epoch."""
+    if epoch % 10 == 9:
+        print(f"epoch {epoch + 1}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.3f}")
+
+
+model.fit(x_train, y_train, epochs=60, verbose=0, callbacks=[LambdaCallback(on_epoch_end=report)])
 loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
-print(f"On {len(x_test)} points it has not seen: accuracy {accuracy:.3f}")
+print(f"{len(x_test)} points it has not seen: accuracy {accuracy:.3f}")
 
 picture = Path("runs") / "spiral.png"
 decision_boundary(model, x_test, y_test, path=picture)
