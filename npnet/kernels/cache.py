@@ -174,8 +174,8 @@ class KernelCache(NullCache):
         if result.library.has_dynamic_globals:
             warnings.warn(
                 f"kernel {self._kernel.__name__} is compiled at every start: its machine code holds an"
-                " address of this process. It calls a ctypes function, set_num_threads or get_num_threads"
-                " (kernel.alone(...) runs on one thread), or reads a large global array (pass it instead).",
+                " address of this process. It calls a ctypes function or numba.set_num_threads (call the one"
+                " in npnet.kernels.runtime), or reads a large global array (pass it as an argument).",
                 RuntimeWarning,
                 stacklevel=2,
             )

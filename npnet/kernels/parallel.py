@@ -11,7 +11,7 @@ a result do not depend on the number of threads.
 from functools import cache
 
 import numpy as np
-from numba import get_num_threads, prange, set_num_threads
+from numba import prange
 
 from npnet.kernels import reference, rules
 from npnet.kernels.product import multiply
@@ -29,7 +29,7 @@ from npnet.kernels.reference import (
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
-from npnet.kernels.runtime import compiled
+from npnet.kernels.runtime import compiled, get_num_threads, set_num_threads
 from npnet.kernels.vectors import (
     fill,
     lanes_of,

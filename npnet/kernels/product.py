@@ -10,9 +10,9 @@ up with zeros instead of being tested for.
 """
 
 import numpy as np
-from numba import get_num_threads, prange, set_num_threads
+from numba import prange
 
-from npnet.kernels.runtime import compiled
+from npnet.kernels.runtime import compiled, get_num_threads, set_num_threads
 from npnet.kernels.tiles import ROWS, multiply_tile, width, width_of
 from npnet.kernels.vectors import lanes_of, load, store, transpose
 

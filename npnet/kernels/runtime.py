@@ -10,7 +10,11 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
 from numba.core.registry import CPUDispatcher, cpu_target
+from numba.extending import intrinsic
 
 from npnet.kernels import cache, cpus, threads
 
@@ -39,9 +43,29 @@ class ParallelKernel(Kernel):
         """Run on as many threads as ``set_threads`` says."""
         return threads.run(super().__call__, arguments)
 
-    def alone(self, *arguments: Any) -> Any:
-        """Run on the calling thread, with the same result: for work too small to wake the others."""
-        return threads.run(super().__call__, arguments, threads=1)
+
+@intrinsic
+def get_num_threads(typing_context):
+    """Numba's function, for kernels: called by name, not by an address that holds for this process alone."""
+
+    def emit(context, builder, signature, arguments):
+        kind = ir.FunctionType(context.get_value_type(signature.return_type), [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "get_num_threads"), [])
+
+    return types.intp(), emit
+
+
+@intrinsic
+def set_num_threads(typing_context, count):
+    """Numba's function, for kernels, like ``get_num_threads``. What a kernel sets it sets back."""
+
+    def emit(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
+        function = cgutils.get_or_insert_function(builder.module, kind, "set_num_threads")
+        builder.call(function, [builder.trunc(arguments[0], ir.IntType(32))])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), emit
 
 
 def compiled(function: Callable | None = None, *, parallel: bool = False) -> Any:
@@ -50,7 +74,7 @@ def compiled(function: Callable | None = None, *, parallel: bool = False) -> Any
     ``@compiled`` runs on the thread that calls it, ``@compiled(parallel=True)`` turns ``numba.prange`` into
     a loop over threads. Kernels release the GIL and divide as NumPy divides (1/0 is infinite). A kernel
     made inside a function may close over numbers, strings, tuples, types and functions. Its machine code
-    must not hold addresses of this process, so it calls no ctypes function and not ``set_num_threads``.
+    must not hold addresses of this process: it calls no ctypes function, and ``set_num_threads`` from here.
     """
     if function is None:
         return partial(compiled, parallel=parallel)

@@ -104,23 +104,22 @@ def _most_of_openmp() -> int:
     return max(OVERSUBSCRIPTION * (os.cpu_count() or 1), _numba_num_threads())
 
 
-def run(kernel: Callable, arguments: tuple, threads: int | None = None) -> Any:
-    """Call a parallel kernel so that it uses this many threads, by default ``get_threads()``."""
+def run(kernel: Callable, arguments: tuple) -> Any:
+    """Call a parallel kernel so that it uses ``get_threads()`` threads."""
     team = _team or start()
     if _forked:
         _warn_of_fork()
-    threads = threads or get_threads()
     if not team.takes_turns:
-        return _run(team, kernel, arguments, threads)
+        return _run(team, kernel, arguments)
     with _turn:
-        return _run(team, kernel, arguments, threads)
+        return _run(team, kernel, arguments)
 
 
-def _run(team: Team, kernel: Callable, arguments: tuple, threads: int) -> Any:
-    before = team.get_count()
-    if threads == before:
+def _run(team: Team, kernel: Callable, arguments: tuple) -> Any:
+    wanted, before = get_threads(), team.get_count()
+    if wanted == before:
         return kernel(*arguments)
-    team.set_count(threads)
+    team.set_count(wanted)
     try:
         return kernel(*arguments)
     finally:
