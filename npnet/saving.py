@@ -103,20 +103,23 @@ def load_model(
     if "architecture" not in metadata:
         raise ValueError(f"{path} holds weights only: build the model and call load_weights.")
     description = metadata["architecture"]
-    with config.custom_objects(custom_objects):
-        model = Sequential(
-            [layers.from_config(layer) for layer in description["layers"]],
-            name=description["name"],
-            dtype=description["dtype"],
-            seed=description["seed"],
-        )
-        model.build((None, *description["input_shape"]))
-        assign(named_parameters(model), tensors, path)
-        if compile and "training" in metadata:
-            restore_training(model, metadata["training"], tensors)
-    for layer in model.layers:
-        if layer.rng and layer.name in metadata["streams"]:
-            layer.rng.bit_generator.state = metadata["streams"][layer.name]
+    try:
+        with config.custom_objects(custom_objects):
+            model = Sequential(
+                [layers.from_config(layer) for layer in description["layers"]],
+                name=description["name"],
+                dtype=description["dtype"],
+                seed=description["seed"],
+            )
+            model.build((None, *description["input_shape"]))
+            assign(named_parameters(model), tensors, path)
+            if compile and "training" in metadata:
+                restore_training(model, metadata["training"], tensors)
+        for layer in model.layers:
+            if layer.rng:
+                layer.rng.bit_generator.state = metadata["streams"][layer.name]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} describes no model that can be built: {error!r}.") from error
     return model
 
 
