@@ -11,6 +11,7 @@ Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadat
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,13 @@ def load_weights(model: "Sequential", filepath: str | Path, skip_mismatch: bool 
     Parameters
     ----------
     skip_mismatch
-        Leave parameters as they are whose tensor is missing or of another shape, instead of refusing.
+        Leave parameters as they are whose tensor is missing or of another shape, with a warning that names
+        them, instead of refusing.
 
     Raises
     ------
     ValueError
-        If the file is damaged or does not fit. Nothing has changed then.
+        If the file is damaged, holds NaN or infinity, or does not fit. Nothing has changed then.
     """
     model._require_built("load_weights")
     tensors, _ = read(Path(filepath))
@@ -196,13 +198,27 @@ def assign(
 ) -> None:
     """Overwrite parameters by the tensors of their names, all or none."""
     fitting = {}
+    mismatches = []
     for name, parameter in parameters.items():
         got = tensors[name].shape if name in tensors else None
         if got == parameter.shape:
             fitting[name] = tensors[name]
-        elif not skip_mismatch:
+        else:
             found = f"has shape {got}" if got is not None else "is not in it"
-            raise ValueError(f"{path} does not fit the model: {name} of shape {parameter.shape} {found}.")
+            mismatches.append(f"{name} of shape {parameter.shape} {found}")
+    slots = {name for name in tensors if name.rpartition("/")[0] in tensors}
+    mismatches += [
+        f"it holds {name}, which the model has not" for name in sorted(tensors.keys() - parameters - slots)
+    ]
+    if mismatches and not skip_mismatch:
+        raise ValueError(f"{path} does not fit the model: {mismatches[0]}.")
+    for name, tensor in fitting.items():
+        if not np.isfinite(tensor).all():
+            raise ValueError(
+                f"{path} holds NaN or infinity in {name}: training had diverged. Use another file."
+            )
+    if mismatches:
+        warnings.warn(f"{path} does not fit all of the model: {'; '.join(mismatches)}.", stacklevel=4)
     for name, tensor in fitting.items():
         parameters[name].assign(tensor)
 
