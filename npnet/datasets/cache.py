@@ -52,7 +52,7 @@ def save(place: Path, arrays: Mapping[str, np.ndarray], origin: str) -> None:
         for left_by_a_killed_run in place.glob(".*.part"):
             left_by_a_killed_run.unlink()
         for name, array in arrays.items():
-            write_atomically(place / f"{name}.npy", _header(array.shape) + array.tobytes())
+            write_atomically(place / f"{name}.npy", b"".join([_header(array.shape), array.data]))
         manifest = {"origin": origin, "checksums": {name: _checksum(array) for name, array in arrays.items()}}
         write_atomically(place / _MANIFEST, json.dumps(manifest, indent=1).encode())
 

@@ -14,12 +14,6 @@ from npnet.datasets.errors import CorruptDatasetError, DatasetUnavailableError, 
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-SHAPES = {
-    "x_train": (50_000, 32, 32, 3),
-    "y_train": (50_000, 1),
-    "x_test": (10_000, 32, 32, 3),
-    "y_test": (10_000, 1),
-}
 SOURCES = {  # of each published archive: the author's page, then mirrors; the SHA-256 makes any of them safe
     "cifar-10-binary.tar.gz": (
         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -177,7 +171,7 @@ def _unavailable(tried: list[str]) -> str:
 
 def _cached(slot: str, origin: str) -> Arrays | None:
     try:
-        return cache.load(cache.folder() / "cifar10" / slot, SHAPES, origin)
+        return cache.load(cache.folder() / "cifar10" / slot, cifar10_files.shapes(), origin)
     except CorruptDatasetError as error:
         _say(f"{error}; making it again")
     except OSError:  # why nothing can be kept is said when keeping fails
@@ -189,7 +183,7 @@ def _keep(slot: str, origin: str, arrays: Arrays) -> Arrays:
     try:
         place = cache.folder() / "cifar10" / slot
         cache.save(place, arrays, origin)
-        return cache.load(place, SHAPES, origin) or arrays
+        return cache.load(place, cifar10_files.shapes(), origin) or arrays
     except OSError as error:
         _say(f"CIFAR-10 is not kept, so the next start reads it anew: {error}")
         return arrays

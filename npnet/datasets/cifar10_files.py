@@ -47,30 +47,30 @@ MD5 = {  # of the published files in cifar-10-batches-py
 }
 
 
-def _decode_binary(content: bytes, records: int) -> tuple[np.ndarray, np.ndarray]:
-    if len(content) != records * (1 + PIXELS):
-        raise CorruptDatasetError(f"{len(content)} bytes, expected {records} records of {1 + PIXELS}")
-    table = np.frombuffer(content, np.uint8).reshape(records, 1 + PIXELS)
+def _decode_binary(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    if len(content) != RECORDS * (1 + PIXELS):
+        raise CorruptDatasetError(f"{len(content)} bytes, expected {RECORDS} records of {1 + PIXELS}")
+    table = np.frombuffer(content, np.uint8).reshape(RECORDS, 1 + PIXELS)
     return table[:, 0], table[:, 1:]
 
 
-def _decode_python(content: bytes, records: int) -> tuple[np.ndarray, np.ndarray]:
+def _decode_python(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     # A label takes one operation, a file name up to ten; what else there is takes some dozens.
-    batch = pickled.load(content, most_operations=20 * records + 1000)
+    batch = pickled.load(content, most_operations=20 * RECORDS + 1000)
     if not isinstance(batch, dict):
         raise CorruptDatasetError(f"a pickled {type(batch).__name__}, expected a dict")
     match batch.get(b"data", batch.get("data")):
-        case pickled.PickledArray(shape, "u1" | b"u1", False, bytes(pixels)):
-            if shape != (records, PIXELS) or len(pixels) != records * PIXELS:
-                raise CorruptDatasetError(f"'data' is not of the shape ({records}, {PIXELS})")
+        case pickled.PickledArray(shape, "u1" | b"u1", fortran_order, bytes(pixels)) if not fortran_order:
+            if shape != (RECORDS, PIXELS) or len(pixels) != RECORDS * PIXELS:
+                raise CorruptDatasetError(f"'data' is not of the shape ({RECORDS}, {PIXELS})")
         case _:
             raise CorruptDatasetError("'data' is no array of uint8 in C order")
     labels = batch.get(b"labels", batch.get("labels"))
-    if not (isinstance(labels, list) and len(labels) == records):
-        raise CorruptDatasetError(f"'labels' is no list of {records} numbers")
+    if not (isinstance(labels, list) and len(labels) == RECORDS):
+        raise CorruptDatasetError(f"'labels' is no list of {RECORDS} numbers")
     if not all(type(label) is int and 0 <= label <= 255 for label in labels):
         raise CorruptDatasetError("'labels' holds something else than the numbers 0 to 9")
-    return np.array(labels, np.uint8), np.frombuffer(pixels, np.uint8).reshape(records, PIXELS)
+    return np.array(labels, np.uint8), np.frombuffer(pixels, np.uint8).reshape(RECORDS, PIXELS)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Distribution:
     folder: str
     suffix: str
     record_bytes: int
-    decode: Callable[[bytes, int], tuple[np.ndarray, np.ndarray]]
+    decode: Callable[[bytes], tuple[np.ndarray, np.ndarray]]
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -89,7 +89,19 @@ class Distribution:
 
 
 BINARY = Distribution("cifar-10-batches-bin", ".bin", 1 + PIXELS, _decode_binary)
-PYTHON = Distribution("cifar-10-batches-py", "", PIXELS + 512, _decode_python)  # with its file name
+# Python 3 writes bytes as text in a pickle of protocol 2, up to twice as long; the rest is for the file name.
+PYTHON = Distribution("cifar-10-batches-py", "", 2 * PIXELS + 512, _decode_python)
+
+
+def shapes() -> dict[str, tuple[int, ...]]:
+    """Of the arrays that `read` gives, all of them uint8."""
+    train, test = 5 * RECORDS, RECORDS
+    return {
+        "x_train": (train, 32, 32, 3),
+        "y_train": (train, 1),
+        "x_test": (test, 32, 32, 3),
+        "y_test": (test, 1),
+    }
 
 
 def locate(path: Path) -> tuple[Path, Distribution | None]:
@@ -125,7 +137,7 @@ def fingerprint(path: Path) -> str:
     return "; ".join(f"{file} {stat.st_size} {stat.st_mtime_ns}" for file, stat in facts)
 
 
-def read(path: Path, *, official: bool = False, records: int = RECORDS) -> dict[str, np.ndarray]:
+def read(path: Path, *, official: bool = False) -> dict[str, np.ndarray]:
     """CIFAR-10 from an archive, a folder of its batches, or a folder that holds either.
 
     Parameters
@@ -134,8 +146,6 @@ def read(path: Path, *, official: bool = False, records: int = RECORDS) -> dict[
     official : bool
         Accept only the published files, by the SHA-256 of an archive or the MD5 of each pickled batch:
         for what lies in other programs' caches.
-    records : int
-        Pictures in each of the six batches; other than 10,000 in a miniature.
 
     Returns
     -------
@@ -151,26 +161,26 @@ def read(path: Path, *, official: bool = False, records: int = RECORDS) -> dict[
         It is something else than CIFAR-10, or a damaged copy.
     """
     place, distribution = locate(path)
-    images = np.empty((6 * records, 32, 32, 3), np.uint8)
-    labels = np.empty((6 * records, 1), np.uint8)
+    images = np.empty((6 * RECORDS, 32, 32, 3), np.uint8)
+    labels = np.empty((6 * RECORDS, 1), np.uint8)
     missing = list(BATCHES)
     try:
         if distribution is None:
-            contents = _from_archive(place, official, records)
+            contents = _from_archive(place, official)
         else:
-            contents = _from_folder(place, distribution, official, records)
+            contents = _from_folder(place, distribution, official)
         for name, form, content in contents:
             batch = name.removesuffix(form.suffix)
             if batch not in missing:
                 raise CorruptDatasetError(f"{batch} comes twice")
             missing.remove(batch)
-            rows = slice(BATCHES.index(batch) * records, (BATCHES.index(batch) + 1) * records)
-            labels[rows, 0], images[rows] = _batch(name, form, content, records)
+            rows = slice(BATCHES.index(batch) * RECORDS, (BATCHES.index(batch) + 1) * RECORDS)
+            labels[rows, 0], images[rows] = _batch(name, form, content)
         if missing:
             raise CorruptDatasetError(f"{', '.join(missing)} missing")
     except CorruptDatasetError as error:
         raise CorruptDatasetError(f"CIFAR-10: {place} cannot be used: {error}") from error
-    train = 5 * records
+    train = 5 * RECORDS
     return {
         "x_train": images[:train],
         "y_train": labels[:train],
@@ -180,9 +190,9 @@ def read(path: Path, *, official: bool = False, records: int = RECORDS) -> dict[
 
 
 def _from_folder(
-    folder: Path, form: Distribution, official: bool, records: int
+    folder: Path, form: Distribution, official: bool
 ) -> Iterator[tuple[str, Distribution, bytes]]:
-    limit = records * form.record_bytes
+    limit = RECORDS * form.record_bytes
     for name in form.files:
         if (folder / name).is_file():
             with (folder / name).open("rb") as file:
@@ -194,9 +204,9 @@ def _from_folder(
             yield name, form, content
 
 
-def _from_archive(path: Path, official: bool, records: int) -> Iterator[tuple[str, Distribution, bytes]]:
+def _from_archive(path: Path, official: bool) -> Iterator[tuple[str, Distribution, bytes]]:
     known = {f"{form.folder}/{name}": (name, form) for form in (BINARY, PYTHON) for name in form.files}
-    limits = {member: records * form.record_bytes for member, (_, form) in known.items()}
+    limits = {member: RECORDS * form.record_bytes for member, (_, form) in known.items()}
     with path.open("rb") as file:
         if official:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -207,13 +217,13 @@ def _from_archive(path: Path, official: bool, records: int) -> Iterator[tuple[st
             yield *known[member], content
 
 
-def _batch(name: str, form: Distribution, content: bytes, records: int) -> tuple[np.ndarray, np.ndarray]:
+def _batch(name: str, form: Distribution, content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n,) and images (n, 32, 32, 3) of one file."""
     try:
-        labels, planes = form.decode(content, records)
+        labels, planes = form.decode(content)
     except CorruptDatasetError as error:
         raise CorruptDatasetError(f"{name}: {error}") from error
     wrong = np.flatnonzero(labels > 9)
     if wrong.size:
         raise CorruptDatasetError(f"{name}: picture {wrong[0]} has label {labels[wrong[0]]}, expected 0 to 9")
-    return labels, planes.reshape(records, 3, 32, 32).transpose(0, 2, 3, 1)
+    return labels, planes.reshape(RECORDS, 3, 32, 32).transpose(0, 2, 3, 1)
