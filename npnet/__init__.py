@@ -15,6 +15,7 @@ from npnet import (
     utils,
 )
 from npnet.gradient_check import check_gradients
+from npnet.kernels.threads import get_threads, set_threads
 from npnet.layers import Input
 from npnet.models import Sequential
 
@@ -26,6 +27,7 @@ __all__ = [
     "callbacks",
     "check_gradients",
     "datasets",
+    "get_threads",
     "initializers",
     "layers",
     "losses",
@@ -34,5 +36,6 @@ __all__ = [
     "optimizers",
     "regularizers",
     "schedules",
+    "set_threads",
     "utils",
 ]

@@ -1,5 +1,6 @@
 """Compile, fit, evaluate, predict: what turns a stack of layers into a trained network."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from npnet import metrics as metric_names
 from npnet.callback import Callback, CallbackList, Logs
 from npnet.callbacks import History, ProgbarLogger
 from npnet.kernels import load
+from npnet.kernels.announce import announce_compilation
 from npnet.layer import Layer, Shape
 from npnet.layers import BatchNormalization, Rescaling
 from npnet.metrics import Means, Metric
@@ -202,6 +204,8 @@ class Trainer(Network):
         if not any(isinstance(layer, (Rescaling, BatchNormalization)) for layer in self.layers):
             checks.warn_about_pixels(train.x)
         step = self._prepare_to_train(train)
+        if shown:
+            step = self._announcing(step)
 
         steps = -(-len(train) // batch_size)
         self.history = History()
@@ -438,6 +442,23 @@ class Trainer(Network):
         if self._step is None:
             self._step = (fusion.plan(self) if self.fused else None) or self.train_step
         return self._step
+
+    def _announcing(self, step: Step) -> Step:
+        """Return the step with a line about the kernels its first call compiles, validation's among them."""
+        announced = False
+
+        def announcing(
+            x: np.ndarray, index: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
+        ) -> tuple[float, np.ndarray]:
+            nonlocal announced
+            if announced:
+                return step(x, index, y_true, sample_weight)
+            announced = True
+            with announce_compilation(sys.stdout):
+                self.forward(data.gather(x, index[:1], self.dtype))
+                return step(x, index, y_true, sample_weight)
+
+        return announcing
 
     def _new_means(self) -> Means:
         """Return means that have seen nothing."""
