@@ -1,0 +1,161 @@
+"""``python -m benchmarks training``: a training step of npnet and of every peer, and ``model.fit`` itself."""
+
+import argparse
+import json
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from npnet.kernels.cpus import usable_cpus
+
+from . import machine, reference
+from .peers import PEERS
+from .task import OPTIMIZERS, Task
+from .timing import interleave, median, table
+from .worker import Worker, WorkerError
+
+CHECKED_STEPS = 20
+TOLERANCE = 5e-4  # of the loss; two forms of RMSprop differ by 1e-3 to 2e-3, a flipped relu by 1e-4
+
+
+def numbers(text):
+    return [int(part) for part in text.split(",")]
+
+
+def names(text):
+    return text.split(",")
+
+
+def arguments(parser):
+    parser.add_argument("--batch", type=numbers, default=[32, 128, 512, 2048], help="batch sizes: 32,128")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="rmsprop")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of training per peer and round")
+    parser.add_argument("--rows", type=int, default=8192, help="samples of the made-up data set")
+    parser.add_argument("--widths", type=numbers, default=[3072, 512, 512, 10])
+    parser.add_argument(
+        "--peers", type=lambda text: text.split(","), default=list(PEERS), help=", ".join(PEERS)
+    )
+    parser.add_argument("--threads", type=int, default=usable_cpus())
+    parser.add_argument("--skip-fit", action="store_true", help="leave out the section on model.fit")
+    parser.add_argument("--json", type=Path, help="write every measurement to this file")
+
+
+def installed(names):
+    """Split ``names`` into peers that can run and {name: what is missing}."""
+    missing = {name: [p for p in PEERS[name].packages if not find_spec(p)] for name in names}
+    return [n for n in names if not missing[n]], {n: packages for n, packages in missing.items() if packages}
+
+
+def start_workers(names, threads, say=print):
+    """Start a process for every peer that is installed; say which are left out."""
+    able, missing = installed(names)
+    for name, packages in missing.items():
+        say(f"{PEERS[name].label} is left out: {', '.join(packages)} is not installed.")
+    return {name: Worker(name, threads) for name in able}
+
+
+def validated(workers, task, say=print):
+    """Prepare the workers for ``task`` and return {name: label} of those whose losses are right.
+
+    Losses are compared with the textbook's in float64, trained by the same formula.
+    """
+    truths, labels = {}, {}
+    for name, worker in workers.items():
+        try:
+            about = worker.ask("prepare", **task.settings)
+            losses = np.array(worker.ask("losses", steps=CHECKED_STEPS))
+        except WorkerError as error:
+            say(f"{PEERS[name].label} is left out, it failed: {error}")
+            continue
+        formula = about["formula"]
+        if formula not in truths:
+            truths[formula] = np.array(reference.losses(task, formula, CHECKED_STEPS))
+        worst = np.abs(losses / truths[formula] - 1).max()
+        verdict = "agrees" if worst <= TOLERANCE else "DISAGREES and is not timed"
+        say(f"  {about['label']:22} {worst:8.1e}  {verdict}  [{formula}]")
+        if worst <= TOLERANCE:
+            labels[name] = about["label"]
+    return labels
+
+
+def timed(workers, names, task, rounds, seconds):
+    """Return {name: milliseconds per step in each round}, rounds of all peers interleaved."""
+
+    def measurement(worker):
+        steps = 4
+        worker.ask("time", steps=steps)  # compiles
+        for _ in range(2):  # a first estimate, then a better one: both with the steps that are then timed
+            each = worker.ask("time", steps=steps) / steps
+            steps = max(4, min(round(seconds / each), 4 * task.batches))
+        worker.ask("time", steps=steps)
+
+        def measure():
+            time.sleep(0.02)  # threads of the one before that wait in a loop give up meanwhile
+            return 1e3 * worker.ask("time", steps=steps) / steps
+
+        return measure
+
+    return interleave({name: measurement(workers[name]) for name in names}, rounds)
+
+
+def steps_table(task, limits, labels, times):
+    """Lay out milliseconds, ratio to the best peer, and how near the arithmetic comes to the limit."""
+    medians = {name: median(values) for name, values in times.items()}
+    peers = {name: value for name, value in medians.items() if not name.startswith("npnet")}
+    best = min(peers.values()) if peers else None
+    rows = []
+    for name, value in medians.items():
+        speed = task.flops / value / 1e6
+        rows.append(
+            [
+                labels[name],
+                f"{value:.3f}",
+                f"{min(times[name]):.3f}",
+                f"{max(times[name]):.3f}",
+                f"{best / value:.2f}x" if best else "-",
+                f"{speed:.0f}",
+                f"{speed / limits.peak():.0%}",
+            ]
+        )
+    return table(
+        ["", "ms/step", "min", "max", "best peer / it", "GFLOP/s", f"of {limits.peak():.0f} GFLOP/s"], rows
+    )
+
+
+def run(options):
+    print(machine.describe(options.threads))
+    limits = machine.measure(options.threads)
+    print(limits)
+    workers = start_workers(options.peers, options.threads)
+    results = []
+    try:
+        for batch in options.batch:
+            task = Task(batch, options.optimizer, tuple(options.widths), options.rows)
+            shape = "-".join(map(str, task.widths))
+            print(
+                f"\n{shape}, {options.optimizer}, batch {batch}: {task.flops / 1e6:.1f} MFLOP a step; it takes at "
+                f"least {task.flops / limits.peak() / 1e6:.2f} ms at the limit of the multiply-adds"
+            )
+            print(
+                f"largest relative difference of the first {CHECKED_STEPS} losses (allowed: {TOLERANCE:.0e})"
+            )
+            labels = validated(workers, task)
+            times = timed(workers, labels, task, options.rounds, options.seconds)
+            print(f"\nmedian of {options.rounds} interleaved rounds")
+            print(steps_table(task, limits, labels, times), flush=True)
+            results.append({"batch": batch, "optimizer": options.optimizer, "ms": times, "flops": task.flops})
+    finally:
+        for worker in workers.values():
+            worker.close()
+    if options.json:
+        report = {"machine": machine.describe(options.threads), "peak": limits.all_cores, "steps": results}
+        options.json.write_text(json.dumps(report, indent=1))
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks training", description=__doc__)
+    arguments(parser)
+    run(parser.parse_args(argv))

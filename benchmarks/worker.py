@@ -1,0 +1,98 @@
+"""One framework in one long-lived process, driven by a line of JSON at a time over its pipes.
+
+The parent holds a ``Worker`` for each peer; all but one wait for their next line, asleep.
+``python -m benchmarks.worker NAME`` is the other end.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import suppress
+
+
+class WorkerError(RuntimeError):
+    """What a worker's process reported or left behind when it failed."""
+
+
+class Worker:
+    """The parent's end: ``worker.ask("time", steps=20)`` calls the function ``time`` below over there."""
+
+    def __init__(self, name, threads):
+        count = str(threads)
+        names = ("OMP", "MKL", "OPENBLAS", "NUMBA")
+        environment = os.environ | {f"{name}_NUM_THREADS": count for name in names}
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed by close)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.worker", name, count],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env=environment,
+        )
+
+    def ask(self, request, **arguments):
+        """Return the result of a request, or raise a WorkerError with what went wrong over there."""
+        with suppress(BrokenPipeError):  # the empty answer says more
+            print(json.dumps({"request": request, **arguments}), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            self.log.seek(0)
+            raise WorkerError(f"ended with code {self.process.wait()}: {self.log.read()[-400:]}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerError(answer["error"])
+        return answer["result"]
+
+    def close(self):
+        """End the process: it leaves when nothing more can be asked."""
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
+
+class _Session:
+    """The worker's end: its public functions are the requests it knows."""
+
+    def __init__(self, name, threads):
+        self.name, self.threads = name, threads
+
+    def prepare(self, **task):
+        from .peers import PEERS
+        from .task import Task
+
+        self.peer = PEERS[self.name](Task(**task), self.threads)
+        return {"label": self.peer.label, "formula": self.peer.formulas[task["optimizer"]]}
+
+    def losses(self, steps):
+        self.peer.reset()
+        return [float(loss) for loss in self.peer.losses(steps)]
+
+    def time(self, steps):
+        """Seconds for ``steps`` steps from the initial weights on, so that every round does the same work."""
+        self.peer.reset()
+        start = time.perf_counter()
+        self.peer.run(steps)
+        return time.perf_counter() - start
+
+
+def _serve(name, threads):
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a framework prints goes to the log
+    session = _Session(name, threads)
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        try:
+            answer = {"result": getattr(session, arguments.pop("request"))(**arguments)}
+        except Exception:
+            answer = {"error": traceback.format_exc(limit=-3)}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], int(sys.argv[2]))
