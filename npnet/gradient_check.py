@@ -6,7 +6,8 @@ analytic gradient a and numeric one n; a correct engine ends far below 1e-8.
 
 Where the loss has a kink within e (a ReLU just changing sides) there is no derivative to compare with.
 Such a place is recognised by the numeric derivatives alone, those of e and of e/2 disagreeing, and the
-check moves to a point nearby: kinks are avoided, not excused.
+check moves on, each time twice as far: kinks are avoided, not excused. Samples and weights both move, and
+from the start, because weights of exactly 0 put every unit on its kink.
 """
 
 import copy
@@ -102,24 +103,25 @@ def check_gradients(
     Raises
     ------
     RuntimeError
-        Before ``compile``, or if no point without a kink is found nearby.
+        Before ``compile``, or if no point is found nearby where the loss can be differentiated numerically.
     """
     model._require_compiled("check_gradients")
     samples = model._check_samples(x, y, sample_weight)
     model._prepare(samples)
     rng = np.random.default_rng(seed)
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         twin = float64_twin(model)
         inputs = data.gather(samples.x, np.arange(len(samples)), np.float64)
-        inputs += rng.normal(0, 1e-3, inputs.shape)
+        for values in (inputs, *(parameter.value for parameter in twin.trainable_parameters)):
+            values += rng.normal(0, 1e-3 * 2**attempt, values.shape)
         result = _check_at(twin, inputs, samples, epsilon, tolerance, entries, rng)
         if result is not None:
             if verbose:
                 print(result)
             return result
     raise RuntimeError(
-        f"The loss has a kink within {epsilon} of each of {ATTEMPTS} points tried."
-        " Give fewer or other samples."
+        f"At each of {ATTEMPTS} points tried the loss has a kink within {epsilon}, or derivatives so small that"
+        " its rounding hides them. Give fewer or other samples."
     )
 
 
@@ -193,4 +195,4 @@ def central_differences(loss: Any, values: np.ndarray, chosen: np.ndarray, epsil
 def relative_error(a: np.ndarray, n: np.ndarray) -> float:
     """Return |a - n| / (|a| + |n|), 0 where both vanish (below 1e-10, the differences' own noise)."""
     total = np.linalg.norm(a) + np.linalg.norm(n)
-    return float(np.linalg.norm(a - n) / total) if total > 1e-10 else 0.0
+    return 0.0 if total < 1e-10 else float(np.linalg.norm(a - n) / total)  # NaN stays NaN
