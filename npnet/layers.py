@@ -254,9 +254,8 @@ class BatchNormalization(Layer):
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Normalise with the batch's statistics in training, with the moving ones otherwise."""
         columns = x.reshape(-1, x.shape[-1])
-        one, zero = x.dtype.type(1), x.dtype.type(0)
-        gamma = one if self.gamma is None else self.gamma.value
-        beta = zero if self.beta is None else self.beta.value
+        gamma = np.ones(x.shape[-1], x.dtype) if self.gamma is None else self.gamma.value
+        beta = np.zeros(x.shape[-1], x.dtype) if self.beta is None else self.beta.value
         self.frozen = not (training and self.trainable)
         if self.frozen:
             self.variance = self.moving_variance.value.copy()
@@ -278,7 +277,7 @@ class BatchNormalization(Layer):
             self.gamma.grad = dgamma
         if self.beta is not None:
             self.beta.grad = dbeta
-        gamma = dy.dtype.type(1) if self.gamma is None else self.gamma.value
+        gamma = np.ones(dy.shape[-1], dy.dtype) if self.gamma is None else self.gamma.value
         if self.frozen:  # the statistics are constants
             dx = columns * (gamma / np.sqrt(self.variance + self.epsilon))
         else:
