@@ -67,6 +67,15 @@ def same_length(name: str, values: np.ndarray, other_name: str, other: np.ndarra
         )
 
 
+def like_outputs(name: str, values: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Return ``values``, which must have the shape of ``outputs``; (N,) is read as (N, 1) for one output."""
+    if values.shape == outputs.shape[:-1] and outputs.shape[-1] == 1:
+        values = values[..., None]
+    if values.shape != outputs.shape:
+        raise ValueError(f"{name} must have the shape of y_pred, {outputs.shape}, got {values.shape}.")
+    return values
+
+
 def features(
     name: str, value: Any, input_shape: tuple[int, ...] | None, layer: str, dtype: Any
 ) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import config
+from npnet import checks, config
 from npnet.kernels import reference, rules
 
 
@@ -42,7 +42,7 @@ class Loss(config.Configurable):
 
     def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return ``y_true`` in the shape and dtype of ``y_pred``."""
-        return np.asarray(y_true, y_pred.dtype).reshape(y_pred.shape)
+        return checks.like_outputs("y_true", np.asarray(y_true, y_pred.dtype), y_pred)
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the loss of each sample, shape (N,)."""
@@ -105,9 +105,10 @@ class Loss(config.Configurable):
         y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
         if y_pred.dtype.kind != "f":
             y_pred = y_pred.astype(np.float64)
-        weight = None if sample_weight is None else np.asarray(sample_weight)
+        if sample_weight is not None:
+            sample_weight = checks.sample_weight("sample_weight", sample_weight, len(y_pred))
         twin = type(self)(**self.get_config())
-        values = twin._weighted_values(y_true, y_pred, weight)
+        values = twin._weighted_values(y_true, y_pred, sample_weight)
         return values if self.reduction is None else self._reduce(values)
 
 
@@ -181,6 +182,9 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
     def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return one-hot rows; a row of zeros for the ignored class."""
         labels = np.asarray(y_true).reshape(-1, 1)
+        checks.same_length("y_true", labels, "y_pred", y_pred)
+        counted = labels if self.ignore_class is None else labels[labels != self.ignore_class]
+        checks.label_range("y_true", counted, y_pred.shape[-1], f"y_pred with {y_pred.shape[-1]} outputs")
         return (labels == np.arange(y_pred.shape[-1])).astype(y_pred.dtype)
 
     def sample_weight(self, y_true: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:

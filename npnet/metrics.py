@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import config
+from npnet import checks, config
 from npnet.kernels import reference
 
 
@@ -34,8 +34,9 @@ class Metric(config.Configurable):
             self.total += float(values.sum(dtype=np.float64))
             self.count += len(values)
         else:
-            self.total += float((values * np.asarray(sample_weight)).sum(dtype=np.float64))
-            self.count += float(np.sum(sample_weight, dtype=np.float64))
+            weight = checks.sample_weight("sample_weight", sample_weight, len(values))
+            self.total += float((values * weight).sum(dtype=np.float64))
+            self.count += float(weight.sum(dtype=np.float64))
 
     def result(self) -> float:
         """Return the mean so far (0 before the first sample)."""
@@ -54,7 +55,7 @@ class CategoricalAccuracy(Metric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return True where the two agree."""
-        return y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)
+        return checks.like_outputs("y_true", y_true, y_pred).argmax(axis=-1) == y_pred.argmax(axis=-1)
 
 
 class SparseCategoricalAccuracy(Metric):
@@ -78,7 +79,7 @@ class BinaryAccuracy(Metric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the share of each sample's outputs."""
-        return ((y_pred > self.threshold) == y_true.reshape(y_pred.shape)).mean(axis=-1)
+        return ((y_pred > self.threshold) == checks.like_outputs("y_true", y_true, y_pred)).mean(axis=-1)
 
 
 class TopKCategoricalAccuracy(Metric):
@@ -97,9 +98,9 @@ class TopKCategoricalAccuracy(Metric):
         return y_true.argmax(axis=-1)
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        """Return True where fewer than k outputs exceed the target's."""
+        """Return True where fewer than k outputs exceed the target's. NaN exceeds and is exceeded."""
         target = np.take_along_axis(y_pred, self.labels(y_true)[:, None], axis=-1)
-        return (y_pred > target).sum(axis=-1) < self.k
+        return (~(y_pred <= target)).sum(axis=-1) < self.k
 
 
 class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
@@ -119,7 +120,7 @@ class MeanSquaredError(Metric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the mean over each sample's outputs."""
-        return reference.mean_squared_error_forward(y_true.reshape(y_pred.shape), y_pred)
+        return reference.mean_squared_error_forward(checks.like_outputs("y_true", y_true, y_pred), y_pred)
 
 
 class MeanAbsoluteError(Metric):
@@ -129,7 +130,7 @@ class MeanAbsoluteError(Metric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the mean over each sample's outputs."""
-        return reference.mean_absolute_error_forward(y_true.reshape(y_pred.shape), y_pred)
+        return reference.mean_absolute_error_forward(checks.like_outputs("y_true", y_true, y_pred), y_pred)
 
 
 class Means:
