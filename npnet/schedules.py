@@ -137,7 +137,7 @@ class OneCycle(LearningRateSchedule):
         """Return the learning rate after ``step`` steps."""
         first = self.max_learning_rate / self.div_factor
         top = self.pct_start * self.total_steps - 1
-        if step <= top:
+        if step < top:
             return _half_cosine(first, self.max_learning_rate, step / top)
         share = min((step - top) / (self.total_steps - 1 - top), 1)
         return _half_cosine(self.max_learning_rate, first / self.final_div_factor, share)
