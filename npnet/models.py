@@ -69,7 +69,8 @@ class Sequential(Trainer):
         TypeError
             If ``layer`` is no layer.
         ValueError
-            If its name is taken, or it does not fit the one before.
+            If it or its activation is in the model already, its name is taken, or it does not fit the one
+            before.
         """
         if not isinstance(layer, Layer):
             raise TypeError(f"add expects a layer such as Dense(10), got {layer!r}.")
@@ -78,8 +79,9 @@ class Sequential(Trainer):
                 raise ValueError("Input must come first.")
             self.input_shape = layer.input_shape
             return
-        if layer in self.layers:
-            raise ValueError(f"Layer {layer.name!r} is in this model already; make another one.")
+        for link in layer.chain():  # each remembers its own forward until backward
+            if link in self.chain:
+                raise ValueError(f"{link!r} is in this model already; make another one.")
         taken = {other.name for other in self.layers}
         name = layer.name or free_name(type(layer).__name__, taken)
         if name in taken:
