@@ -177,9 +177,11 @@ class Dropout(Layer):
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return x times a fresh mask of 0 and 1 / (1 - rate) in training, else x."""
-        if not training or self.rate == 0 or self.rng is None:
+        if not training or self.rate == 0:
             self.mask = None
             return x
+        if self.rng is None:
+            raise RuntimeError(f"Dropout {self.name!r} has no random numbers before it is built.")
         kept = self.rng.random(x.shape, dtype=np.float32) >= self.rate
         self.mask = kept * x.dtype.type(1 / (1 - self.rate))
         return x * self.mask
