@@ -126,7 +126,7 @@ plotting.history_curves(history, path=RUN / "history.png")
 # %%
 loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
 probabilities = model.predict(x_test, verbose=0)
-print(f"On {len(x_test):,} images it never learned from: loss {loss:.4f}, accuracy {accuracy:.4f}")
+print(f"{len(x_test):,} test images: loss {loss:.4f}, accuracy {accuracy:.4f}")
 
 plotting.confusion_matrix(labels_test, probabilities, data.CLASS_NAMES, path=RUN / "confusion.png")
 

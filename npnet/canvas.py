@@ -80,8 +80,7 @@ def mosaic(
     for i, image in enumerate(images):
         left, top = i % cols * (side + gap), i // cols * pitch
         scale = 255 if image.dtype == np.uint8 else 1
-        picture = image[..., 0] if image.shape[2:] == (1,) else image
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=scale, extent=(left, left + side, top + tall, top))
+        axes.imshow(image, cmap="gray", vmin=0, vmax=scale, extent=(left, left + side, top + tall, top))
         for number, (text, color) in enumerate(captions[i] if captions else []):
             y = top + tall + 0.04 + number * line
             axes.text(left + side / 2, y, text, size=size, color=color, ha="center", va="top")

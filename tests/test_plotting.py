@@ -139,10 +139,21 @@ def test_grid_names_each_image_with_class_and_index():
     assert "first 4 of 6 images" in figure.get_label()
 
 
+def test_grid_fills_rows_from_the_left_and_keeps_proportions():
+    figure = plotting.image_grid(np.zeros((4, 10, 20)), [0, 1, 2, 0], NAMES, rows=2, cols=3)
+    (axes,) = figure.axes
+    edges = np.array([image.get_extent() for image in axes.images])  # left, right, bottom, top; y grows down
+    lefts, tops = edges[:, 0], edges[:, 3]
+    assert lefts[0] < lefts[1] < lefts[2] and lefts[3] == lefts[0]
+    assert tops[0] == tops[1] == tops[2] < edges[0, 2] < tops[3]
+    np.testing.assert_allclose(edges[:, 1] - edges[:, 0], 2 * (edges[:, 2] - edges[:, 3]))
+
+
 @pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 4, 1), (6, 5, 4, 3)])
 def test_grid_takes_grey_and_coloured_floats_and_one_hot_labels(shape):
     figure = plotting.image_grid(np.full(shape, 0.5), np.eye(3)[LABELS], NAMES)
     assert words(figure)[:2] == ["cat (0)", "dog (1)"]
+    assert figure.axes[0].images[0].get_clim() == (0, 1)
 
 
 def test_mistakes_come_surest_first():
@@ -207,7 +218,8 @@ def test_boundary_runs_where_the_answer_changes(outputs):
 
 
 def test_boundary_of_a_network_that_knows_one_answer():
-    plotting.decision_boundary(Halves(2), [[3, 0]], [1])
+    (axes,) = plotting.decision_boundary(Halves(2), [[3, 0]], [1]).axes
+    assert not axes.collections  # no line where nothing changes
 
 
 # --- what is refused --------------------------------------------------------------------------------------
