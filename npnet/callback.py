@@ -68,13 +68,22 @@ class Callback:
         """Called after a batch of prediction."""
 
 
+def check_callbacks(callbacks: Any) -> list[Callback]:
+    """Return the callbacks as a list, empty for None."""
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"callbacks must be a list, got {callbacks!r}.")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks must hold instances of Callback, got {callback!r}.")
+    return list(callbacks)
+
+
 class CallbackList:
     """Calls each event's hook of those callbacks that have one."""
 
     def __init__(self, callbacks: list[Callback], model: Any, params: dict[str, Any]):
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must be instances of Callback, got {callback!r}.")
         for callback in callbacks:
             callback.set_params(params)
             callback.set_model(model)

@@ -8,7 +8,7 @@ import numpy as np
 
 from npnet import checks, data, fusion, interrupts, losses, optimizers
 from npnet import metrics as metric_names
-from npnet.callback import Callback, CallbackList, Logs
+from npnet.callback import Callback, CallbackList, Logs, check_callbacks
 from npnet.callbacks import History, ProgbarLogger
 from npnet.kernels import load
 from npnet.kernels.announce import announce_compilation
@@ -201,17 +201,22 @@ class Trainer(Network):
             train, validation = train.rows(0, kept), train.rows(kept, len(train))
             if class_weight is not None:
                 validation.weight = None  # as in Keras, classes are weighted in training only
+        if validation is not None and validation.x.shape[1:] != train.x.shape[1:]:
+            raise ValueError(
+                f"validation x must hold samples of shape {train.x.shape[1:]} like x, got"
+                f" {validation.x.shape[1:]}."
+            )
         if not any(isinstance(layer, (Rescaling, BatchNormalization)) for layer in self.layers):
             checks.warn_about_pixels(train.x)
+
+        history = History()
+        params = {"verbose": shown, "epochs": epochs, "steps": -(-len(train) // batch_size)}
+        watchers = [*check_callbacks(callbacks), history, *([ProgbarLogger()] if shown else [])]
+        call = CallbackList(watchers, self, params)
         step = self._prepare_to_train(train)
         if shown:
             step = self._announcing(step)
-
-        steps = -(-len(train) // batch_size)
-        self.history = History()
-        watchers = [*(callbacks or []), self.history, *([ProgbarLogger()] if shown else [])]
-        params = {"verbose": shown, "epochs": epochs, "steps": steps}
-        call = CallbackList(watchers, self, params)
+        self.history = history
         self.stop_training = False
         logs: Logs = {}
         with interrupts.deferred() as interrupt:
@@ -477,6 +482,6 @@ class Trainer(Network):
         """Return who watches an evaluation or a prediction."""
         shown = check_verbose(verbose)
         params = {"verbose": shown, "epochs": 1, "steps": steps}
-        return CallbackList(list(callbacks or []), self, params), Progress(
+        return CallbackList(check_callbacks(callbacks), self, params), Progress(
             steps, live=shown == 1
         ) if shown else None
