@@ -241,7 +241,7 @@ def get(identifier: Any) -> Layer | None:
     """
     if identifier is None:
         return None
-    if identifier == "leaky_relu":
+    if isinstance(identifier, str) and identifier == "leaky_relu":
         return LeakyReLU(0.2)
     if callable(identifier) and not isinstance(identifier, (Layer, type)):
         raise TypeError(

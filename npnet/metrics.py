@@ -180,7 +180,7 @@ def get(identifier: Any, sparse: bool = False, outputs: int = 2) -> Metric:
     "accuracy" and "acc" mean binary accuracy for one output, sparse categorical accuracy for integer
     labels, else categorical accuracy. A name given as a string is the metric's key in ``History``.
     """
-    if identifier in ("accuracy", "acc"):
+    if isinstance(identifier, str) and identifier in ("accuracy", "acc"):
         if outputs == 1:
             return BinaryAccuracy(identifier)
         return SparseCategoricalAccuracy(identifier) if sparse else CategoricalAccuracy(identifier)
