@@ -32,10 +32,13 @@ class History(Callback):
         The epochs' numbers, from 0.
     """
 
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Start empty."""
+    def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Start empty."""
+        self.history, self.epoch = {}, []
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Append the epoch's values."""
