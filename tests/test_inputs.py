@@ -161,7 +161,7 @@ def test_validation_data_must_have_the_shape_of_x_before_the_model_is_built_too(
         ("categorical_crossentropy", Y.astype(object), TypeError, "y must hold numbers"),
         ("categorical_crossentropy", Y + 0j, TypeError, "y must hold numbers"),
         ("sparse_categorical_crossentropy", Y, ValueError, 'use loss="categorical_crossentropy"'),
-        ("sparse_categorical_crossentropy", LABELS + 1, ValueError, "label 3, but the last layer with 3 units"),
+        ("sparse_categorical_crossentropy", LABELS + 1, ValueError, "label 3, but the last layer with"),
         ("sparse_categorical_crossentropy", LABELS - 1, ValueError, "y holds the label -1"),
         ("sparse_categorical_crossentropy", LABELS * 50, ValueError, "the label 100"),
         ("sparse_categorical_crossentropy", LABELS + 0.5, ValueError, "whole class labels, got 0.5"),
