@@ -20,6 +20,7 @@ INK, GREY, HAIRLINE = "#1f2328", "#636c76", "#d8dde3"
 # Okabe & Ito 2008: told apart with every kind of colour vision.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")
 MARKERS = ("o", "s", "^", "D", "v")
+DPI = 150
 MARGIN, HEADER = 0.16, 0.72  # inches around the drawing, and above it for title and subtitle
 
 
@@ -28,7 +29,7 @@ def new_figure(width: float, height: float, title: str, subtitle: str) -> "Figur
     from matplotlib.figure import Figure
 
     full_width, full_height = width + 2 * MARGIN, height + HEADER + MARGIN
-    figure = Figure((full_width, full_height), dpi=150, facecolor="white")
+    figure = Figure((full_width, full_height), dpi=DPI, facecolor="white")
     place = (MARGIN / full_width, MARGIN / full_height, width / full_width, height / full_height)
     figure.set_layout_engine("constrained", rect=place, w_pad=0, h_pad=0, wspace=0.05)
     left, top, below = MARGIN / full_width, 1 - MARGIN / full_height, 1 - (MARGIN + 0.27) / full_height
@@ -67,7 +68,8 @@ def mosaic(
     title: str, subtitle: str, images: np.ndarray, cols: int, captions: list[Caption] | None = None
 ) -> "Figure":
     """Images in rows of ``cols``, with a caption of one line or more under each."""
-    side, gap, line = (1.0, 0.12, 0.155) if captions else (0.5, 0.05, 0.0)
+    # Whole screen pixels for each pixel of 32 x 32 images keep them sharp and the file small.
+    side, gap, line = (160 / DPI, 16 / DPI, 24 / DPI) if captions else (64 / DPI, 8 / DPI, 0.0)
     rows = math.ceil(len(images) / cols)
     lines = max((len(caption) for caption in captions or []), default=0)
     tall = side * (images.shape[1] / images.shape[2])
@@ -76,11 +78,13 @@ def mosaic(
     figure = new_figure(width, height, title, subtitle)
     axes = figure.subplots()
     longest = max((len(text) for caption in captions or [] for text, _ in caption), default=0)
+    smoothing = "nearest" if images.shape[2] <= side * DPI else "antialiased"
     size = min(8.5, 72 * (side + gap) / (0.6 * max(longest, 1)))  # a letter is about 0.6 of its size wide
     for i, image in enumerate(images):
         left, top = i % cols * (side + gap), i // cols * pitch
         scale = 255 if image.dtype == np.uint8 else 1
-        axes.imshow(image, cmap="gray", vmin=0, vmax=scale, extent=(left, left + side, top + tall, top))
+        place = (left, left + side, top + tall, top)
+        axes.imshow(image, cmap="gray", vmin=0, vmax=scale, extent=place, interpolation=smoothing)
         for number, (text, color) in enumerate(captions[i] if captions else []):
             y = top + tall + 0.04 + number * line
             axes.text(left + side / 2, y, text, size=size, color=color, ha="center", va="top")
