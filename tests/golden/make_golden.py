@@ -1,0 +1,287 @@
+"""Train small networks with the real Keras 3 and write what happened to ``keras.json`` beside this file.
+
+    pip install keras jax
+    python tests/golden/make_golden.py
+
+Keras computes in float64, without shuffling, from the weights and data kept in the file. (A few of its parts,
+tanh and batch normalisation among them, compute in float32 all the same.) ``tests/test_keras_agreement.py``
+repeats each of the runs with npnet. A case is described in names that both libraries know: layers and objects
+as [class name, arguments].
+"""
+
+import json
+import os
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import jax
+import keras
+import numpy as np
+
+jax.config.update("jax_enable_x64", True)
+keras.config.set_floatx("float64")
+
+TRAIN, VALIDATION, INPUTS, CLASSES = 22, 7, 4, 3
+FIT = {"batch_size": 8, "epochs": 3, "validation_batch_size": 4}  # 8 + 8 + 6 samples an epoch; 4 + 3 validate
+
+rng = np.random.default_rng(20260101)
+labels = np.arange(TRAIN + VALIDATION) % CLASSES
+DATA = {
+    "x": rng.normal(0.3, 1.0, (TRAIN + VALIDATION, INPUTS)).round(3),
+    "labels": labels,
+    "one_hot": np.eye(CLASSES)[labels],
+    "ignored": np.where(np.arange(TRAIN + VALIDATION) % 5 == 1, 255, labels),
+    "bits": rng.integers(0, 2, (TRAIN + VALIDATION, CLASSES)).astype(float),
+    "bit": rng.integers(0, 2, TRAIN + VALIDATION).astype(float),
+    "numbers": rng.normal(0, 1, (TRAIN + VALIDATION, CLASSES)).round(3),
+    "weight": rng.uniform(0.0, 2.0, TRAIN + VALIDATION).round(3),
+}
+SGD = ["SGD", {"learning_rate": 0.1}]
+CROSS_ENTROPY = ["CategoricalCrossentropy", {}]
+SCHEDULES = {
+    "exponential": ["ExponentialDecay", {"initial_learning_rate": 0.2, "decay_steps": 4, "decay_rate": 0.5}],
+    "staircase": [
+        "ExponentialDecay",
+        {"initial_learning_rate": 0.2, "decay_steps": 4, "decay_rate": 0.5, "staircase": True},
+    ],
+    "piecewise": ["PiecewiseConstantDecay", {"boundaries": [2, 5], "values": [0.2, 0.1, 0.02]}],
+    "cosine": ["CosineDecay", {"initial_learning_rate": 0.2, "decay_steps": 6, "alpha": 0.1}],
+    "cosine_with_warmup": [
+        "CosineDecay",
+        {"initial_learning_rate": 0.01, "decay_steps": 5, "warmup_target": 0.2, "warmup_steps": 3},
+    ],
+}
+
+
+def network(hidden="relu", last="softmax", **options):
+    """Return the layers of a small network with its middle given by name or as further layers."""
+    middle = [["Dense", {"units": 5, "activation": hidden, **options}]]
+    if not isinstance(hidden, str):
+        middle = [["Dense", {"units": 5, **options}], *hidden]
+    return [*middle, ["Dense", {"units": CLASSES, "activation": last}]]
+
+
+def case(optimizer=SGD, layers=None, loss=CROSS_ENTROPY, y="one_hot", metrics=("accuracy",), **more):
+    """Return the description of one training run."""
+    return {
+        "optimizer": optimizer, "layers": layers or network(), "loss": loss, "y": y, "metrics": list(metrics),
+        **more,
+    }  # fmt: skip
+
+
+optimizers = {
+    "sgd": SGD,
+    "sgd_momentum": ["SGD", {"learning_rate": 0.05, "momentum": 0.9}],
+    "sgd_nesterov": ["SGD", {"learning_rate": 0.05, "momentum": 0.9, "nesterov": True}],
+    "sgd_weight_decay": ["SGD", {"learning_rate": 0.1, "weight_decay": 0.1}],
+    "sgd_clipvalue": ["SGD", {"learning_rate": 0.5, "clipvalue": 0.05}],
+    "sgd_clipnorm": ["SGD", {"learning_rate": 0.5, "clipnorm": 0.1}],
+    "sgd_global_clipnorm": ["SGD", {"learning_rate": 0.5, "global_clipnorm": 0.2}],
+    "clipped_and_decayed": [
+        "SGD", {"learning_rate": 0.5, "momentum": 0.5, "clipnorm": 0.1, "weight_decay": 0.05},
+    ],
+    "rmsprop": ["RMSprop", {"learning_rate": 0.01}],
+    "rmsprop_momentum": ["RMSprop", {"learning_rate": 0.005, "momentum": 0.8, "rho": 0.8}],
+    "rmsprop_centered": ["RMSprop", {"learning_rate": 0.01, "centered": True}],
+    "rmsprop_centered_momentum": ["RMSprop", {"learning_rate": 0.005, "centered": True, "momentum": 0.8}],
+    "adagrad": ["Adagrad", {"learning_rate": 0.05}],
+    "adam": ["Adam", {"learning_rate": 0.01}],
+    "adam_amsgrad": ["Adam", {"learning_rate": 0.02, "amsgrad": True, "beta_2": 0.5}],
+    "adam_weight_decay": ["Adam", {"learning_rate": 0.01, "weight_decay": 0.1}],
+    "adamw": ["AdamW", {"learning_rate": 0.02}],
+}  # fmt: skip
+CASES = {name: case(optimizer) for name, optimizer in optimizers.items()}
+CASES |= {
+    f"schedule_{name}": case(["SGD", {"learning_rate": schedule}]) for name, schedule in SCHEDULES.items()
+}
+CASES["schedule_adamw"] = case(["AdamW", {"learning_rate": SCHEDULES["cosine_with_warmup"]}])
+CASES |= {
+    f"activation_{name}": case(layers=network(name))
+    for name in (
+        "linear", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "softmax", "log_softmax",
+        "gelu", "silu",
+    )
+}  # fmt: skip
+CASES |= {
+    f"layer_{kind.lower()}_{i}": case(layers=network([[kind, arguments]]))
+    for i, (kind, arguments) in enumerate(
+        [
+            ["ReLU", {}],
+            ["ReLU", {"max_value": 0.5, "negative_slope": 0.1, "threshold": 0.2}],
+            ["LeakyReLU", {}],
+            ["ELU", {"alpha": 0.7}],
+            ["Softmax", {}],
+            ["Activation", {"activation": "tanh"}],
+            ["BatchNormalization", {}],
+            ["BatchNormalization", {"momentum": 0.5, "epsilon": 0.1, "center": False}],
+            ["BatchNormalization", {"momentum": 0.5, "scale": False}],
+            ["BatchNormalization", {"momentum": 0.5, "trainable": False}],
+            ["Dense", {"units": 4, "activation": "relu", "trainable": False}],
+            ["Dense", {"units": 4, "use_bias": False}],
+            ["Rescaling", {"scale": 0.5, "offset": 0.1}],
+        ]
+    )
+}
+losses = {
+    "smoothing": (["CategoricalCrossentropy", {"label_smoothing": 0.2}], "one_hot", "softmax"),
+    "logits": (["CategoricalCrossentropy", {"from_logits": True}], "one_hot", None),
+    "logits_smoothing": (
+        ["CategoricalCrossentropy", {"from_logits": True, "label_smoothing": 0.1}],
+        "one_hot",
+        None,
+    ),
+    "sum": (["CategoricalCrossentropy", {"reduction": "sum"}], "one_hot", "softmax"),
+    "unnormalized": (["CategoricalCrossentropy", {}], "one_hot", "sigmoid"),
+    "sparse": (["SparseCategoricalCrossentropy", {}], "labels", "softmax"),
+    "sparse_logits": (["SparseCategoricalCrossentropy", {"from_logits": True}], "labels", None),
+    "ignore_class": (["SparseCategoricalCrossentropy", {"ignore_class": 255}], "ignored", "softmax"),
+    "binary": (["BinaryCrossentropy", {}], "bits", "sigmoid"),
+    "binary_smoothing": (["BinaryCrossentropy", {"label_smoothing": 0.2}], "bits", "sigmoid"),
+    "binary_logits": (["BinaryCrossentropy", {"from_logits": True, "label_smoothing": 0.2}], "bits", None),
+    "mse": (["MeanSquaredError", {}], "numbers", "tanh"),
+    "mse_sum": (["MeanSquaredError", {"reduction": "sum"}], "numbers", "linear"),
+    "mae": (["MeanAbsoluteError", {}], "numbers", "tanh"),
+}
+for name, (loss, y, last) in losses.items():
+    rate = 0.01 if loss[1].get("reduction") == "sum" else 0.1
+    chosen = ["SGD", {"learning_rate": rate, "momentum": 0.5}]
+    metrics = [] if y in ("bits", "numbers") else ["accuracy"]
+    CASES[f"loss_{name}"] = case(chosen, network("tanh", last), loss, y, metrics)
+weighted = {"sample_weight": True, "weighted_metrics": ["accuracy"], "metrics": ["mae"]}
+CASES |= {
+    "sample_weight": case(**weighted),
+    "metrics_of_one_name": case(sample_weight=True, metrics=["accuracy"], weighted_metrics=["accuracy"]),
+    "sample_weight_ignore_class": case(
+        loss=["SparseCategoricalCrossentropy", {"ignore_class": 255}],
+        y="ignored",
+        metrics=[],
+        sample_weight=True,
+    ),
+    "sample_weight_binary": case(
+        layers=[["Dense", {"units": 1, "activation": "sigmoid"}]],
+        loss=["BinaryCrossentropy", {}],
+        y="bit",
+        sample_weight=True,
+        weighted_metrics=["acc"],
+        metrics=["accuracy"],
+    ),
+    "class_weight": case(class_weight={"0": 0.5, "2": 3.0}, weighted_metrics=["accuracy"], metrics=[]),
+    "class_weight_sparse": case(
+        loss=["SparseCategoricalCrossentropy", {}], y="labels", class_weight={"1": 2.0, "0": 0.0}
+    ),
+    "validation_split": case(validation_split=0.3),
+    "metrics": case(
+        metrics=[
+            "acc", "top_k_categorical_accuracy", "mse", ["TopKCategoricalAccuracy", {"k": 2, "name": "top2"}],
+        ]
+    ),
+    "metrics_sparse": case(
+        loss=["SparseCategoricalCrossentropy", {}],
+        y="labels",
+        metrics=["accuracy", ["SparseTopKCategoricalAccuracy", {"k": 2, "name": "top2"}]],
+    ),
+    "metrics_binary": case(
+        layers=network("tanh", "sigmoid"),
+        loss=["BinaryCrossentropy", {}],
+        y="bits",
+        metrics=["binary_accuracy", ["BinaryAccuracy", {"threshold": 0.6, "name": "strict"}], "mae"],
+    ),
+    "regularizers": case(
+        layers=network(
+            "relu", kernel_regularizer=["L1L2", {"l1": 0.01, "l2": 0.02}], bias_regularizer=["L2", {}]
+        )
+    ),
+    "regularizer_l1": case(layers=network("tanh", kernel_regularizer="l1")),
+    "regularizer_of_frozen_layer": case(
+        layers=network([["Dense", {"units": 4, "kernel_regularizer": "l2", "trainable": False}]])
+    ),
+}  # fmt: skip
+
+
+def make(description):
+    """Return the Keras object of [class name, arguments]; names stay names."""
+    if not isinstance(description, list):
+        return description
+    name, arguments = description
+    arguments = {
+        key: make(value) if isinstance(value, list) and value and isinstance(value[0], str) else value
+        for key, value in arguments.items()
+    }
+    places = (
+        keras.layers, keras.optimizers, keras.optimizers.schedules, keras.losses, keras.metrics,
+        keras.regularizers,
+    )  # fmt: skip
+    return next(getattr(place, name) for place in places if hasattr(place, name))(**arguments)
+
+
+def trace(case):
+    """Return initial weights, history, final weights, evaluation and predictions of one run."""
+    model = keras.Sequential([keras.Input((INPUTS,)), *map(make, case["layers"])])
+    draw = np.random.default_rng(7)
+    initial = []
+    for weight in model.weights:
+        positive = weight.name in ("gamma", "moving_variance")
+        values = draw.normal(0, 0.6, weight.shape).round(3)
+        initial.append(0.5 + np.abs(values) if positive else values)
+    model.set_weights(initial)
+    model.compile(
+        optimizer=make(case["optimizer"]),
+        loss=make(case["loss"]),
+        metrics=[make(metric) for metric in case["metrics"]],
+        weighted_metrics=[make(metric) for metric in case.get("weighted_metrics", [])],
+    )
+    x, y, weight = DATA["x"], DATA[case["y"]], DATA["weight"]
+    arguments = dict(FIT)
+    if "sample_weight" in case:
+        arguments["sample_weight"] = weight[:TRAIN]
+    if "class_weight" in case:
+        arguments["class_weight"] = {int(key): value for key, value in case["class_weight"].items()}
+    if "validation_split" in case:
+        arguments["validation_split"] = case["validation_split"]
+    else:
+        arguments["validation_data"] = (x[TRAIN:], y[TRAIN:])
+        if "sample_weight" in case:
+            arguments["validation_data"] += (weight[TRAIN:],)
+    history = model.fit(x[:TRAIN], y[:TRAIN], shuffle=False, verbose=0, **arguments).history
+    return {
+        "initial": [array.tolist() for array in initial],
+        "history": {name: [rounded(value) for value in values] for name, values in history.items()},
+        "weights": [rounded(array.tolist()) for array in model.get_weights()],
+        "predictions": rounded(np.asarray(model.predict(x[TRAIN:], verbose=0)).tolist()),
+        "evaluation": rounded(
+            model.evaluate(x[TRAIN:], y[TRAIN:], batch_size=4, verbose=0, return_dict=True)
+        ),
+    }
+
+
+def rounded(value):
+    """Keep twelve digits of every number."""
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return float(f"{value:.12g}")
+
+
+def main():
+    """Write the file."""
+    cases = {}
+    for name, description in CASES.items():
+        cases[name] = description | trace(description)
+        print(name, cases[name]["history"]["loss"])
+    document = {
+        "made_by": f"make_golden.py with keras {keras.__version__}, jax {jax.__version__}, floatx float64",
+        "train": TRAIN,
+        "fit": FIT,
+        "data": {name: values.tolist() for name, values in DATA.items()},
+    }
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in document.items()]
+    lines += ['"cases": {']
+    lines += [",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in cases.items())]
+    text = ",\n".join(lines[:-2]) + ",\n" + lines[-2] + "\n" + lines[-1]
+    Path(__file__).with_name("keras.json").write_text("{" + text + "}}\n")
+
+
+if __name__ == "__main__":
+    main()
