@@ -9,10 +9,14 @@ EVENTS = (
     "on_test_begin", "on_test_end", "on_test_batch_begin", "on_test_batch_end",
     "on_predict_begin", "on_predict_end", "on_predict_batch_begin", "on_predict_batch_end",
 )  # fmt: skip
+NAMES_OF = {event: dict.fromkeys((event, event.replace("on_train_batch", "on_batch"))) for event in EVENTS}
 
 
 class Callback:
-    """Base of all callbacks: every hook does nothing."""
+    """Base of all callbacks: every hook does nothing.
+
+    Keras's older names ``on_batch_begin`` and ``on_batch_end`` are called as well where a callback has them.
+    """
 
     model: Any
     params: dict[str, Any]
@@ -80,6 +84,11 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
     return list(callbacks)
 
 
+def has_own(callback: Callback, name: str) -> bool:
+    """Tell whether the callback's hook does something."""
+    return name in vars(callback) or getattr(type(callback), name, None) is not getattr(Callback, name, None)
+
+
 class CallbackList:
     """Calls each event's hook of those callbacks that have one."""
 
@@ -89,9 +98,10 @@ class CallbackList:
             callback.set_model(model)
         self.hooks = {
             event: [
-                getattr(callback, event)
+                getattr(callback, name)
                 for callback in callbacks
-                if getattr(type(callback), event) is not getattr(Callback, event) or event in vars(callback)
+                for name in NAMES_OF[event]
+                if has_own(callback, name)
             ]
             for event in EVENTS
         }
