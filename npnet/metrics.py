@@ -1,6 +1,5 @@
 """Metrics: what is reported beside the loss. Each is the (weighted) mean of one number a sample."""
 
-from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -158,17 +157,6 @@ class Means:
         values = {metric.name: metric.result() for metric in (*self.plain, *self.weighted)}
         values["loss"] = self.total / self.count
         return dict(sorted(values.items()))
-
-
-def name_apart(plain: list[Metric], weighted: list[Metric]) -> None:
-    """Rename metrics whose name is taken, as Keras does: "weighted_accuracy", or "accuracy_1"."""
-    taken = {"loss"}
-    for prefix, group in (("", plain), ("weighted_", weighted)):
-        for metric in group:
-            name = prefix + metric.name
-            names = chain((metric.name, name), (f"{name}_{i}" for i in count(1)))
-            metric.name = next(name for name in names if name not in taken)
-            taken.add(metric.name)
 
 
 NAMES: dict[str, type[Metric]] = {

@@ -438,7 +438,6 @@ class Trainer(Network):
                 [metric_names.get(metric, sparse, units) for metric in requested]
                 for requested in self._requested_metrics
             ]
-            metric_names.name_apart(*self._metrics)
 
     def _prepare_to_train(self, samples: Samples) -> Step:
         """Make ready to train and return the step."""

@@ -151,7 +151,6 @@ for name, (loss, y, last) in losses.items():
 weighted = {"sample_weight": True, "weighted_metrics": ["accuracy"], "metrics": ["mae"]}
 CASES |= {
     "sample_weight": case(**weighted),
-    "metrics_of_one_name": case(sample_weight=True, metrics=["accuracy"], weighted_metrics=["accuracy"]),
     "sample_weight_ignore_class": case(
         loss=["SparseCategoricalCrossentropy", {"ignore_class": 255}],
         y="ignored",
