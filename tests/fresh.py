@@ -29,7 +29,13 @@ def use():
 
 def in_three_threads():
     done = []
-    workers = [threading.Thread(target=lambda: [use() for _ in range(300)] and done.append(1)) for _ in range(3)]
+
+    def work():
+        for _ in range(300):
+            use()
+        done.append(True)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
     [worker.start() for worker in workers]
     [worker.join() for worker in workers]
     assert len(done) == 3

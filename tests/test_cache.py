@@ -137,7 +137,7 @@ def test_kernels_made_alike_are_the_same():
 
 
 def test_a_kernel_that_closes_over_an_array_is_refused():
-    with pytest.raises(TypeError, match="closes over .*numbers, strings, tuples"):
+    with pytest.raises(TypeError, match=r"closes over .*numbers, strings, tuples"):
         cache.identify(shifted([1, 2]))
 
 

@@ -144,7 +144,7 @@ def test_openmp(filled):
 
 
 def test_a_fork_after_openmp_has_started(filled):
-    """Children and grandchildren go on with one thread and say so once; the parent keeps all of its own."""
+    """Child and grandchild go on with one thread and say so once; the parent keeps all of its own."""
     code = """
         threads.set_threads(2)
         assert use() == 2
@@ -159,8 +159,7 @@ def test_a_fork_after_openmp_has_started(filled):
         assert use() == 2
     """
     _, complaints = fresh.run(code, NPNET_CACHE=filled, NUMBA_THREADING_LAYER="omp")
-    assert complaints.count("forked") == 2
-    assert complaints.count("spawn") == 2
+    assert complaints.count("forked") == complaints.count("spawn") == 1
 
 
 def test_a_fork_before_the_threads_have_started(filled):

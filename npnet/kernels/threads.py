@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from npnet.kernels.cpus import usable_cpus
 
 OVERSUBSCRIPTION = 4  # threads per core that OpenMP may be asked for; more is taken for a slip
-SPINS = "300"  # turns an idle OpenMP thread waits in before it sleeps: about 10 us
+SPINS = "2000"  # turns an idle OpenMP thread waits in before it sleeps: 30 us, the Python between two kernels
 
 
 class ThreadingLayer(NamedTuple):
