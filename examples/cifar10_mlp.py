@@ -131,8 +131,8 @@ print(f"{len(x_test):,} test images: loss {loss:.4f}, accuracy {accuracy:.4f}")
 plotting.confusion_matrix(labels_test, probabilities, data.CLASS_NAMES, path=RUN / "confusion.png")
 
 # %% [markdown]
-# In CIFAR-10, cats and dogs are taken for each other more often than for ships. And these are the mistakes the
-# network was surest of:
+# In CIFAR-10, cats and dogs are taken for each other more often than for ships. And these are the mistakes
+# the network was surest of:
 
 # %%
 plotting.confident_mistakes(
