@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba import prange
 
-from npnet.kernels import runtime, threads
+from npnet.kernels import machine, runtime, threads
 from npnet.kernels.announce import announce_compilation
 from npnet.kernels.runtime import compiled
 
@@ -82,7 +82,7 @@ def test_a_kernel_knows_and_changes_its_threads(counts):
 
 
 def test_what_npnet_runs_on():
-    facts = runtime.describe()
+    facts = machine.describe()
     assert facts["threads"] == threads.get_threads()
     assert facts["threading_layer"] in ("omp", "tbb", "workqueue")
     assert facts["vector_bits"] in (128, 256, 512)

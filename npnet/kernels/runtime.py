@@ -1,4 +1,4 @@
-"""How npnet meets Numba: one decorator for every compiled kernel, and what runs where.
+"""How npnet meets Numba: one decorator for every compiled kernel.
 
 Machine code is kept between runs (see ``cache.py``), threads are started and counted in ``threads.py``.
 """
@@ -7,16 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import llvmlite
-import numba
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import CPUDispatcher, cpu_target
+from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
-from npnet.kernels import cache, cpus, threads
+from npnet.kernels import cache, threads
 
 # What LLVM may do with floating-point arithmetic. Never "nnan" or "ninf": with them relu(NaN) is 0 and
 # isnan lies.
@@ -81,24 +78,3 @@ def compiled(function: Callable | None = None, *, parallel: bool = False) -> Any
     options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
     make = ParallelKernel if parallel else Kernel
     return make(function, targetoptions={**options, "parallel": parallel, "fastmath": FASTMATH})
-
-
-def describe() -> dict[str, Any]:
-    """What the kernels run on: versions, processor, threads with their layer, and the cache."""
-    codegen = cpu_target.target_context.codegen()
-    features = codegen.magic_tuple()[2].split(",")
-    wide = {512: "+avx512f", 256: "+avx"}
-    layer = threads.threading_layer()
-    return {
-        "numba": numba.__version__,
-        "llvmlite": llvmlite.__version__,
-        "numpy": np.__version__,
-        "cpu": codegen._get_host_cpu_name(),
-        "vector_bits": next((bits for bits, feature in wide.items() if feature in features), 128),
-        "threads": threads.get_threads(),
-        "cpus_allowed": cpus.allowed_cpus(),
-        "cpu_quota": cpus.cpu_quota(),
-        "threading_layer": layer.name,
-        "threading_layer_reason": layer.reason,
-        **cache.describe(),
-    }
