@@ -121,8 +121,18 @@ class Sequential(Trainer):
         """Create the weights for samples of ``input_shape``, given with the batch axis: ``(None, 3072)``.
 
         Does nothing if they exist already.
+
+        Raises
+        ------
+        ValueError
+            If a layer does not fit the shape, or the model was built for another one.
         """
         if self.built:
+            if input_shape is not None and tuple(input_shape)[1:] != self.input_shape:
+                raise ValueError(
+                    f"The model was built for samples of shape {self.input_shape},"
+                    f" got build({input_shape!r})."
+                )
             return
         if not self.layers:
             raise ValueError("The model has no layers: add some first, model.add(Dense(...)).")

@@ -171,6 +171,17 @@ def test_build_needs_layers_and_a_shape():
         Sequential([Dense(2)]).build()
 
 
+def test_building_again_is_fine_for_the_same_shape_only():
+    model = small()
+    before = model.get_weights()
+    model.build((None, 4))
+    model.build([None, 4])
+    model.build()
+    assert same(model.get_weights(), before)
+    with pytest.raises(ValueError, match=r"built for samples of shape \(4,\), got build\(\(None, 5\)\)"):
+        model.build((None, 5))
+
+
 def test_a_refused_build_leaves_nothing_half_built():
     model = Sequential([ReLU(), Dense(3), Dropout(0.5), Dense(2)], seed=1)
     with pytest.raises(ValueError, match=r"Dense 'dense' expects \(batch, features\), got \(batch, 2, 3\)"):
