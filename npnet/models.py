@@ -11,7 +11,6 @@ from npnet import checks, data, saving
 from npnet.layer import Layer, Shape, check_shape
 from npnet.layers import Input
 from npnet.parameter import Parameter
-from npnet.saving import load_model
 from npnet.summary import print_summary
 from npnet.training import Trainer
 from npnet.utils import new_seed
@@ -267,6 +266,28 @@ class Sequential(Trainer):
 
     def __repr__(self) -> str:
         return f"<Sequential {self.name!r}: {', '.join(repr(layer) for layer in self.layers)}>"
+
+
+def load_model(
+    filepath: str | Path, custom_objects: dict[str, Any] | None = None, compile: bool = True
+) -> Sequential:
+    """Return the model a file of ``model.save`` holds, ready to go on training.
+
+    Parameters
+    ----------
+    custom_objects
+        {"ClassName": class} of layers, losses or optimizers that are not npnet's.
+    compile
+        False leaves the training state in the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is damaged, no npnet model, or names an unknown class.
+    """
+    return saving.load_model(Sequential, filepath, custom_objects, compile)
 
 
 def free_name(class_name: str, taken: set[str]) -> str:

@@ -82,24 +82,9 @@ def load_weights(model: "Sequential", filepath: str | Path, skip_mismatch: bool 
 
 
 def load_model(
-    filepath: str | Path, custom_objects: dict[str, Any] | None = None, compile: bool = True
+    kind: "type[Sequential]", filepath: str | Path, custom_objects: dict[str, Any] | None, compile: bool
 ) -> "Sequential":
-    """Return the model a file of ``model.save`` holds, ready to go on training.
-
-    Parameters
-    ----------
-    custom_objects
-        {"ClassName": class} of layers, losses or optimizers that are not npnet's.
-    compile
-        False leaves the training state in the file.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, no npnet model, or names an unknown class.
-    """
-    from npnet.models import Sequential
-
+    """Return the model of class ``kind`` that a file holds; see ``npnet.models.load_model``."""
     path = Path(filepath)
     tensors, metadata = read(path)
     if "architecture" not in metadata:
@@ -107,7 +92,7 @@ def load_model(
     description = metadata["architecture"]
     try:
         with config.custom_objects(custom_objects):
-            model = Sequential(
+            model = kind(
                 [layers.from_config(layer) for layer in description["layers"]],
                 name=description["name"],
                 dtype=description["dtype"],
