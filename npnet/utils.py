@@ -35,6 +35,8 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
         labels = labels[..., 0]
     if num_classes is None:
         num_classes = int(labels.max(initial=-1)) + 1
+    else:
+        num_classes = checks.integer("num_classes", num_classes)
     checks.label_range("x", labels, num_classes, f"num_classes={num_classes}")
     y = np.zeros((labels.size, num_classes))
     y[np.arange(labels.size), labels.reshape(-1)] = 1
