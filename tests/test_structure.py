@@ -1,0 +1,186 @@
+"""The architecture, held by reading the source: who may import whom, and what importing npnet costs."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import npnet
+
+ROOT = Path(npnet.__file__).parent
+
+# Lowest first. A module imports only from earlier rows; those of one row do not know each other.
+ROWS = [
+    {"kernels"},
+    {"callback", "canvas", "checks", "config", "data", "files", "interrupts", "progress"},
+    {"callbacks", "datasets", "initializers", "plotting", "regularizers", "schedules", "summary", "utils"},
+    {"parameter"},
+    {"layer", "losses", "metrics", "optimizers"},
+    {"activations"},
+    {"layers"},
+    {"network", "samples", "saving"},
+    {"fusion"},
+    {"training"},
+    {"models"},
+    {"gradient_check"},
+    {"__init__"},
+]  # fmt: skip
+RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
+
+
+def module_name(path):
+    """npnet/datasets/cache.py -> npnet.datasets.cache"""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module):
+    """npnet.datasets.cache -> datasets"""
+    return ([*module.split("."), "__init__"])[1]
+
+
+SOURCES = {
+    module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))
+}
+
+
+def imports(tree, names=SOURCES):
+    """Return (module, whether at the top level) for all imports but those for type checkers only."""
+    found = []
+
+    def visit(node, top):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for child in node.orelse:
+                visit(child, top)
+            return
+        if isinstance(node, ast.Import):
+            found.extend((alias.name, top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.append((whole if whole in names else node.module, top))
+        inner = top and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for child in ast.iter_child_nodes(node):
+            visit(child, inner)
+
+    visit(tree, True)
+    return found
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_point_downwards_only(module):
+    rank = RANK[part_of(module)]
+    for imported, _ in imports(SOURCES[module]):
+        if imported.split(".")[0] != "npnet" or part_of(imported) == part_of(module):
+            continue
+        assert RANK[part_of(imported)] < rank, f"{module} imports {imported}"
+
+
+def test_every_module_has_its_row():
+    assert {part_of(module) for module in SOURCES} == set(RANK)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = {
+        module: {name for name, _ in imports(tree) if name in SOURCES and name != "npnet"}
+        for module, tree in SOURCES.items()
+    }
+    finished, path = set(), []
+
+    def walk(module):
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module in finished:
+            return
+        path.append(module)
+        for name in sorted(graph[module]):
+            walk(name)
+        finished.add(path.pop())
+
+    for module in graph:
+        walk(module)
+
+
+def test_numba_is_known_to_the_kernels_alone_and_not_to_the_readable_ones():
+    users = {
+        module
+        for module, tree in SOURCES.items()
+        for name, _ in imports(tree)
+        if name.split(".")[0] in ("numba", "llvmlite")
+    }
+    assert users
+    assert all(module.startswith("npnet.kernels.") for module in users), users
+    for readable in ("rules", "reference"):
+        known = {name.split(".")[0] for name, _ in imports(SOURCES[f"npnet.kernels.{readable}"])}
+        assert known <= {"numpy", "math", "npnet"}, "the textbook needs NumPy and nothing else"
+
+
+def test_matplotlib_is_imported_inside_functions_only():
+    for module, tree in SOURCES.items():
+        for name, top in imports(tree):
+            if name.split(".")[0] == "matplotlib":
+                assert not top, module
+                assert part_of(module) in ("plotting", "canvas"), module
+
+
+def test_nothing_unsafe_or_unlisted_is_imported():
+    allowed = {"numpy", "numba", "llvmlite", "matplotlib", "safetensors", "npnet"}
+    third_party = {
+        name.split(".")[0]
+        for tree in SOURCES.values()
+        for name, _ in imports(tree)
+        if name.split(".")[0] not in sys.stdlib_module_names
+    }
+    assert third_party <= allowed
+    for module, tree in SOURCES.items():
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert not names & {"eval", "exec"}, module
+
+
+def run(code):
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr == ""
+    return result.stdout
+
+
+def test_importing_npnet_loads_nothing_heavy():
+    loaded = set(json.loads(run("import npnet, sys, json; print(json.dumps(sorted(sys.modules)))")))
+    heavy = {"numba", "llvmlite", "matplotlib", "scipy", "urllib.request", "http.client", "ssl", "tarfile"}
+    assert not loaded & heavy
+
+
+def test_importing_npnet_is_quick():
+    """In processor time, of which a busy machine takes nothing away."""
+    program = "import time; start = time.process_time(); import {}; print(time.process_time() - start)"
+    seconds = {name: [] for name in ("numpy", "npnet")}
+    for _ in range(5):
+        for name, times in seconds.items():
+            times.append(float(run(program.format(name))))
+    assert np.median(seconds["npnet"]) - np.median(seconds["numpy"]) < 0.2
+
+
+def test_importing_npnet_leaves_the_process_as_it_was():
+    assert (
+        run(
+            "import os, signal, threading, warnings, random, numpy as np\n"
+            "def look():\n"
+            "    return (dict(os.environ), signal.getsignal(signal.SIGINT), threading.active_count(),\n"
+            "            list(warnings.filters), random.getstate(), np.random.get_state()[1].tobytes())\n"
+            "before = look()\n"
+            "import npnet\n"
+            "print(before == look())"
+        )
+        == "True\n"
+    )
+
+
+def test_public_names_exist():
+    for name in npnet.__all__:
+        assert hasattr(npnet, name)
+    for module in (npnet.layers, npnet.callbacks, npnet.models):
+        for name in module.__all__:
+            assert hasattr(module, name)
