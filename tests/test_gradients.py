@@ -56,8 +56,8 @@ def assert_right(result):
         "log_softmax", "gelu", "silu",
     ],
 )  # fmt: skip
-def test_activation(name, kernels):
-    assert_right(check([Dense(4, name, input_shape=(D,)), Dense(K)], random(3, N, K), kernels=kernels))
+def test_activation(name):
+    assert_right(check([Dense(4, name, input_shape=(D,)), Dense(K)], random(3, N, K)))
 
 
 @pytest.mark.parametrize(
@@ -84,15 +84,15 @@ def test_activation(name, kernels):
     ],
     ids=lambda make: repr(make()),
 )
-def test_layer(layer, kernels):
+def test_layer(layer):
     layers = [Dense(4, input_shape=(D,)), layer(), Dense(K)]
-    assert_right(check(layers, random(3, N, K), kernels=kernels))
+    assert_right(check(layers, random(3, N, K)))
 
 
 @pytest.mark.parametrize("layer", [Flatten, BatchNormalization])
-def test_layer_of_pictures(layer, kernels):
+def test_layer_of_pictures(layer):
     layers = [layer(input_shape=(2, 3, 2)), Flatten(), Dense(K)]
-    assert_right(check(layers, random(3, N, K), kernels=kernels, x=random(1, N, 2, 3, 2)))
+    assert_right(check(layers, random(3, N, K), x=random(1, N, 2, 3, 2)))
 
 
 LOSSES = {
@@ -125,20 +125,20 @@ LOSSES = {
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", LOSSES)
-def test_loss(name, weighted, kernels):
+def test_loss(name, weighted):
     loss, last, y = LOSSES[name]
     weight = np.array([0.5, 1, 2, 0, 1, 3]) if weighted else None
     layers = [Dense(4, "tanh", input_shape=(D,)), Dense(K, last)]
-    assert_right(check(layers, y, loss, kernels=kernels, sample_weight=weight))
+    assert_right(check(layers, y, loss, sample_weight=weight))
 
 
 @pytest.mark.parametrize("penalty", [L1(0.1), L2(0.1), L1L2(0.1, 0.2)], ids=repr)
-def test_regularizer(penalty, kernels):
+def test_regularizer(penalty):
     layers = [
         Dense(4, "tanh", input_shape=(D,), kernel_regularizer=penalty, bias_regularizer=penalty),
         Dense(K, kernel_regularizer=penalty, trainable=False),
     ]
-    assert_right(check(layers, random(3, N, K), kernels=kernels))
+    assert_right(check(layers, random(3, N, K)))
 
 
 # --- whole models ------------------------------------------------------------------------------------------

@@ -102,18 +102,14 @@ def assert_repeats(name, dtype, kernels, fused=False):
         assert_agree(evaluation[key], value, tolerance, f"evaluated {key}")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", CASES)
-def test_repeats_keras_in_float64(name, kernels):
-    assert_repeats(name, "float64", kernels)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_repeats_keras_in_float32(name, kernels):
-    assert_repeats(name, "float32", kernels)
+def test_repeats_keras(name, dtype):
+    assert_repeats(name, dtype, "numpy")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_fused_repeats_keras(name):
+def test_compiled_and_fused_repeats_keras(name):
     assert_repeats(name, "float32", "numba", fused=True)
 
 
