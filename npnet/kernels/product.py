@@ -115,7 +115,7 @@ def _multiply_task(a, a_row, a_step, b, b_step, b_column, depth, bias, out, row,
             if down < whole_tiles:
                 multiply_tile(
                     a, a_start + down * ROWS * a_row, a_row, 1, 0,
-                    packed_b, b_at, columns, steps, 1, sums, c_at, columns, k > 0,
+                    packed_b, b_at, columns, 0, steps, 1, sums, c_at, columns, k > 0,
                 )  # fmt: skip
             else:
                 first = (down - whole_tiles) * ROWS
@@ -125,7 +125,7 @@ def _multiply_task(a, a_row, a_step, b, b_step, b_column, depth, bias, out, row,
                     a_at, packed_row, packed_step = first // chunk * chunk * steps + first % chunk, 1, chunk
                 multiply_tile(
                     packed_a, a_at, packed_row, packed_step, 0,
-                    packed_b, b_at, columns, steps, 1, sums, c_at, columns, k > 0,
+                    packed_b, b_at, columns, 0, steps, 1, sums, c_at, columns, k > 0,
                 )  # fmt: skip
             if k + steps == depth:
                 _finish(sums, c_at, bias, out, row + down * ROWS, column + across * columns)

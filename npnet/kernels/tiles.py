@@ -12,6 +12,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from npnet.kernels.vectors import (
+    I32,
     I64,
     REGISTERS,
     alignment,
@@ -43,6 +44,9 @@ def _width_of(array):
     return lambda array: columns
 
 
+CACHE_LINE = 64  # bytes
+
+
 class _Loop:
     """for index in range(count), count >= 1, carrying registers from turn to turn."""
 
@@ -69,83 +73,99 @@ class _Loop:
         return values
 
 
+def _emit_tile(context, builder, signature, arguments):
+    """The tile's instructions; ``ahead`` and ``ahead_start`` are there only in ``multiply_tile_ahead``."""
+    a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks, c, c_start, c_row, add = (
+        arguments[:15]
+    )
+    a_type, b_type, c_type = signature.args[0], signature.args[5], signature.args[11]
+    vector = vector_of(a_type.dtype)
+    kind, align = context.get_value_type(vector), alignment(a_type)
+    a_data = context.make_array(a_type)(context, builder, a).data
+
+    def registers(array_type, array, start):
+        starts = [builder.add(start, I64(j * vector.count)) for j in range(VECTORS)]
+        return [register_pointer(context, builder, array_type, array, position) for position in starts]
+
+    places = [
+        place
+        for r in range(ROWS)
+        for place in registers(c_type, c, builder.add(c_start, builder.mul(c_row, I64(r))))
+    ]
+    before = builder.block
+    with builder.if_then(add):
+        old = [builder.load(place, align=align, typ=kind) for place in places]
+        reading = builder.block
+    sums = []
+    for value in old:
+        start = builder.phi(kind)
+        start.add_incoming(ir.Constant(kind, None), before)
+        start.add_incoming(value, reading)
+        sums.append(start)
+
+    a_rows = [builder.mul(a_row, I64(r)) for r in range(ROWS)]
+    outer = _Loop(builder, blocks, sums)
+    a_first = builder.add(a_start, builder.mul(a_block, outer.index))
+    b_first = builder.add(b_start, builder.mul(b_block, outer.index))
+    inner = _Loop(builder, steps, outer.values)
+    if len(arguments) > 15:
+        k = builder.add(builder.mul(steps, outer.index), inner.index)
+        _prefetch(context, builder, signature.args[15], *arguments[15:], k)
+    b_row = [
+        builder.load(place, align=align, typ=kind)
+        for place in registers(b_type, b, builder.add(b_first, builder.mul(b_step, inner.index)))
+    ]
+    a_at = builder.add(a_first, builder.mul(a_step, inner.index))
+    sums = []
+    for r in range(ROWS):
+        number = builder.load(builder.gep(a_data, [builder.add(a_at, a_rows[r])]), align=align)
+        number = broadcast(builder, number, kind)
+        for j in range(VECTORS):
+            operands = number, b_row[j], inner.values[r * VECTORS + j]
+            sums.append(call_llvm(builder, llvm_name("fmuladd", vector), kind, operands))
+    sums = outer.close(inner.close(sums))
+    for value, place in zip(sums, places, strict=True):
+        builder.store(value, place, align=align)
+    return context.get_dummy_value()
+
+
+def _prefetch(context, builder, array_type, array, start, k):
+    """Ask for the k-th cache line from ``start`` on. Asking for what does not exist is allowed."""
+    line = CACHE_LINE * 8 // array_type.dtype.bitwidth
+    place = register_pointer(
+        context, builder, array_type, array, builder.add(start, builder.mul(k, I64(line)))
+    )
+    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), (place, I32(0), I32(2), I32(1)))
+
+
 @intrinsic
 def multiply_tile(
-    typing_context,
-    a,
-    a_start,
-    a_row,
-    a_step,
-    a_block,
-    b,
-    b_start,
-    b_step,
-    steps,
-    blocks,
-    c,
-    c_start,
-    c_row,
-    add,
-):
+    typing_context, a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks,
+    c, c_start, c_row, add,
+):  # fmt: skip
     """C (+)= A B for one tile, summed over ``blocks`` blocks of ``steps`` steps each.
 
     Arrays are passed whole; positions and distances count elements. With k = block * steps + step:
-    A[r, k] = a[a_start + r a_row + block a_block + step a_step],  B[k, j] = b[b_start + k b_step + j],
-    C[r, j] = c[c_start + r c_row + j]. ``add`` says whether C's values are added; if not they are not read.
-    The caller sees to it that ROWS rows and all columns exist and that ``steps`` and ``blocks`` are positive.
+    A[r, k] = a[a_start + r a_row + block a_block + step a_step],
+    B[k, j] = b[b_start + block b_block + step b_step + j],  C[r, j] = c[c_start + r c_row + j].
+    ``add`` says whether C's values are added; if not they are not read. The caller sees to it that ROWS rows
+    and all columns exist and that ``steps`` and ``blocks`` are positive.
     """
-    vector = vector_of(a.dtype)
+    return _tile_signature(a, b, c), _emit_tile
 
-    def emit(context, builder, signature, arguments):
-        a, a_start, a_row, a_step, a_block, b, b_start, b_step, steps, blocks, c, c_start, c_row, add = (
-            arguments
-        )
-        a_type, b_type, c_type = signature.args[0], signature.args[5], signature.args[10]
-        kind, align = context.get_value_type(vector), alignment(a_type)
-        a_data = context.make_array(a_type)(context, builder, a).data
 
-        def registers(array_type, array, start):
-            starts = [builder.add(start, I64(j * vector.count)) for j in range(VECTORS)]
-            return [register_pointer(context, builder, array_type, array, position) for position in starts]
+@intrinsic
+def multiply_tile_ahead(
+    typing_context, a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks,
+    c, c_start, c_row, add, ahead, ahead_start,
+):  # fmt: skip
+    """``multiply_tile``, asking memory for one cache line of ``ahead`` at each step.
 
-        places = [
-            place
-            for r in range(ROWS)
-            for place in registers(c_type, c, builder.add(c_start, builder.mul(c_row, I64(r))))
-        ]
-        before = builder.block
-        with builder.if_then(add):
-            old = [builder.load(place, align=align, typ=kind) for place in places]
-            reading = builder.block
-        sums = []
-        for value in old:
-            start = builder.phi(kind)
-            start.add_incoming(ir.Constant(kind, None), before)
-            start.add_incoming(value, reading)
-            sums.append(start)
+    What the next tiles will need arrives while this one computes.
+    """
+    return _tile_signature(a, b, c, ahead, types.intp), _emit_tile
 
-        a_rows = [builder.mul(a_row, I64(r)) for r in range(ROWS)]
-        outer = _Loop(builder, blocks, sums)
-        a_first = builder.add(a_start, builder.mul(a_block, outer.index))
-        k_first = builder.mul(steps, outer.index)
-        inner = _Loop(builder, steps, outer.values)
-        a_at = builder.add(a_first, builder.mul(a_step, inner.index))
-        b_at = builder.add(b_start, builder.mul(b_step, builder.add(k_first, inner.index)))
-        b_row = [builder.load(place, align=align, typ=kind) for place in registers(b_type, b, b_at)]
-        sums = []
-        for r in range(ROWS):
-            number = builder.load(builder.gep(a_data, [builder.add(a_at, a_rows[r])]), align=align)
-            number = broadcast(builder, number, kind)
-            for j in range(VECTORS):
-                operands = number, b_row[j], inner.values[r * VECTORS + j]
-                sums.append(call_llvm(builder, llvm_name("fmuladd", vector), kind, operands))
-        sums = outer.close(inner.close(sums))
-        for value, place in zip(sums, places, strict=True):
-            builder.store(value, place, align=align)
-        return context.get_dummy_value()
 
-    index = types.intp
-    signature = types.void(
-        a, index, index, index, index, b, index, index, index, index, c, index, index, types.boolean
-    )
-    return signature, emit
+def _tile_signature(a, b, c, *ahead):
+    i = types.intp
+    return types.void(a, i, i, i, i, b, i, i, i, i, i, c, i, i, types.boolean, *ahead)

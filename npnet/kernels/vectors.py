@@ -228,24 +228,25 @@ def _exponential(context, builder, kind, x):
     return builder.select(builder.fcmp_unordered("uno", x, x), x, y)
 
 
-for _function, _name in (
-    (operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv"),
-):  # fmt: skip
-    _define(_function, _instruction(_name), 2)
-for _function, _name in (
-    (operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.ne, "!="),
-):  # fmt: skip
-    _define(_function, _comparison(_name), 2, compares=True)
-_define(operator.neg, lambda context, builder, kind, a: builder.fneg(a), 1)
+_define(operator.add, _instruction("fadd"), 2)
+_define(operator.sub, _instruction("fsub"), 2)
+_define(operator.mul, _instruction("fmul"), 2)
+_define(operator.truediv, _instruction("fdiv"), 2)
+_define(operator.neg, _instruction("fneg"), 1)
+_define(operator.lt, _comparison("<"), 2, compares=True)
+_define(operator.le, _comparison("<="), 2, compares=True)
+_define(operator.gt, _comparison(">"), 2, compares=True)
+_define(operator.ge, _comparison(">="), 2, compares=True)
+_define(operator.ne, _comparison("!="), 2, compares=True)
 _define(np.maximum, _extreme(">"), 2)
 _define(np.minimum, _extreme("<"), 2)
 _define(np.sqrt, _llvm_function("sqrt"), 1)
 _define(np.abs, _llvm_function("fabs"), 1)
 _define(np.exp, _exponential, 1)
-for _function, _scalar in (
-    (np.expm1, math.expm1), (np.log1p, math.log1p), (np.tanh, math.tanh), (rules.erfc, math.erfc),
-):  # fmt: skip
-    _define(_function, _lane_by_lane(_scalar), 1)
+_define(np.expm1, _lane_by_lane(math.expm1), 1)
+_define(np.log1p, _lane_by_lane(math.log1p), 1)
+_define(np.tanh, _lane_by_lane(math.tanh), 1)
+_define(rules.erfc, _lane_by_lane(math.erfc), 1)
 
 
 @infer_global(np.where)
@@ -327,6 +328,43 @@ def load(typing_context, array, start, count):
         return result
 
     return vector(array, types.intp, types.intp), emit
+
+
+@intrinsic
+def load_as(typing_context, like, array, start, count):
+    """``load`` from an array of any real dtype, the numbers converted to ``like``'s dtype."""
+    vector, stored = vector_of(like.dtype), array.dtype
+
+    def emit(context, builder, signature, arguments):
+        _, array, start, count = arguments
+        kind = context.get_value_type(vector)
+        element = context.get_data_type(stored)
+        data = context.make_array(signature.args[1])(context, builder, array).data
+        source = ir.VectorType(element, vector.count)
+        place = builder.bitcast(builder.gep(data, [start]), source.as_pointer())
+        align = max(1, stored.bitwidth // 8)
+        zeros = ir.Constant(source, None)
+        letter = "i" if isinstance(element, ir.IntType) else "f"
+        name = f"llvm.masked.load.v{vector.count}{letter}{8 * align}.p0"
+        enough = builder.icmp_signed(">=", count, I64(vector.count))
+        with builder.if_else(enough) as (whole, part):
+            with whole:
+                all_lanes, after_whole = builder.load(place, align=align, typ=source), builder.block
+            with part:
+                mask = _mask(builder, count, vector)
+                some_lanes = call_llvm(builder, name, source, (place, I32(align), mask, zeros))
+                after_part = builder.block
+        values = builder.phi(source)
+        values.add_incoming(all_lanes, after_whole)
+        values.add_incoming(some_lanes, after_part)
+        if isinstance(stored, types.Integer | types.Boolean):
+            signed = isinstance(stored, types.Integer) and stored.signed
+            return (builder.sitofp if signed else builder.uitofp)(values, kind)
+        if stored.bitwidth == vector.dtype.bitwidth:
+            return values
+        return (builder.fpext if stored.bitwidth < vector.dtype.bitwidth else builder.fptrunc)(values, kind)
+
+    return vector(like, array, types.intp, types.intp), emit
 
 
 @intrinsic
@@ -427,6 +465,48 @@ def _store_each(arrays, start, count, values):
         store_each(arrays[1:], start, count, values[1:])
 
     return store_first
+
+
+def load_stack(array, start, distance, layers):
+    """The registers at ``start``, ``start + distance``, ... as a tuple as long as the tuple ``layers``."""
+    raise NotImplementedError("only inside compiled kernels")
+
+
+@overload(load_stack)
+def _load_stack(array, start, distance, layers):
+    if len(layers) == 0:
+        return lambda array, start, distance, layers: ()
+    return lambda array, start, distance, layers: (
+        (load(array, start, lanes_of(array)),) + load_stack(array, start + distance, distance, layers[1:])  # noqa: RUF005
+    )
+
+
+def store_stack(array, start, distance, values):
+    """Store registers to ``start``, ``start + distance``, ..."""
+    raise NotImplementedError("only inside compiled kernels")
+
+
+@overload(store_stack)
+def _store_stack(array, start, distance, values):
+    if len(values) == 0:
+        return lambda array, start, distance, values: None
+
+    def store_first(array, start, distance, values):
+        store(array, start, lanes_of(array), values[0])
+        store_stack(array, start + distance, distance, values[1:])
+
+    return store_first
+
+
+@intrinsic
+def take(typing_context, counter):
+    """counter[0], which is one more for the next who asks, on whichever thread."""
+
+    def emit(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.atomic_rmw("add", data, I64(1), "monotonic")
+
+    return types.intp(counter), emit
 
 
 @intrinsic

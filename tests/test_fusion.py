@@ -1,0 +1,265 @@
+"""The fused step: it trains to the same weights as the readable one, and nobody else notices it."""
+
+import numpy as np
+import pytest
+
+from npnet import fusion, losses, optimizers
+from npnet.kernels import reference
+from npnet.layer import Layer
+from npnet.layers import BatchNormalization, Dense, Dropout, Flatten, Rescaling
+from npnet.models import Sequential
+
+OPTIMIZERS = {
+    "sgd": lambda: optimizers.SGD(0.01),
+    "momentum": lambda: optimizers.SGD(0.01, momentum=0.9),
+    "nesterov": lambda: optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: optimizers.RMSprop(),
+    "rmsprop outside": lambda: optimizers.RMSprop(epsilon_inside=False),
+    "rmsprop centered": lambda: optimizers.RMSprop(momentum=0.5, centered=True),
+    "adagrad": lambda: optimizers.Adagrad(0.01),
+    "adam": lambda: optimizers.Adam(),
+    "amsgrad": lambda: optimizers.Adam(amsgrad=True),
+    "adamw": lambda: optimizers.AdamW(),
+    "decay": lambda: optimizers.SGD(0.01, weight_decay=0.1),
+}
+
+
+def samples(n=320, inputs=37, classes=5):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, inputs)).astype(np.float32)
+    labels = (x @ rng.standard_normal((inputs, classes))).argmax(axis=1)
+    return x, np.eye(classes, dtype=np.float32)[labels]
+
+
+def network():
+    return [Dense(40, activation="relu"), Dense(33, activation="tanh"), Dense(5, activation="softmax")]
+
+
+def pair(layers, optimizer="rmsprop", loss="categorical_crossentropy", dtype="float32"):
+    """The same model twice: fused and in the readable order."""
+    models = []
+    for fused in (True, False):
+        model = Sequential(layers(), seed=3, dtype=dtype)
+        chosen = OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer()
+        model.compile(chosen, loss() if callable(loss) else loss, kernels="numba", fused=fused)
+        models.append(model)
+    return models
+
+
+def assert_same_training(models, x, y, tolerance=1e-5, **options):
+    histories = [model.fit(x, y, verbose=0, **options).history["loss"] for model in models]
+    np.testing.assert_allclose(*histories, rtol=tolerance)
+    for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+    assert isinstance(models[0]._step, fusion.FusedStep)
+    assert not isinstance(models[1]._step, fusion.FusedStep)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_200_steps_lead_to_the_same_weights(optimizer):
+    models = pair(network, optimizer, dtype="float64")
+    assert_same_training(models, *samples(), tolerance=1e-9, epochs=20, batch_size=32)
+
+
+def test_200_steps_in_float32():
+    assert_same_training(pair(network), *samples(), tolerance=2e-3, epochs=20, batch_size=32)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 33, 300])
+def test_every_batch_size_and_a_shorter_last_batch(batch_size):
+    x, y = samples(61)
+    assert_same_training(pair(network), x, y, epochs=2, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64", "float32", ">f4", "float16"])
+def test_samples_are_converted_and_rescaled_on_the_way(dtype):
+    images = np.random.default_rng(0).integers(0, 256, (70, 3, 13)).astype(dtype)
+    y = np.eye(5)[np.arange(70) % 5]
+
+    def layers():
+        return [Rescaling(1 / 127.5, -1.0), Flatten(), *network()]
+
+    for x in (images, np.asfortranarray(images)):
+        assert_same_training(pair(layers), x, y, batch_size=32)
+
+
+ACTIVATIONS = ["relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "silu", "gelu", "linear"]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(activation):
+    def layers():
+        return [Dense(19, activation=activation), Dense(9, activation=activation), Dense(5, "softmax")]
+
+    assert_same_training(pair(layers), *samples(70), epochs=2)
+
+
+class Double(Layer):
+    """A layer that fusion has never heard of."""
+
+    def forward(self, x, training=False):
+        return 2 * x
+
+    def backward(self, dy):
+        return 2 * dy
+
+
+PARTLY = {
+    "dropout": lambda: [Dense(16, activation="relu"), Dropout(0.5), Dense(5, activation="softmax")],
+    "normalisation": lambda: [
+        BatchNormalization(), Dense(16), BatchNormalization(), Dense(8, activation="relu"),
+        Dense(5, activation="softmax"),
+    ],
+    "custom layer": lambda: [Dense(16, activation="elu"), Double(), Double(), Dense(5, activation="softmax")],
+    "regularizer": lambda: [Dense(16, activation="relu", kernel_regularizer="l2"), Dense(5, "softmax")],
+    "frozen": lambda: [Dense(16, activation="relu", trainable=False), Dense(8), Dense(5, "softmax")],
+    "no bias": lambda: [Dense(16, activation="relu", use_bias=False), Dense(5, "softmax", use_bias=False)],
+    "softmax within": lambda: [Dense(16, activation="softmax"), Dense(5, activation="softmax")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", PARTLY.values(), ids=PARTLY)
+def test_what_is_unknown_runs_as_it_is(layers):
+    assert_same_training(pair(layers, "momentum"), *samples(70), epochs=3)
+
+
+LOSSES = {
+    "logits": lambda: losses.CategoricalCrossentropy(from_logits=True),
+    "smoothing": lambda: losses.CategoricalCrossentropy(label_smoothing=0.1),
+    "sum": lambda: losses.CategoricalCrossentropy(reduction="sum"),
+    "squares": lambda: losses.MeanSquaredError(),
+    "binary": lambda: losses.BinaryCrossentropy(),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_losses(loss):
+    last = {"logits": None, "squares": None, "binary": "sigmoid"}.get(
+        next(name for name, known in LOSSES.items() if known is loss), "softmax"
+    )
+
+    def layers():
+        return [Dense(16, activation="relu"), Dense(5, activation=last)]
+
+    assert_same_training(pair(layers, loss=loss), *samples(70), epochs=2)
+
+
+def test_sparse_labels_with_weights_and_an_ignored_class():
+    x, y = samples(70)
+    weight = np.linspace(0, 2, 70)
+    models = pair(network, loss=lambda: losses.SparseCategoricalCrossentropy(ignore_class=2))
+    assert_same_training(models, x, y.argmax(axis=1), epochs=2, sample_weight=weight)
+
+
+def test_many_classes():
+    x, _ = samples(50)
+    y = np.eye(70)[np.arange(50)]
+    assert_same_training(pair(lambda: [Dense(70, activation="softmax")]), x, y, epochs=3)
+
+
+def test_a_confident_mistake_still_learns():
+    model = pair(lambda: [Dense(2, activation="softmax")])[0]
+    x, y = np.ones((1, 3), np.float32), np.array([[1.0, 0.0]])
+    model.fit(x, y, verbose=0)
+    model.set_weights([np.array([[-99, 99]] * 3, np.float32), np.zeros(2, np.float32)])
+    before = model.get_weights()[0].copy()
+    model.fit(x, y, verbose=0)
+    assert (np.abs(model.get_weights()[0] - before) > 1e-4).all()
+
+
+def test_nan_reaches_the_loss():
+    x, y = samples(32)
+    model = pair(network)[0]
+    model.fit(x, y, verbose=0)
+    model.layers[0].weight.value[0, 0] = np.nan
+    assert np.isnan(model.fit(x, y, verbose=0).history["loss"][0])
+
+
+# --- weights come back when someone looks ----------------------------------------------------------------
+
+
+def test_weights_and_slots_are_given_back_when_read_and_taken_again():
+    x, y = samples(64)
+    models = pair(network, "adam")
+    for _ in range(3):
+        for model in models:
+            model.train_on_batch(x, y)
+        weight, twin = (model.layers[0].weight for model in models)
+        assert weight.borrower is not None
+        np.testing.assert_allclose(
+            weight.slots["first_moment"], twin.slots["first_moment"], rtol=1e-4, atol=1e-8
+        )
+        assert weight.borrower is None
+        np.testing.assert_allclose(weight.value, twin.value, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_written_between_steps_are_used():
+    x, y = samples(64)
+    models = pair(network)
+    for model in models:
+        model.fit(x, y, verbose=0)
+        model.layers[0].weight.value[:] *= 0.5
+        model.layers[1].weight.assign(np.ones((40, 33)))
+    assert_same_training(models, x, y, epochs=2)
+
+
+def test_compile_again_begins_with_the_weights_trained_so_far():
+    x, y = samples(64)
+    models = pair(network)
+    for model, fused in zip(models, (True, False), strict=True):
+        model.fit(x, y, verbose=0)
+        model.compile("adam", "categorical_crossentropy", kernels="numba", fused=fused)
+    assert_same_training(models, x, y, epochs=2)
+
+
+def test_the_learning_rate_may_change_between_steps():
+    x, y = samples(64)
+    models = pair(network)
+    for model in models:
+        model.fit(x, y, verbose=0)
+        model.optimizer.learning_rate = 0.1
+    assert_same_training(models, x, y, epochs=2)
+
+
+def test_predictions_belong_to_the_caller():
+    x, y = samples(64)
+    model = pair(network)[0]
+    model.fit(x, y, verbose=0)
+    _, first = model._step(x, np.arange(32), y[:32], None)
+    kept = first.copy()
+    model._step(x, np.arange(32, 64), y[32:], None)
+    np.testing.assert_array_equal(first, kept)
+
+
+# --- no plan ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{"clipnorm": 1.0}, {"clipvalue": 0.5}, {"global_clipnorm": 1.0}], ids=lambda o: next(iter(o))
+)
+def test_clipped_gradients_are_not_fused(options):
+    model = Sequential(network())
+    model.compile(optimizers.SGD(**options), "categorical_crossentropy", kernels="numba")
+    model.build((None, 37))
+    assert fusion.plan(model) is None
+
+
+def test_numpy_kernels_and_unknown_rules_are_not_fused():
+    class Own(optimizers.SGD):
+        @property
+        def rule(self):
+            return lambda weight, grad, learning_rate: (weight - learning_rate * grad,)
+
+    for optimizer, kernels in (("sgd", "numpy"), (Own(), "numba")):
+        model = Sequential(network())
+        model.compile(optimizer, "categorical_crossentropy", kernels=kernels)
+        model.build((None, 37))
+        assert fusion.plan(model) is None
+    assert model.layers[0].kernels is reference or model.kernels is not reference
+
+
+def test_a_model_without_dense_has_no_plan():
+    model = Sequential([BatchNormalization()])
+    model.compile("sgd", "mse", kernels="numba")
+    model.build((None, 37))
+    assert fusion.plan(model) is None
