@@ -251,8 +251,15 @@ def test_points_on_a_kink_are_moved_away(layer):
 
 @pytest.mark.parametrize("wrong", [LeakyBackward, SlightlyLeakyBackward])
 def test_wrong_gradient_is_caught_on_a_kink(wrong):
-    first = Dense(4, kernel_initializer="zeros", input_shape=(D,))
+    first = Dense(16, kernel_initializer="zeros", input_shape=(D,))  # some of them move to each side
     assert not check([first, wrong(), Dense(K)], random(3, N, K), x=np.zeros((N, D))).passed
+
+
+def test_rounding_of_small_derivatives_is_no_kink():
+    """A smooth network whose first weights hardly matter: differences of 1e-5 cannot resolve their gradient."""
+    first = Dense(16, "tanh", input_shape=(D,))
+    result = check([first, Dense(16, "tanh"), Dense(K)], random(3, N, K), x=1e-4 * random(1, N, D))
+    assert result.passed
 
 
 def test_dead_units_do_not_look_wrong():
