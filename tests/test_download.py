@@ -15,6 +15,7 @@ import time
 import loopback
 import pytest
 
+from npnet.datasets import locking
 from npnet.datasets.download import Patience, fetch
 from npnet.datasets.errors import DownloadError
 
@@ -264,6 +265,25 @@ def test_one_of_many_fetches(server, target, capsys):
     assert "another process is fetching file.tar.gz" in capsys.readouterr().err
 
 
+def test_a_lock_whose_file_was_removed_is_no_lock(tmp_path, monkeypatch):
+    """Between opening and locking, the holder removes its file and somebody makes and locks a new one."""
+    path = tmp_path / "lock"
+    really_lock = locking._try_to_lock
+    others = []
+
+    def lock(file):
+        if not others:
+            path.unlink()
+            others.append(path.open("ab"))
+            really_lock(others[0])
+        really_lock(file)
+
+    monkeypatch.setattr(locking, "_try_to_lock", lock)
+    with locking.locked(path, on_wait=lambda: others[0].close()):
+        assert others[0].closed
+    assert not path.exists()
+
+
 def run(target, url, before=""):
     """`get` in a process of its own."""
     code = f"""
@@ -281,6 +301,7 @@ def test_killed_in_the_middle(server, target):
     with run(target, url) as process:
         part = target.with_name("file.tar.gz.part")
         while not (part.exists() and part.stat().st_size > 100_000):
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
         process.kill()
     assert process.returncode == -signal.SIGKILL

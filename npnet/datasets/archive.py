@@ -34,7 +34,7 @@ def members(file: BinaryIO, limits: Mapping[str, int]) -> Iterator[tuple[str, by
     ------
     CorruptDatasetError
         No .tar.gz, damaged, cut off, larger than all wanted files together (and 8 MiB), or a wanted name
-        that is no regular file, or comes twice.
+        that is no regular file.
     """
     start = file.read(2)
     if start != b"\x1f\x8b":
@@ -50,7 +50,6 @@ def members(file: BinaryIO, limits: Mapping[str, int]) -> Iterator[tuple[str, by
 
 
 def _wanted(source: "_Bounded", limits: Mapping[str, int]) -> Iterator[tuple[str, bytes]]:
-    seen = set()
     for name, kind, size in _headers(source):
         padding = -size % _BLOCK
         if name not in limits:
@@ -58,11 +57,8 @@ def _wanted(source: "_Bounded", limits: Mapping[str, int]) -> Iterator[tuple[str
             continue
         if kind not in _REGULAR:
             raise CorruptDatasetError(f"{name} is no regular file")
-        if name in seen:
-            raise CorruptDatasetError(f"{name} comes twice")
         if size > limits[name]:
             raise CorruptDatasetError(f"{name} has {size} bytes, expected at most {limits[name]}")
-        seen.add(name)
         yield name, source.read(size)
         source.skip(padding)
     source.drain()
