@@ -8,7 +8,16 @@ import pytest
 
 import npnet
 from npnet import Sequential
-from npnet.layers import Activation, BatchNormalization, Dense, Dropout, Flatten, ReLU, Rescaling
+from npnet.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    Flatten,
+    ReLU,
+    Rescaling,
+    from_config,
+)
 from npnet.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 from npnet.optimizers import SGD, Adam, AdamW, RMSprop
 
@@ -172,6 +181,7 @@ def test_validation_data_must_have_the_shape_of_x_before_the_model_is_built_too(
         ("mse", LABELS[:, None], ValueError, "(12, 3), got (12, 1)"),
         ("mse", bad(np.inf, 3, 2, Y), ValueError, "must be finite"),
         ("mae", Y.T, ValueError, "(3, 12)"),
+        ("mae", Y[:, None], ValueError, "(12, 1, 3)"),
         ("binary_crossentropy", Y * 3, ValueError, "probabilities"),
     ],
 )  # fmt: skip
@@ -353,6 +363,7 @@ def test_wrong_verbose(value):
         (lambda: Dense(3, kernel_initializer="glorot"), "Known: zeros, ones"),
         (lambda: Dense(3, kernel_initializer="he_norml"), 'Did you mean "he_normal"?'),
         (lambda: Dense(3, kernel_regularizer="l3"), "Unknown regularizer 'l3'"),
+        (lambda: from_config({"class_name": "dropOut", "config": {}}), 'Did you mean "Dropout"?'),
         (lambda: Sequential().compile(loss="qqqq"), "Known: categorical_crossentropy, sparse_"),
     ],
 )

@@ -131,6 +131,16 @@ def test_pop_then_add_builds_at_once_and_the_whole_still_trains():
     assert list(history) == ["accuracy", "loss"]
 
 
+def test_after_pop_alone_metrics_follow_the_new_last_layer_too():
+    model = Sequential([Dense(1, "sigmoid", input_shape=(4,)), Dense(3, "softmax")], seed=1)
+    model.compile(loss="mse", metrics=["accuracy"], kernels="numpy")
+    x, y = np.random.default_rng(0).normal(size=(8, 4)), np.eye(3)[np.arange(8) % 3]
+    model.fit(x, y, verbose=0)
+    model.pop()
+    accuracy = np.mean((model.predict(x, verbose=0) > 0.5) == y[:, :1])
+    assert model.evaluate(x, y[:, :1], verbose=0)[1] == accuracy < 1
+
+
 def test_pop_of_everything_and_of_nothing():
     model = small()
     model.pop()

@@ -158,7 +158,7 @@ def test_a_line_that_is_redrawn_never_wraps(width, clocked, columns):
     ],
 )  # fmt: skip
 def test_values_are_shown_as_keras_shows_them(value, shown):
-    assert listed({"loss": value}).startswith(f" - loss: {shown}")
+    assert listed({"loss": value}) == f" - loss: {shown}"
 
 
 def test_times():
