@@ -80,17 +80,23 @@ class Loss(config.Configurable):
         self.y_true, self.y_pred = self.targets(y_true, y_pred), y_pred
         self.weight = None if weight is None else weight.astype(y_pred.dtype)
         values = self.values(self.y_true, y_pred)
-        return values if self.weight is None else values * self.weight
+        return self._weighted(values)
+
+    def _weighted(self, values: np.ndarray) -> np.ndarray:
+        """Return what belongs to each sample, a number or more, times its weight."""
+        if self.weight is None:
+            return values
+        return values * self.weight.reshape(-1, *[1] * (values.ndim - 1))
 
     def _reduce(self, values: np.ndarray) -> float:
         total = float(values.sum(dtype=np.float64))
-        return total / len(values) if self.reduction == "sum_over_batch_size" else total
+        return total / values.size if self.reduction == "sum_over_batch_size" else total
 
     def _scaled(self, gradient: np.ndarray) -> np.ndarray:
         """Return each row times its weight, divided as the sum is."""
-        if self.weight is not None:
-            gradient = gradient * self.weight[:, None]
-        return gradient / len(gradient) if self.reduction == "sum_over_batch_size" else gradient
+        rows = gradient[..., 0].size
+        gradient = self._weighted(gradient)
+        return gradient / rows if self.reduction == "sum_over_batch_size" else gradient
 
     def backward(self) -> np.ndarray:
         """Return dy_pred of the last ``forward``."""

@@ -30,6 +30,9 @@ class Metric(config.Configurable):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch."""
         values = self.values(np.asarray(y_true), np.asarray(y_pred))
+        values = values.reshape(len(values), -1).mean(
+            axis=1
+        )  # one number a sample, whatever the output's shape
         if sample_weight is None:
             self.total += float(values.sum(dtype=np.float64))
             self.count += len(values)

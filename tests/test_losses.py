@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from small import compiled, one_hot, random
 
+import npnet
 from npnet import kernels as kernel_sets
 from npnet import losses
-from npnet.layers import Dense
+from npnet.layers import BatchNormalization, Dense
 from npnet.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
@@ -192,6 +193,21 @@ def test_reductions_and_weights():
     assert MeanSquaredError()(t, y, weight[:, None]) == (1 + 18 + 8) / 4
     assert MeanSquaredError(reduction="sum")(t, y, weight) == 27
     assert MeanSquaredError(reduction=None)(t, y, weight).tolist() == [1, 0, 18, 8]
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae"])
+def test_outputs_of_more_axes_are_averaged_too(loss):
+    """As in Keras: the mean over everything, a sample's weight counting for all its outputs."""
+    model = compiled([BatchNormalization(input_shape=(4, 3))], loss, metrics=[loss])
+    x, y, weight = random(0, 5, 4, 3), random(1, 5, 4, 3), np.array([0.0, 1, 2, 3, 0.5])
+    errors = np.abs(model.predict(x, verbose=0) - y) ** (2 if loss == "mse" else 1)
+    assert model.evaluate(x, y, verbose=0) == pytest.approx([errors.mean()] * 2)
+    expected = (errors.mean(axis=(1, 2)) * weight).mean()
+    assert model.evaluate(x, y, sample_weight=weight, verbose=0)[0] == pytest.approx(expected)
+    assert npnet.check_gradients(model, x, y, weight, verbose=False).passed
+    assert losses.get({"class_name": type(model.loss).__name__, "config": {"reduction": None}})(
+        y, x
+    ).shape == (5, 4)
 
 
 def test_ignored_samples_count_neither_in_the_sum_nor_in_the_number():
