@@ -248,7 +248,13 @@ def get(identifier: Any) -> Layer | None:
             "activation is a plain function, whose derivative npnet cannot know. Write it as a layer with"
             " forward and backward (examples/custom_layer.py shows how) and pass an instance of that."
         )
-    return copy.copy(config.get("activation", identifier, Layer, NAMES))
+    activation = config.get("activation", identifier, Layer, NAMES)
+    if type(activation).build not in (Layer.build, RowWise.build):
+        raise TypeError(
+            f"{type(activation).__name__} has something to build, so it is a layer of its own and not the"
+            " activation of another: add it to the model after that one."
+        )
+    return copy.copy(activation)
 
 
 class Activation(Layer):

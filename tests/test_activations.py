@@ -9,7 +9,7 @@ import npnet
 from npnet import activations
 from npnet import kernels as kernel_sets
 from npnet.activations import ELU, GELU, SELU, Activation, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax
-from npnet.layers import Dense
+from npnet.layers import BatchNormalization, Dense, Dropout
 
 POINTS = [-30.0, -8.0, -2.5, -1.0, -0.25, -1e-8, 1e-8, 0.3, 1.0, 2.0, 7.5, 30.0]
 ALPHA, SCALE = (
@@ -139,6 +139,14 @@ def test_one_object_in_two_places_remembers_two_forwards():
     assert result.passed, f"\n{result}"
     with pytest.raises(ValueError, match="in this model already"):
         npnet.Sequential([Dense(4, input_shape=(3,)), shared, shared])
+
+
+def test_what_has_parameters_is_no_activation():
+    """Nobody would build or train them."""
+    for layer in (Dense(3), Activation("relu"), Dropout(0.5), BatchNormalization()):
+        for make in (Activation, lambda inner: Dense(3, activation=inner)):
+            with pytest.raises(TypeError, match="add it to the model after that one"):
+                make(layer)
 
 
 def test_names():
