@@ -42,7 +42,7 @@ from npnet.kernels.vectors import (
 
 ROW_BLOCK = 128  # samples a task handles: 128 rows of DEPTH numbers fit the L2 cache beside the weights
 TASKS = 16  # at least, where there is enough to do
-SERIAL = 1 << 18  # multiplications below which one thread is quicker
+SERIAL = 1 << 21  # multiplications below which one thread is quicker than waking the others
 
 
 def aligned_zeros(shape, dtype):
@@ -99,6 +99,14 @@ def from_squares(array, layer, out):
     out[...] = filled[: out.shape[0], : out.shape[1]]
 
 
+@compiled
+def new_counter():
+    """A counter of tasks; written out, for in a parallel kernel np.zeros is itself a loop over threads."""
+    counter = np.empty(1, np.int64)
+    counter[0] = 0
+    return counter
+
+
 # --- the batch -------------------------------------------------------------------------------------------
 
 
@@ -106,7 +114,7 @@ def from_squares(array, layer, out):
 def gather(x, index, scale, offset, out):
     """out = scale x[index] + offset, converted to out's dtype."""
     threads = get_num_threads()
-    counter = np.zeros(1, np.int64)
+    counter = new_counter()
     if index.size * x.shape[1] <= SERIAL // 8:
         set_num_threads(1)
     for _ in prange(get_num_threads()):
@@ -172,7 +180,7 @@ def dense_forward(rule, remembers_x):
     @compiled(parallel=True)
     def kernel(x, weight, bias, n, z, y, constants, group):
         threads = get_num_threads()
-        counter = np.zeros(1, np.int64)
+        counter = new_counter()
         if n * weight.size <= SERIAL:
             set_num_threads(1)
         for _ in prange(get_num_threads()):
@@ -239,7 +247,7 @@ def dense_backward_input(rule):
     @compiled(parallel=True)
     def kernel(dy, weight, n, remembered, dz, constants, group):
         threads = get_num_threads()
-        counter = np.zeros(1, np.int64)
+        counter = new_counter()
         if n * weight.size <= SERIAL:
             set_num_threads(1)
         for _ in prange(get_num_threads()):
@@ -310,7 +318,7 @@ def dense_update(rule, slots):
     @compiled(parallel=True)
     def kernel(x, dz, n, inputs, weight, bias, bias_slots, decay, hyperparameters, group, across):
         threads = get_num_threads()
-        counter = np.zeros(1, np.int64)
+        counter = new_counter()
         if n * weight.size <= SERIAL:
             set_num_threads(1)
         for _ in prange(get_num_threads()):
