@@ -3,6 +3,10 @@
 import statistics
 import time
 
+PAUSE = 0.05  # seconds; OpenBLAS's idle threads keep a core busy for 0.03 after their last product
+
+median = statistics.median
+
 
 def interleave(calls, rounds):
     """Call A B C ... A B C ...: what disturbs one round disturbs everyone.
@@ -12,29 +16,22 @@ def interleave(calls, rounds):
     results = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            time.sleep(PAUSE)
             results[name].append(call())
     return results
 
 
-def stopwatch(call, repeats=1):
-    """Return a function that measures the seconds of one ``call()``, as the mean of ``repeats``."""
+def calibrated(time_of, seconds, most=10**6):
+    """Return a function that measures one repetition, by a run of about ``seconds``.
 
-    def measure():
-        start = time.perf_counter()
-        for _ in range(repeats):
-            call()
-        return (time.perf_counter() - start) / repeats
-
-    return measure
-
-
-def repeats_for(call, seconds):
-    """Return how often ``call`` fits into ``seconds``, at least once; calls it twice to find out."""
-    call()
-    return max(1, int(seconds / max(stopwatch(call)(), 1e-7)))
-
-
-median = statistics.median
+    ``time_of(times)`` runs that many repetitions and returns the seconds they took.
+    """
+    times = 1
+    for _ in range(3):  # an estimate gets better the longer the run it rests on
+        time_of(times)  # the first run of a length may compile
+        times = max(1, min(round(seconds * times / time_of(times)), 20 * times, most))
+    time_of(times)
+    return lambda: time_of(times) / times
 
 
 def table(head, rows):

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import numpy as np
 
 from npnet.kernels.cpus import usable_cpus
 
-from . import machine, reference
+from . import fit, machine, reference
 from .peers import PEERS
 from .task import OPTIMIZERS, Task
-from .timing import interleave, median, table
+from .timing import calibrated, interleave, median, table
 from .worker import Worker, WorkerError
 
 CHECKED_STEPS = 20
@@ -65,8 +64,8 @@ def validated(workers, task, say=print):
     truths, labels = {}, {}
     for name, worker in workers.items():
         try:
-            about = worker.ask("prepare", **task.settings)
-            losses = np.array(worker.ask("losses", steps=CHECKED_STEPS))
+            about = worker.ask("train", "task", **task.settings)
+            losses = np.array(worker.ask("losses", "task", steps=CHECKED_STEPS))
         except WorkerError as error:
             say(f"{PEERS[name].label} is left out, it failed: {error}")
             continue
@@ -83,22 +82,11 @@ def validated(workers, task, say=print):
 
 def timed(workers, names, task, rounds, seconds):
     """Return {name: milliseconds per step in each round}, rounds of all peers interleaved."""
-
-    def measurement(worker):
-        steps = 4
-        worker.ask("time", steps=steps)  # compiles
-        for _ in range(2):  # a first estimate, then a better one: both with the steps that are then timed
-            each = worker.ask("time", steps=steps) / steps
-            steps = max(4, min(round(seconds / each), 4 * task.batches))
-        worker.ask("time", steps=steps)
-
-        def measure():
-            time.sleep(0.02)  # threads of the one before that wait in a loop give up meanwhile
-            return 1e3 * worker.ask("time", steps=steps) / steps
-
-        return measure
-
-    return interleave({name: measurement(workers[name]) for name in names}, rounds)
+    calls = {}
+    for name in names:
+        measure = calibrated(workers[name].stopwatch("task"), seconds, most=4 * task.batches)
+        calls[name] = lambda measure=measure: 1e3 * measure()
+    return interleave(calls, rounds)
 
 
 def steps_table(task, limits, labels, times):
@@ -136,11 +124,11 @@ def run(options):
             task = Task(batch, options.optimizer, tuple(options.widths), options.rows)
             shape = "-".join(map(str, task.widths))
             print(
-                f"\n{shape}, {options.optimizer}, batch {batch}: {task.flops / 1e6:.1f} MFLOP a step; it takes at "
-                f"least {task.flops / limits.peak() / 1e6:.2f} ms at the limit of the multiply-adds"
+                f"\n{shape}, {options.optimizer}, batch {batch}: {task.flops / 1e6:.1f} MFLOP a step, "
+                f"{task.flops / limits.peak() / 1e6:.2f} ms at the limit of multiply-adds"
             )
             print(
-                f"largest relative difference of the first {CHECKED_STEPS} losses (allowed: {TOLERANCE:.0e})"
+                f"losses of {CHECKED_STEPS} steps against the textbook in float64 ({TOLERANCE:.0e} allowed)"
             )
             labels = validated(workers, task)
             times = timed(workers, labels, task, options.rounds, options.seconds)
@@ -150,8 +138,10 @@ def run(options):
     finally:
         for worker in workers.values():
             worker.close()
+    about_fit = None if options.skip_fit else fit.report(options.threads)
     if options.json:
-        report = {"machine": machine.describe(options.threads), "peak": limits.all_cores, "steps": results}
+        about = machine.describe(options.threads)
+        report = {"machine": about, "peak": limits.all_cores, "steps": results, "fit": about_fit}
         options.json.write_text(json.dumps(report, indent=1))
 
 

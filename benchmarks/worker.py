@@ -19,7 +19,7 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """The parent's end: ``worker.ask("time", steps=20)`` calls the function ``time`` below over there."""
+    """The parent's end: ``worker.ask("time", "job", times=20)`` calls ``time`` below over there."""
 
     def __init__(self, name, threads):
         count = str(threads)
@@ -35,10 +35,12 @@ class Worker:
             env=environment,
         )
 
-    def ask(self, request, **arguments):
+    def ask(self, request, job, **arguments):
         """Return the result of a request, or raise a WorkerError with what went wrong over there."""
         with suppress(BrokenPipeError):  # the empty answer says more
-            print(json.dumps({"request": request, **arguments}), file=self.process.stdin, flush=True)
+            print(
+                json.dumps({"request": request, "job": job, **arguments}), file=self.process.stdin, flush=True
+            )
         line = self.process.stdout.readline()
         if not line:
             self.log.seek(0)
@@ -47,6 +49,10 @@ class Worker:
         if "error" in answer:
             raise WorkerError(answer["error"])
         return answer["result"]
+
+    def stopwatch(self, job):
+        """Return a function of a number of repetitions that tells the seconds they took over there."""
+        return lambda times: self.ask("time", job, times=times)
 
     def close(self):
         """End the process: it leaves when nothing more can be asked."""
@@ -57,28 +63,39 @@ class Worker:
 
 
 class _Session:
-    """The worker's end: its public functions are the requests it knows."""
+    """The worker's end: its public functions are the requests it knows; jobs have names."""
 
     def __init__(self, name, threads):
-        self.name, self.threads = name, threads
+        self.name, self.threads, self.jobs = name, threads, {}
 
-    def prepare(self, **task):
+    def train(self, job, **task):
+        """Make a job of training a task with the peer this worker is named after."""
         from .peers import PEERS
         from .task import Task
 
-        self.peer = PEERS[self.name](Task(**task), self.threads)
-        return {"label": self.peer.label, "formula": self.peer.formulas[task["optimizer"]]}
+        self.jobs[job] = peer = PEERS[self.name](Task(**task), self.threads)
+        return {"label": peer.label, "formula": peer.formulas[task["optimizer"]]}
 
-    def losses(self, steps):
-        self.peer.reset()
-        return [float(loss) for loss in self.peer.losses(steps)]
+    def losses(self, job, steps):
+        self.jobs[job].reset()
+        return [float(loss) for loss in self.jobs[job].losses(steps)]
 
-    def time(self, steps):
-        """Seconds for ``steps`` steps from the initial weights on, so that every round does the same work."""
-        self.peer.reset()
+    def kernel(self, job, case, sizes):
+        """Make a job of a kernel and return its error; the worker is named after a set of kernels."""
+        from .cases import Job
+
+        self.jobs[job] = Job(self.name, self.threads, case, sizes)
+        return self.jobs[job].error()
+
+    def time(self, job, times):
+        """Seconds for ``times`` repetitions, from the beginning on: every round does the same work."""
+        self.jobs[job].reset()
         start = time.perf_counter()
-        self.peer.run(steps)
+        self.jobs[job].run(times)
         return time.perf_counter() - start
+
+    def forget(self, job):
+        del self.jobs[job]
 
 
 def _serve(name, threads):

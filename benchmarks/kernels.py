@@ -1,0 +1,204 @@
+"""``python -m benchmarks kernels``: every kernel beside NumPy, MKL and the limits of this machine."""
+
+import argparse
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+from npnet.kernels.cpus import usable_cpus
+
+from . import machine, pictures
+from .cases import CASES, PRODUCTS
+from .timing import calibrated, interleave, median, table
+from .worker import Worker
+
+SETS = {"npnet": "npnet", "numpy": "NumPy", "torch": "MKL (torch)"}
+LAYERS = [(3072, 512), (512, 512), (512, 10)]
+
+
+def network_cases(batch):
+    """Return {title: (case, sizes)}: what a training step of 3072-512-512-10 computes."""
+    cases = {}
+    for d, m in LAYERS:
+        for case in PRODUCTS:
+            if (case, d) != ("dense_backward_input", 3072):  # the first layer has no use for it
+                cases[f"{case} {d}x{m}"] = (case, (batch, d, m))
+    for case in ("relu", "relu_backward"):
+        cases[f"{case} {batch}x512"] = (case, (batch, 512, 512))
+    for case in ("softmax_forward", "softmax_backward"):
+        cases[f"{case} {batch}x10"] = (case, (batch, 512, 10))
+    for case in ("rmsprop", "adam", "sgd_momentum"):
+        cases[f"{case} 3072x512"] = (case, (batch, 3072, 512))
+    return cases
+
+
+class Bench:
+    """Workers for the kernel sets that are there, at one number of threads."""
+
+    def __init__(self, threads, rounds, seconds):
+        self.rounds, self.seconds, self.threads = rounds, seconds, threads
+        names = [name for name in SETS if name != "torch" or find_spec("torch")]
+        self.workers = {name: Worker(name, threads) for name in names}
+
+    def measure(self, case, sizes):
+        """Validate, then time: return {set: seconds in each round}. A wrong result ends the benchmark."""
+        calls = {}
+        for name, worker in self.workers.items():
+            if name == "torch" and case not in PRODUCTS:
+                continue
+            error = worker.ask("kernel", case, case=case, sizes=sizes)
+            if not error <= 1:
+                raise SystemExit(
+                    f"{SETS[name]}: {case} {sizes} is wrong by {error:.1f} times what rounding may do."
+                )
+            calls[name] = calibrated(worker.stopwatch(case), self.seconds)
+        times = interleave(calls, self.rounds)
+        for name in calls:
+            self.workers[name].ask("forget", case)
+        return times
+
+    def close(self):
+        for worker in self.workers.values():
+            worker.close()
+
+
+def network_table(bench, batch, limits):
+    """Measure the network's kernels; return the table's text and the points of the roofline."""
+    rows, points = [], []
+    for title, (case, sizes) in network_cases(batch).items():
+        times = bench.measure(case, sizes)
+        seconds = {name: median(values) for name, values in times.items()}
+        flops, traffic = CASES[case].flops(*sizes), CASES[case].bytes(*sizes)
+        floor = CASES[case].floor(*sizes, limits)
+        arithmetic = flops / limits.peak() / 1e9 >= traffic / limits.bandwidth / 1e9
+        rows.append(
+            [
+                title,
+                *(f"{1e6 * seconds[name]:.1f}" if name in seconds else "-" for name in SETS),
+                f"{flops / seconds['npnet'] / 1e9:.0f}",
+                f"{traffic / seconds['npnet'] / 1e9:.0f}",
+                f"{1e6 * floor:.1f}",
+                "FMA" if arithmetic else "memory",
+                f"{floor / seconds['npnet']:.0%}",
+            ]
+        )
+        points += [(name, title, flops / traffic, flops / value / 1e9) for name, value in seconds.items()]
+    head = [
+        "",
+        *(f"{name} us" for name in SETS.values()),
+        "GFLOP/s",
+        "GB/s",
+        "limit us",
+        "set by",
+        "share",
+    ]
+    return table(head, rows), points
+
+
+def sweep(bench, case, sizes_of, values):
+    """Return {set: GFLOP/s for each value}, the products of growing size."""
+    curves = {name: [] for name in bench.workers}
+    for value in values:
+        sizes = sizes_of(value)
+        for name, times in bench.measure(case, sizes).items():
+            curves[name].append(CASES[case].flops(*sizes) / median(times) / 1e9)
+    return curves
+
+
+def sweep_table(label, values, curves, peak):
+    """Lay out a sweep: GFLOP/s of each set, share of the peak and its ratio to NumPy."""
+    rows = []
+    for i, value in enumerate(values):
+        npnet = curves["npnet"][i]
+        each = (f"{curves[name][i]:.1f}" if name in curves else "-" for name in SETS)
+        rows.append([value, *each, f"{npnet / peak(value):.0%}", f"{npnet / curves['numpy'][i]:.2f}x"])
+    return table([label, *(f"{n} GFLOP/s" for n in SETS.values()), "share of limit", "npnet / NumPy"], rows)
+
+
+def powers(first, last, between=False):
+    """Return first, 2 first, 4 first ... last; ``between`` adds one and a half times each."""
+    values = []
+    while first <= last:
+        values += [first, first * 3 // 2] if between and first * 3 // 2 <= last and first > 1 else [first]
+        first *= 2
+    return values
+
+
+def run(options):
+    print(machine.describe(options.threads))
+    limits = machine.measure(options.threads, 0.2 if options.quick else 1.0)
+    print(limits)
+    rounds, seconds = (3, 0.005) if options.quick else (options.rounds, 0.03)
+    bench = Bench(options.threads, rounds, seconds)
+    result = {
+        "machine": machine.describe(options.threads),
+        "peak": limits.all_cores,
+        "GB/s": limits.bandwidth,
+    }
+    try:
+        for batch in options.batch:
+            print(f"\nThe network's kernels at batch {batch}, float32: median of {rounds} interleaved rounds")
+            text, points = network_table(bench, batch, limits)
+            print(text, flush=True)
+            result[f"network, batch {batch}"] = points
+            pictures.roofline(options.out / f"roofline-{batch}.png", points, SETS, limits, batch)
+        batches = powers(1, 128 if options.quick else 8192)
+        widths = powers(64, 256 if options.quick else 4096, between=not options.quick)
+        sweeps = [
+            ("first layer forward, batch", "dense_forward", lambda n: (n, 3072, 512), batches),
+            (
+                "first layer weight gradient, batch",
+                "dense_backward_parameters",
+                lambda n: (n, 3072, 512),
+                batches,
+            ),
+            ("second layer input gradient, batch", "dense_backward_input", lambda n: (n, 512, 512), batches),
+            ("square product, width", "dense_forward", lambda n: (n, n, n), widths),
+        ]
+        curves = []
+        for label, case, sizes_of, values in sweeps:
+            found = sweep(bench, case, sizes_of, values)
+            print("\n" + sweep_table(label, values, found, lambda _: limits.peak()), flush=True)
+            curves.append((label, values, found, [limits.peak()] * len(values)))
+    finally:
+        bench.close()
+    curves += [thread_sweep(limits, options, n, rounds, seconds) for n in (32, 2048)]
+    pictures.curves(options.out / "kernels.png", curves, SETS)
+    result["sweeps"] = {label: {"at": values, **found} for label, values, found, _ in curves}
+    print(f"\nPictures are in {options.out}.")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
+
+
+def thread_sweep(limits, options, batch, rounds, seconds):
+    """Measure the first layer forward at every power of two up to all threads; return a curve."""
+    values = sorted({*powers(1, options.threads), options.threads})
+    found = {}
+    for threads in values:
+        bench = Bench(threads, rounds, seconds)
+        try:
+            for name, speeds in sweep(bench, "dense_forward", lambda n: (n, 3072, 512), [batch]).items():
+                found.setdefault(name, []).extend(speeds)
+        finally:
+            bench.close()
+    peaks = [limits.peak(threads=n) for n in values]
+    label = f"first layer forward at batch {batch}, threads"
+    print("\n" + sweep_table(label, values, found, lambda n: limits.peak(threads=n)), flush=True)
+    return label, values, found, peaks
+
+
+def numbers(text):
+    return [int(part) for part in text.split(",")]
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks kernels", description=__doc__)
+    parser.add_argument(
+        "--batch", type=numbers, default=[32, 512], help="batch sizes of the network's kernels"
+    )
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=usable_cpus())
+    parser.add_argument("--quick", action="store_true", help="small sweeps, short runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for the pictures")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
+    run(parser.parse_args(argv))

@@ -1,0 +1,94 @@
+"""The pictures of the benchmarks: a roofline and curves."""
+
+COLORS = {"npnet": "#d1495b", "numpy": "#66809a", "torch": "#2e4057"}
+
+
+def _figure(path, columns, rows, title):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(5.5 * columns, 4 * rows), squeeze=False)
+    figure.suptitle(title)
+    return figure, axes.ravel()
+
+
+def _save(figure, path):
+    from matplotlib import pyplot
+
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _binary_axis(axis, values):
+    """Mark the powers of two among ``values`` on a logarithmic axis."""
+    axis.set_xscale("log", base=2)
+    marks = [value for value in values if value & (value - 1) == 0]
+    axis.set_xticks(marks, [str(value) for value in marks], fontsize=7)
+    axis.minorticks_off()
+
+
+def roofline(path, points, labels, limits, batch):
+    """Draw GFLOP/s over operations per byte under the roof of the two limits (Williams et al. 2009).
+
+    ``points`` are (set, title, operations per byte, GFLOP/s).
+    """
+    import numpy as np
+
+    figure, (axis,) = _figure(path, 1, 1, f"Kernels of 3072-512-512-10 at batch {batch}, float32")
+    figure.set_size_inches(11, 6)
+    intensities = [point[2] for point in points]
+    x = np.geomspace(min(intensities) / 2, max(max(intensities), limits.peak() / limits.bandwidth) * 2, 200)
+    axis.plot(x, np.minimum(limits.peak(), x * limits.bandwidth), color="black")
+    axis.text(x[-1], limits.peak() * 1.05, f"{limits.peak():.0f} GFLOP/s", ha="right", va="bottom")
+    axis.text(x[0] * 1.1, x[0] * limits.bandwidth * 2, f"{limits.bandwidth:.0f} GB/s (memory)")
+    for name, label in labels.items():
+        mine = [point for point in points if point[0] == name]
+        if mine:
+            axis.plot(*zip(*[point[2:] for point in mine], strict=True), "o", color=COLORS[name], label=label)
+    titles = list(dict.fromkeys(point[1] for point in points))
+    for name, title, intensity, speed in points:
+        if name == "npnet":
+            number = titles.index(title) + 1
+            axis.annotate(number, (intensity, speed), (5, -3), textcoords="offset points", fontsize=8)
+    key = "\n".join(f"{i + 1:2}  {title.replace('_', ' ')}" for i, title in enumerate(titles))
+    axis.text(1.02, 1, key, transform=axis.transAxes, va="top", fontsize=8, family="monospace")
+    axis.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="GFLOP/s")
+    axis.legend(loc="lower right")
+    axis.grid(alpha=0.3, which="both")
+    _save(figure, path)
+
+
+def curves(path, sweeps, labels):
+    """Draw one panel per sweep: (label, values, {set: GFLOP/s}, the limit at each value)."""
+    figure, axes = _figure(path, 2, -(-len(sweeps) // 2), "Kernels, float32")
+    for axis, (label, values, found, limit) in zip(axes, sweeps, strict=False):
+        title, quantity = label.rsplit(", ", 1)
+        axis.plot(values, limit, color="black", linestyle="--", label="limit")
+        for name, speeds in found.items():
+            axis.plot(values, speeds, "o-", markersize=3, color=COLORS[name], label=labels[name])
+        _binary_axis(axis, values)
+        axis.set(title=title, xlabel=quantity, ylabel="GFLOP/s", ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    for axis in axes[len(sweeps) :]:
+        axis.set_visible(False)
+    _save(figure, path)
+
+
+def costs(path, panels):
+    """Draw one panel per quantity: (name, values, milliseconds, milliseconds at the limit)."""
+    figure, axes = _figure(path, 2, -(-len(panels) // 2), "A training step of npnet")
+    for axis, (name, values, times, floors) in zip(axes, panels, strict=False):
+        axis.plot(values, floors, "--", color="black", label="limit of multiply-adds")
+        axis.plot(values, times, "o-", color=COLORS["npnet"], label="npnet")
+        _binary_axis(axis, values)
+        axis.set(xlabel=name, ylabel="ms per step", yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    _save(figure, path)

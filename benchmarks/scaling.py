@@ -1,0 +1,114 @@
+"""``python -m benchmarks scaling``: what a step costs as batch, width, depth and threads grow."""
+
+import argparse
+import json
+from pathlib import Path
+
+from npnet.kernels.cpus import usable_cpus
+
+from . import machine, pictures
+from .kernels import powers
+from .task import OPTIMIZERS, Task
+from .timing import calibrated, interleave, median, table
+from .worker import Worker
+
+
+def sweeps(quick):
+    """Return {quantity: {value: task}}, each starting from the tutorial's network at batch 32."""
+    batches = powers(1, 256 if quick else 8192)
+    widths = powers(64, 512 if quick else 4096)
+    depths = powers(1, 4 if quick else 16)
+    return {
+        "batch": {n: ((3072, 512, 512, 10), n) for n in batches},
+        "width": {m: ((3072, m, m, 10), 32) for m in widths},
+        "depth": {k: ((3072, *[512] * k, 10), 32) for k in depths},
+    }
+
+
+def make_task(widths, batch, optimizer):
+    return Task(batch, optimizer, widths, rows=max(512, 2 * batch))
+
+
+def measure(worker, tasks, rounds, seconds):
+    """Return {value: milliseconds of a step in each round}, rounds over all values interleaved."""
+    calls = {}
+    for value, task in tasks.items():
+        worker.ask("train", value, **task.settings)
+        calls[value] = calibrated(worker.stopwatch(value), seconds)
+    times = interleave(calls, rounds)
+    for value in tasks:
+        worker.ask("forget", value)
+    return {value: [1e3 * t for t in found] for value, found in times.items()}
+
+
+def steps_table(quantity, tasks, times, peak):
+    """Lay out what a step costs, what a sample costs, and how near the arithmetic comes to the limit."""
+    rows = []
+    for value, task in tasks.items():
+        ms = median(times[value])
+        limit = task.flops / peak(value) / 1e6
+        rows.append(
+            [
+                value,
+                f"{task.parameters / 1e6:.2f}",
+                f"{ms:.3f}",
+                f"{min(times[value]):.3f}",
+                f"{1e3 * ms / task.batch:.1f}",
+                f"{task.flops / ms / 1e6:.0f}",
+                f"{limit:.3f}",
+                f"{limit / ms:.0%}",
+            ]
+        )
+    head = [quantity, "M weights", "ms/step", "min", "us/sample", "GFLOP/s", "limit ms", "share of limit"]
+    return table(head, rows)
+
+
+def run(options):
+    print(machine.describe(options.threads))
+    limits = machine.measure(options.threads, 0.2 if options.quick else 1.0)
+    print(limits)
+    rounds, seconds = (3, 0.01) if options.quick else (options.rounds, 0.1)
+    print(f"\n3072-512-512-10 at batch 32, {options.optimizer}, float32, one quantity varied at a time;")
+    print(f"median of {rounds} interleaved rounds; the limit is that of the multiply-adds")
+    results, panels = {}, []
+
+    def show(quantity, tasks, times, peak):
+        print("\n" + steps_table(quantity, tasks, times, peak), flush=True)
+        floors = [task.flops / peak(value) / 1e6 for value, task in tasks.items()]
+        panels.append((quantity, list(tasks), [median(times[value]) for value in tasks], floors))
+        results[quantity] = times
+
+    worker = Worker("npnet-fused", options.threads)
+    try:
+        for quantity, variants in sweeps(options.quick).items():
+            tasks = {value: make_task(*variant, options.optimizer) for value, variant in variants.items()}
+            show(quantity, tasks, measure(worker, tasks, rounds, seconds), lambda _: limits.peak())
+    finally:
+        worker.close()
+    for batch in (32, 2048):
+        task, times = make_task((3072, 512, 512, 10), batch, options.optimizer), {}
+        counts = sorted({*powers(1, options.threads), options.threads})
+        for threads in counts:
+            worker = Worker("npnet-fused", threads)
+            try:
+                times |= {threads: measure(worker, {0: task}, rounds, seconds)[0]}
+            finally:
+                worker.close()
+        tasks = dict.fromkeys(counts, task)
+        show(f"threads at batch {batch}", tasks, times, lambda n: limits.peak(threads=n))
+    pictures.costs(options.out / "scaling.png", panels)
+    print(f"\nThe picture is {options.out / 'scaling.png'}.")
+    if options.json:
+        report = {"machine": machine.describe(options.threads), "peak": limits.all_cores, "ms": results}
+        options.json.write_text(json.dumps(report, indent=1))
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks scaling", description=__doc__)
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="rmsprop")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=usable_cpus())
+    parser.add_argument("--quick", action="store_true", help="few values, short runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for the picture")
+    parser.add_argument("--json", type=Path, help="write the measurements to this file")
+    run(parser.parse_args(argv))

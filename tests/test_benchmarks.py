@@ -1,0 +1,198 @@
+"""The benchmarks run on tiny sizes, and do not time what is wrong."""
+
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__, cases, kernels, machine, pictures, reference, scaling, timing, training
+from benchmarks.peers import PEERS
+from benchmarks.task import OPTIMIZERS, Task
+from benchmarks.worker import Worker, WorkerError
+from npnet.kernels import rules
+
+TINY = {"widths": (24, 16, 10), "rows": 64, "batch": 8}
+
+
+@pytest.fixture
+def numpy_worker():
+    worker = Worker("npnet-numpy", threads=1)
+    yield worker
+    worker.close()
+
+
+def test_flops_of_the_tutorials_step_and_epoch():
+    assert Task(batch=32).flops == pytest.approx(252.6e6, rel=1e-3)
+    assert Task(batch=50_000).flops == pytest.approx(395e9, rel=1e-3)
+    assert Task().parameters == 1_841_162
+
+
+def test_batches_start_again_at_the_end_of_the_data():
+    assert [Task(batch=8, rows=20).start(step) for step in range(4)] == [0, 8, 0, 8]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_reference_learns(optimizer):
+    task = Task(optimizer=optimizer, **TINY)
+    losses = reference.losses(task, optimizer, 200)
+    assert np.mean(losses[-8:]) < np.mean(losses[:8])
+
+
+def test_forms_of_an_optimizer_differ_by_more_than_the_tolerance():
+    task = Task(batch=32)
+    inside, outside = (reference.losses(task, formula, 3) for formula in ("rmsprop", "rmsprop, eps outside"))
+    assert np.abs(np.divide(inside, outside) - 1).max() > training.TOLERANCE
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_worker_is_validated_and_timed(numpy_worker, optimizer):
+    said = []
+    task = Task(optimizer=optimizer, **TINY)
+    workers = {"npnet-numpy": numpy_worker}
+    labels = training.validated(workers, task, said.append)
+    assert labels == {"npnet-numpy": "npnet numpy"} and "agrees" in said[0]
+    times = training.timed(workers, labels, task, rounds=2, seconds=0.001)
+    assert len(times["npnet-numpy"]) == 2 and min(times["npnet-numpy"]) > 0
+
+
+def test_a_peer_that_disagrees_is_not_timed(numpy_worker, monkeypatch):
+    said = []
+    monkeypatch.setitem(reference.FORMULAS, "rmsprop", lambda t, **numbers: (rules.sgd, 0, (0.1,)))
+    assert training.validated({"npnet-numpy": numpy_worker}, Task(**TINY), said.append) == {}
+    assert "DISAGREES" in said[0]
+
+
+def test_a_peer_that_fails_is_left_out_and_says_why(numpy_worker):
+    said = []
+    assert (
+        training.validated({"npnet-numpy": numpy_worker}, Task(seed=None, **TINY | {"rows": 4}), said.append)
+        == {}
+    )
+    assert "npnet numpy is left out, it failed" in said[0]
+    with pytest.raises(WorkerError, match="KeyError"):
+        numpy_worker.ask("time", "no such job", times=1)
+
+
+def test_a_peer_that_is_not_installed_is_left_out_by_name(monkeypatch):
+    said = []
+    monkeypatch.setattr(PEERS["jax"], "packages", ("no_such_package",))
+    assert training.start_workers(["jax"], 1, said.append) == {}
+    assert said == ["JAX jit, scan is left out: no_such_package is not installed."]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_installed_peers_agree_with_the_reference(optimizer):
+    names, _ = training.installed(list(PEERS))
+    workers = training.start_workers(names, 1, lambda text: None)
+    try:
+        said = []
+        assert list(training.validated(workers, Task(optimizer=optimizer, **TINY), said.append)) == names, (
+            said
+        )
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+@pytest.mark.parametrize("case", cases.CASES)
+@pytest.mark.parametrize("kernel_set", ["numpy", "npnet", *(["torch"] if find_spec("torch") else [])])
+def test_cases_are_right_and_can_be_repeated(case, kernel_set):
+    if kernel_set == "torch" and case not in cases.PRODUCTS:
+        pytest.skip("PyTorch takes part with its matrix products")
+    job = cases.Job(kernel_set, 1, case, (5, 33, 17))
+    assert job.error() <= 1
+    job.run(2)
+
+
+def test_a_wrong_kernel_is_noticed():
+    job = cases.Job("numpy", 1, "dense_forward", (5, 33, 17))
+    right = job.call
+    job.call = lambda operands: right(operands) * np.float32(1 + 1e-5)
+    assert job.error() > 1
+
+
+def test_costs_of_a_product_and_its_limit():
+    case = cases.CASES["dense_forward"]
+    assert case.flops(2, 3, 5) == 60
+    assert case.bytes(2, 3, 5) == 4 * (6 + 15 + 5 + 10)
+    limits = machine.Limits(2, {"float32": 100.0}, {"float32": 200.0}, 10.0)
+    assert case.floor(2, 3, 5, limits) == pytest.approx(144 / 10e9)
+    assert case.floor(1000, 1000, 1000, limits) == pytest.approx(2 / 200)
+    assert (limits.peak(), limits.peak(threads=1)) == (200.0, 100.0)
+
+
+def test_limits_are_measured():
+    limits = machine.measure(threads=1, seconds=0.02)
+    assert limits.peak("float32") > limits.peak("float64") > 0.1
+    assert limits.bandwidth > 0.1
+    assert "GFLOP/s" in str(limits) and "versions" in machine.describe(1)
+
+
+def test_rounds_are_interleaved(monkeypatch):
+    monkeypatch.setattr(timing, "PAUSE", 0)
+    order = []
+    found = timing.interleave({name: lambda name=name: order.append(name) or len(order) for name in "ab"}, 3)
+    assert order == list("ababab") and found == {"a": [1, 3, 5], "b": [2, 4, 6]}
+
+
+def test_a_run_is_as_long_as_asked_for():
+    lengths = []
+
+    def time_of(times):
+        lengths.append(times)
+        return 0.01 * times
+
+    assert timing.calibrated(time_of, seconds=0.3)() == pytest.approx(0.01)
+    assert lengths[-1] == 30
+    assert timing.calibrated(time_of, seconds=0.3, most=7)() and lengths[-1] == 7
+
+
+def test_a_table_is_aligned():
+    text = timing.table(["", "ms"], [["npnet", "1.5"], ["b", "10"]])
+    assert text.splitlines() == ["        ms", "----------", "npnet  1.5", "b       10"]
+
+
+def test_the_list_of_benchmarks(capsys):
+    assert __main__.main([]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("training", "kernels", "scaling"))
+    assert __main__.main(["unknown"]) == 2
+
+
+def test_training_from_the_command_line(tmp_path, capsys):
+    file = tmp_path / "result.json"
+    tiny = "--widths 24,16,10 --rows 64 --batch 8 --rounds 2 --seconds 0.001 --threads 1 --skip-fit"
+    training.main([*tiny.split(), "--peers", "npnet-fused,npnet-numpy", "--json", str(file)])
+    out = capsys.readouterr().out
+    assert "npnet numba fused" in out and "GFLOP/s" in out and "machine" in out
+    assert len(json.loads(file.read_text())["steps"][0]["ms"]["npnet-numpy"]) == 2
+
+
+def test_pictures_are_drawn(tmp_path):
+    limits = machine.Limits(2, {"float32": 100.0}, {"float32": 200.0}, 10.0)
+    points = [("npnet", "relu 2x4", 0.1, 1.0), ("numpy", "relu 2x4", 0.1, 0.5)]
+    pictures.roofline(tmp_path / "new" / "roofline.png", points, kernels.SETS, limits, 2)
+    sweeps = [("forward, batch", [1, 2, 3], {"npnet": [1, 2, 3]}, [4, 4, 4])]
+    pictures.curves(tmp_path / "curves.png", sweeps, kernels.SETS)
+    pictures.costs(tmp_path / "costs.png", [("batch", [1, 2], [0.1, 0.2], [0.05, 0.1])])
+    assert len(list(tmp_path.rglob("*.png"))) == 3
+
+
+def test_values_of_a_sweep():
+    assert kernels.powers(1, 8) == [1, 2, 4, 8]
+    assert kernels.powers(64, 256, between=True) == [64, 96, 128, 192, 256]
+
+
+@pytest.mark.slow
+def test_sweeps_of_kernels_and_of_steps(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(kernels, "powers", lambda first, last, between=False: [first])
+    monkeypatch.setattr(kernels, "network_cases", lambda batch: {"relu 2x4": ("relu", (2, 4, 4))})
+    monkeypatch.setattr(scaling, "powers", lambda first, last: [first])
+    monkeypatch.setattr(timing, "PAUSE", 0)
+    kernels.main(["--quick", "--threads", "1", "--batch", "2", "--out", str(tmp_path)])
+    scaling.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
+    drawn = sorted(path.name for path in tmp_path.iterdir())
+    assert drawn == ["kernels.png", "roofline-2.png", "scaling.png"]
+    assert "share of limit" in capsys.readouterr().out
