@@ -363,7 +363,7 @@ def test_wrong_verbose(value):
         (lambda: Dense(3, kernel_initializer="glorot"), "Known: zeros, ones"),
         (lambda: Dense(3, kernel_initializer="he_norml"), 'Did you mean "he_normal"?'),
         (lambda: Dense(3, kernel_regularizer="l3"), "Unknown regularizer 'l3'"),
-        (lambda: from_config({"class_name": "dropOut", "config": {}}), 'Did you mean "Dropout"?'),
+        (lambda: from_config({"class_name": "elu", "config": {}}), 'Did you mean "ELU"?'),
         (lambda: Sequential().compile(loss="qqqq"), "Known: categorical_crossentropy, sparse_"),
     ],
 )

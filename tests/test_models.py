@@ -367,6 +367,13 @@ def test_summary_is_straight_at_every_width(line_length):
     assert any(name in line for line in lines) == (line_length >= 61 + 30)
 
 
+def test_summary_fits_the_terminal(monkeypatch, capsys):
+    for columns, width in ((60, 56), (300, 88)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        small().summary()
+        assert max(map(len, capsys.readouterr().out.splitlines())) == width
+
+
 def test_repr_says_what_it_is():
     assert repr(small()) == "<Sequential 'sequential': <Dense 'dense'>, <Dense 'dense_1'>>"
     assert npnet.models.Sequential is Sequential
