@@ -256,7 +256,7 @@ def test_wrong_gradient_is_caught_on_a_kink(wrong):
 
 
 def test_rounding_of_small_derivatives_is_no_kink():
-    """A smooth network whose first weights hardly matter: differences of 1e-5 cannot resolve their gradient."""
+    """First weights that hardly matter: differences of 1e-5 cannot resolve their gradient."""
     first = Dense(16, "tanh", input_shape=(D,))
     result = check([first, Dense(16, "tanh"), Dense(K)], random(3, N, K), x=1e-4 * random(1, N, D))
     assert result.passed
