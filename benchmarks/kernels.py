@@ -7,12 +7,14 @@ from pathlib import Path
 
 from npnet.kernels.cpus import usable_cpus
 
-from . import machine, pictures
+from . import machine, parts, pictures
 from .cases import CASES, PRODUCTS
+from .task import Task
 from .timing import calibrated, interleave, median, table
 from .worker import Worker
 
 SETS = {"npnet": "npnet", "numpy": "NumPy", "torch": "MKL (torch)"}
+UNFUSED = ("npnet", "numpy")
 LAYERS = [(3072, 512), (512, 512), (512, 10)]
 
 
@@ -27,7 +29,9 @@ def network_cases(batch):
         cases[f"{case} {batch}x512"] = (case, (batch, 512, 512))
     for case in ("softmax_forward", "softmax_backward"):
         cases[f"{case} {batch}x10"] = (case, (batch, 512, 10))
-    for case in ("rmsprop", "adam", "sgd_momentum"):
+    for d, m in LAYERS:
+        cases[f"rmsprop {d}x{m}"] = ("rmsprop", (batch, d, m))
+    for case in ("adam", "sgd_momentum"):
         cases[f"{case} 3072x512"] = (case, (batch, 3072, 512))
     return cases
 
@@ -62,37 +66,68 @@ class Bench:
             worker.close()
 
 
+def share_of_limit(flops, traffic, seconds, limits):
+    """Return five cells: GFLOP/s, GB/s, the least time in us, which limit sets it, the share of it."""
+    arithmetic, memory = flops / limits.peak() / 1e9, traffic / limits.bandwidth / 1e9
+    floor = max(arithmetic, memory)
+    return [
+        f"{flops / seconds / 1e9:.0f}",
+        f"{traffic / seconds / 1e9:.0f}",
+        f"{1e6 * floor:.1f}",
+        "FMA" if arithmetic >= memory else "memory",
+        f"{floor / seconds:.0%}",
+    ]
+
+
+SHARE = ["GFLOP/s", "GB/s", "limit us", "set by", "share"]
+
+
 def network_table(bench, batch, limits):
-    """Measure the network's kernels; return the table's text and the points of the roofline."""
-    rows, points = [], []
+    """Measure the network's kernels; return the table, the points of the roofline, and the medians."""
+    rows, points, medians = [], [], {}
     for title, (case, sizes) in network_cases(batch).items():
         times = bench.measure(case, sizes)
-        seconds = {name: median(values) for name, values in times.items()}
+        medians[title] = seconds = {name: median(values) for name, values in times.items()}
         flops, traffic = CASES[case].flops(*sizes), CASES[case].bytes(*sizes)
-        floor = CASES[case].floor(*sizes, limits)
-        arithmetic = flops / limits.peak() / 1e9 >= traffic / limits.bandwidth / 1e9
-        rows.append(
-            [
-                title,
-                *(f"{1e6 * seconds[name]:.1f}" if name in seconds else "-" for name in SETS),
-                f"{flops / seconds['npnet'] / 1e9:.0f}",
-                f"{traffic / seconds['npnet'] / 1e9:.0f}",
-                f"{1e6 * floor:.1f}",
-                "FMA" if arithmetic else "memory",
-                f"{floor / seconds['npnet']:.0%}",
-            ]
-        )
+        each = (f"{1e6 * seconds[name]:.1f}" if name in seconds else "-" for name in SETS)
+        rows.append([title, *each, *share_of_limit(flops, traffic, seconds["npnet"], limits)])
         points += [(name, title, flops / traffic, flops / value / 1e9) for name, value in seconds.items()]
-    head = [
-        "",
-        *(f"{name} us" for name in SETS.values()),
-        "GFLOP/s",
-        "GB/s",
-        "limit us",
-        "set by",
-        "share",
-    ]
-    return table(head, rows), points
+    return table(["", *(f"{name} us" for name in SETS.values()), *SHARE], rows), points, medians
+
+
+def fused_table(options, batch, limits, medians, rounds):
+    """Measure the parts of a fused step; return the table and the points of the roofline.
+
+    Beside each part stand the unfused kernels that do the same work, added up.
+    """
+    task = Task(batch, rows=max(512, 4 * batch))
+    worker = Worker("npnet-fused", options.threads)
+    try:
+        worker.ask("train", "step", **task.settings)
+        times = max(2, 2048 // batch)
+        found = [worker.ask("parts", "step", times=times) for _ in range(rounds)]
+    finally:
+        worker.close()
+    rows, points, total = [], [], 0.0
+    for i, (part, layer, _) in enumerate(found[0][:-1]):
+        seconds = median([measured[i][2] for measured in found])
+        total += seconds
+        flops, traffic = parts.cost(part, layer, task)
+        title = (
+            part if part.startswith(("gather", "softmax")) else f"{part} {'x'.join(map(str, LAYERS[layer]))}"
+        )
+        pieces = parts.unfused(part, layer, task)
+        sums = (f"{1e6 * sum(medians[p][name] for p in pieces):.1f}" if pieces else "-" for name in UNFUSED)
+        rows.append([title, f"{1e6 * seconds:.1f}", *sums, *share_of_limit(flops, traffic, seconds, limits)])
+        points.append(("npnet", f"fused {title}", max(flops, 1) / traffic, max(flops, 1) / seconds / 1e9))
+    whole = median([measured[-1][2] for measured in found])
+    costs = [parts.cost(part, layer, task) for part, layer, _ in found[0][:-1]]
+    flops, traffic = (sum(column) for column in zip(*costs, strict=True))
+    rows.append(["between kernels", f"{1e6 * (whole - total):.1f}", *["-"] * (len(UNFUSED) + len(SHARE))])
+    blank = ["-"] * len(UNFUSED)
+    rows.append(["whole step", f"{1e6 * whole:.1f}", *blank, *share_of_limit(flops, traffic, whole, limits)])
+    head = ["", "npnet us", *(f"unfused {SETS[name]} us" for name in UNFUSED), *SHARE]
+    return table(head, rows), [point for point in points if "gather" not in point[1]]
 
 
 def sweep(bench, case, sizes_of, values):
@@ -128,6 +163,9 @@ def run(options):
     print(machine.describe(options.threads))
     limits = machine.measure(options.threads, 0.2 if options.quick else 1.0)
     print(limits)
+    print(
+        "limit us: the longer of arithmetic and traffic to memory; what stays in a cache can pass the latter"
+    )
     rounds, seconds = (3, 0.005) if options.quick else (options.rounds, 0.03)
     bench = Bench(options.threads, rounds, seconds)
     result = {
@@ -138,8 +176,12 @@ def run(options):
     try:
         for batch in options.batch:
             print(f"\nThe network's kernels at batch {batch}, float32: median of {rounds} interleaved rounds")
-            text, points = network_table(bench, batch, limits)
+            text, points, medians = network_table(bench, batch, limits)
             print(text, flush=True)
+            print(f"\nA fused step of RMSprop at batch {batch}, part by part: median of {rounds} rounds")
+            text, fused_points = fused_table(options, batch, limits, medians, rounds)
+            print(text, flush=True)
+            points += fused_points
             result[f"network, batch {batch}"] = points
             pictures.roofline(options.out / f"roofline-{batch}.png", points, SETS, limits, batch)
         batches = powers(1, 128 if options.quick else 8192)

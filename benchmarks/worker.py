@@ -94,6 +94,12 @@ class _Session:
         self.jobs[job].run(times)
         return time.perf_counter() - start
 
+    def parts(self, job, times):
+        """Where the time of each fused step goes; see ``parts.measure``."""
+        from . import parts
+
+        return parts.measure(self.jobs[job], times)
+
     def forget(self, job):
         del self.jobs[job]
 

@@ -6,7 +6,18 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from benchmarks import __main__, cases, kernels, machine, pictures, reference, scaling, timing, training
+from benchmarks import (
+    __main__,
+    cases,
+    kernels,
+    machine,
+    parts,
+    pictures,
+    reference,
+    scaling,
+    timing,
+    training,
+)
 from benchmarks.peers import PEERS
 from benchmarks.task import OPTIMIZERS, Task
 from benchmarks.worker import Worker, WorkerError
@@ -123,6 +134,29 @@ def test_costs_of_a_product_and_its_limit():
     assert (limits.peak(), limits.peak(threads=1)) == (200.0, 100.0)
 
 
+def test_parts_of_a_fused_step_add_up():
+    worker = Worker("npnet-fused", threads=1)
+    try:
+        worker.ask("train", "step", **Task(**TINY).settings)
+        *found, (name, _, whole) = worker.ask("parts", "step", times=20)
+    finally:
+        worker.close()
+    assert name == "whole step"
+    names = [(part, layer) for part, layer, _ in found]
+    assert names == [
+        ("gather", 0),
+        ("forward", 0),
+        ("forward", 1),
+        ("softmax, cross-entropy", 1),
+        ("input gradient", 1),
+        ("gradient, update", 0),
+        ("gradient, update", 1),
+    ]
+    seconds = [value for *_, value in found]
+    assert min(seconds) > 0 and 0.3 * whole < sum(seconds) < whole
+    assert sum(parts.cost(*name, Task(**TINY))[0] for name in names) >= Task(**TINY).flops
+
+
 def test_limits_are_measured():
     limits = machine.measure(threads=1, seconds=0.02)
     assert limits.peak("float32") > limits.peak("float64") > 0.1
@@ -188,7 +222,6 @@ def test_values_of_a_sweep():
 @pytest.mark.slow
 def test_sweeps_of_kernels_and_of_steps(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(kernels, "powers", lambda first, last, between=False: [first])
-    monkeypatch.setattr(kernels, "network_cases", lambda batch: {"relu 2x4": ("relu", (2, 4, 4))})
     monkeypatch.setattr(scaling, "powers", lambda first, last: [first])
     monkeypatch.setattr(timing, "PAUSE", 0)
     kernels.main(["--quick", "--threads", "1", "--batch", "2", "--out", str(tmp_path)])
