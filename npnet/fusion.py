@@ -100,8 +100,9 @@ class FusedStep:
             self.end = PlainLoss(model)
         trained = [bool(stage.parameters) for stage in self.stages]
         self.first = trained.index(True)
+        self.planned_for = model.trainable_parameters
         self.plain_parameters = [
-            p for p in model.trainable_parameters
+            p for p in self.planned_for
             if not any(p in stage.parameters for stage in self.stages if isinstance(stage, FusedDense))
         ]  # fmt: skip
 
@@ -110,6 +111,8 @@ class FusedStep:
     ) -> tuple[float, np.ndarray]:
         """Take one step; see ``Network.train_step``."""
         model, n = self.model, len(index)
+        if model.trainable_parameters != self.planned_for:  # a callback has frozen a layer
+            return model.train_step(x, index, y_true, sample_weight)
         flow = self.start(x, index)
         for stage in self.stages:
             flow = stage.forward(flow, n)

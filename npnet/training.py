@@ -16,6 +16,7 @@ from npnet.layer import Layer, Shape
 from npnet.layers import BatchNormalization, Rescaling
 from npnet.metrics import Means, Metric
 from npnet.network import Network
+from npnet.parameter import Parameter
 from npnet.progress import Progress, check_verbose
 from npnet.samples import Samples, check_targets, class_weights, warn_about_last_layer
 
@@ -47,6 +48,7 @@ class Trainer(Network):
     _requested_metrics: list[list[Any]]
     _metrics: list[list[Metric]]
     _step: Step | None = None
+    _trained: list[Parameter]
 
     def build(self, input_shape: Any = None) -> None:
         """Create the parameters; given by ``Sequential``."""
@@ -442,9 +444,11 @@ class Trainer(Network):
     def _prepare_to_train(self, samples: Samples) -> Step:
         """Make ready to train and return the step."""
         self._prepare(samples)
-        if not self.trainable_parameters:
+        trained = self.trainable_parameters
+        if not trained:
             raise RuntimeError("The model has nothing to train: no layer with parameters is trainable.")
-        if self._step is None:
+        if self._step is None or trained != self._trained:
+            self._trained = trained
             self._step = (fusion.plan(self) if self.fused else None) or self.train_step
         return self._step
 
