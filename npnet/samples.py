@@ -90,6 +90,8 @@ def class_weights(class_weight: dict[int, float], y: np.ndarray, units: int) -> 
     for label, value in class_weight.items():
         if label not in range(max(units, 2)):
             raise ValueError(f"class_weight names the label {label!r}; labels are 0..{max(units, 2) - 1}.")
+        if not isinstance(value, (int, float, np.number)):
+            raise TypeError(f"class_weight[{label}] must be a number, got {value!r}.")
         if not (np.isfinite(value) and value >= 0):
             raise ValueError(f"class_weight[{label}] must be finite and at least 0, got {value!r}.")
         weight[labels == label] = value
