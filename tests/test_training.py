@@ -282,6 +282,7 @@ def test_sample_weight_is_split_with_the_samples():
             r"class_weight\[0\] must be finite and at least 0, got -1.0",
         ),
         ({"class_weight": {0: float("nan")}}, ValueError, r"class_weight\[0\]"),
+        ({"class_weight": {0: None}}, TypeError, r"class_weight\[0\] must be a number, got None"),
         ({"class_weight": [1, 2, 3]}, TypeError, "must be a dict"),
         ({"sample_weight": WEIGHT[:-1]}, ValueError, r"sample_weight.*shape \(23,\), got \(22,\)"),
         ({"sample_weight": np.ones((23, 2))}, ValueError, r"sample_weight.*\(23, 2\)"),
@@ -384,20 +385,20 @@ def test_initial_epoch_goes_on_counting():
 # --- the same seed, the same bits
 
 
-def deep(seed=3):
+def deep(seed=3, kernels="numpy"):
     net = Sequential(
         [Dense(9, "relu", input_shape=(6,)), Dropout(0.4), BatchNormalization(), Dense(3, "softmax")],
         seed=seed,
     )
-    net.compile("adam", "categorical_crossentropy", metrics=["accuracy"], kernels="numpy")
+    net.compile("adam", "categorical_crossentropy", metrics=["accuracy"], kernels=kernels)
     return net
 
 
-def test_the_same_seed_gives_the_same_bits_and_global_generators_are_left_alone():
+def test_the_same_seed_gives_the_same_bits_and_global_generators_are_left_alone(kernels):
     np.random.seed(5)  # noqa: NPY002 (the global generator is what this is about)
     random.seed(5)
     before = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
-    one, other = deep(), deep()
+    one, other = deep(kernels=kernels), deep(kernels=kernels)
     histories = [net.fit(X, Y, epochs=3, batch_size=5, verbose=0).history for net in (one, other)]
     assert bits(one) == bits(other)
     assert histories[0] == histories[1]
@@ -407,8 +408,8 @@ def test_the_same_seed_gives_the_same_bits_and_global_generators_are_left_alone(
     assert before[1] == after[1]
 
 
-def test_a_run_in_pieces_is_the_unbroken_run():
-    whole, pieces = deep(), deep()
+def test_a_run_in_pieces_is_the_unbroken_run(kernels):
+    whole, pieces = deep(kernels=kernels), deep(kernels=kernels)
     history = whole.fit(X, Y, epochs=4, batch_size=5, verbose=0).history
     first = pieces.fit(X, Y, epochs=1, batch_size=5, verbose=0).history
     pieces.predict(X, verbose=0)
@@ -417,12 +418,43 @@ def test_a_run_in_pieces_is_the_unbroken_run():
     assert history == {name: first[name] + rest[name] for name in history}
 
 
-def test_watching_does_not_change_training(capsys):
-    quiet, watched = deep(), deep()
+def test_watching_does_not_change_training(capsys, kernels):
+    quiet, watched = deep(kernels=kernels), deep(kernels=kernels)
     quiet.fit(X, Y, epochs=2, batch_size=5, verbose=0)
     look = LambdaCallback(on_train_batch_end=lambda batch, logs: watched.predict(X, verbose=0))
     watched.fit(X, Y, epochs=2, batch_size=5, verbose=2, callbacks=[look], validation_data=(X, Y))
     assert bits(quiet) == bits(watched)
+
+
+def test_callbacks_may_look_at_and_change_everything_between_steps(kernels, tmp_path):
+    """Fused or not, whoever asks sees the weights of the present step, and what is set is what trains on."""
+
+    def meddle(net, batch):
+        if batch == 1:
+            net.set_weights([w * 0.5 for w in net.get_weights()])
+        elif batch == 2:
+            net.optimizer.learning_rate = 0.05
+        elif batch == 3:
+            net.layers[0].trainable = not net.layers[0].trainable
+        elif batch == 4:
+            net.save(tmp_path / "m")
+            net.load_weights(tmp_path / "m")
+        return [w.copy() for w in net.get_weights()]
+
+    seen = []
+    for fused in (True, False):
+        net, weights = model(kernels=kernels, fused=fused, dtype="float64", optimizer="adam"), []
+        watch = LambdaCallback(
+            on_train_batch_end=lambda batch, logs, net=net, weights=weights: weights.append(
+                meddle(net, batch)
+            )
+        )
+        net.fit(X, Y, batch_size=4, epochs=3, verbose=0, callbacks=[watch], validation_data=(X, Y))
+        assert bits(net) == b"".join(w.tobytes() for w in weights[-1])
+        seen.append(weights)
+    for fused, plain in zip(*seen, strict=True):
+        for ours, theirs in zip(fused, plain, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_set_random_seed_fixes_models_without_a_seed(monkeypatch):
@@ -470,8 +502,8 @@ def test_frozen_layers_stay_and_the_rest_learns(frozen):
             assert (old != new).any()
 
 
-def test_freezing_between_two_fits_takes_effect():
-    net = model()
+def test_freezing_between_two_fits_takes_effect(kernels):
+    net = model(kernels=kernels)
     net.fit(X, Y, verbose=0)
     before = net.get_weights()
     net.layers[0].trainable = False
