@@ -1,5 +1,7 @@
 """The protocol every layer follows."""
 
+from collections.abc import Mapping
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +12,9 @@ from npnet.kernels import reference
 from npnet.parameter import Parameter
 
 Shape = tuple[int, ...]
+
+# While a model is loaded: what the file holds, so that nothing is allocated that it does not hold.
+shapes_in_file: ContextVar[Mapping[str, Shape] | None] = ContextVar("shapes_in_file", default=None)
 
 
 class Layer(config.Configurable):
@@ -98,6 +103,9 @@ class Layer(config.Configurable):
         trainable: bool = True,
     ) -> Parameter:
         """Create a parameter, append it to ``parameters`` and return it."""
+        expected = shapes_in_file.get()
+        if expected is not None and expected.get(f"{self.name}/{name}") != shape:
+            raise ValueError(f"{self.name}/{name} of shape {shape} is not in the file.")
         value = initializers.get(initializer)(shape, rng, dtype)
         parameter = Parameter(name, value, regularizers.get(regularizer), trainable)
         self.parameters.append(parameter)

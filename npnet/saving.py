@@ -21,6 +21,7 @@ import safetensors.numpy
 
 from npnet import config, layers
 from npnet.files import write_atomically
+from npnet.layer import shapes_in_file
 from npnet.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def load_model(
     if "architecture" not in metadata:
         raise ValueError(f"{path} holds weights only: build the model and call load_weights.")
     description = metadata["architecture"]
+    token = shapes_in_file.set({name: tensor.shape for name, tensor in tensors.items()})
     try:
         with config.custom_objects(custom_objects):
             model = kind(
@@ -107,6 +109,8 @@ def load_model(
                 layer.rng.bit_generator.state = metadata["streams"][layer.name]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} describes no model that can be built: {error!r}.") from error
+    finally:
+        shapes_in_file.reset(token)
     return model
 
 

@@ -449,6 +449,7 @@ def forge(path, change):
         lambda m, t: m["architecture"]["layers"][0].update(class_name=["Dense"]),
         lambda m, t: m["architecture"]["layers"][0].update(config=None),
         lambda m, t: m["architecture"]["layers"][0]["config"].update(units=4),
+        lambda m, t: m["architecture"]["layers"][0]["config"].update(units=10**12),
         lambda m, t: m["architecture"]["layers"][0]["config"].update(units=-1),
         lambda m, t: m["architecture"]["layers"][0]["config"].update(units="many"),
         lambda m, t: m["architecture"]["layers"][0]["config"].update(nonsense=1),
