@@ -1,7 +1,8 @@
 """THE TEXTBOOK: every forward, every backward and every update of npnet as a function of arrays.
 
 Shapes: N samples in the batch, D inputs, M units, K classes. Every gradient ``dname`` is d loss / d name
-and has the shape of ``name``. Nothing here changes its arguments, except ``update``, whose job it is.
+and has the shape of ``name``; any other derivative, of one quantity by another, is written ∂a/∂b.
+Nothing here changes its arguments, except ``update``, whose job it is.
 The formulas of single elements (relu, rmsprop, ...) are in ``rules.py``.
 
 ``parallel.py`` holds the same functions, compiled. Both sets pass the same tests.
@@ -26,9 +27,9 @@ def dense_forward(x, weight, bias):
 def dense_backward_parameters(x, dy):
     """How should I change?  dW = x' dy (D, M),  db = column sums of dy (M,).
 
-    y[n,j] = sum_i x[n,i] W[i,j] + b[j]   =>   dy[n,j] / dW[i,j] = x[n,i]   and   dy[n,j] / db[j] = 1
-    dL/dW[i,j] = sum_n x[n,i] dy[n,j]     =>   dW = x' dy
-    dL/db[j]   = sum_n dy[n,j]
+    y[n,j] = sum_i x[n,i] W[i,j] + b[j]   =>   ∂y[n,j]/∂W[i,j] = x[n,i]   and   ∂y[n,j]/∂b[j] = 1
+    dW[i,j] = sum_n ∂y[n,j]/∂W[i,j] dy[n,j] = sum_n x[n,i] dy[n,j]   =>   dW = x' dy
+    db[j]   = sum_n dy[n,j]
     """
     return x.T @ dy, dy.sum(axis=0)
 
@@ -36,7 +37,7 @@ def dense_backward_parameters(x, dy):
 def dense_backward_input(dy, weight):
     """Whom do I blame?  dx = dy W'  (N, D).
 
-    dL/dx[n,i] = sum_j dL/dy[n,j] W[i,j]
+    dx[n,i] = sum_j ∂y[n,j]/∂x[n,i] dy[n,j] = sum_j W[i,j] dy[n,j]
     """
     return dy @ weight.T
 
@@ -61,8 +62,8 @@ def softmax_forward(x):
 def softmax_backward(dy, y):
     """dx = y (dy - sum_j dy_j y_j), the product with the full Jacobian.
 
-    dy_j/dx_k = y_j ([j=k] - y_k)
-    dL/dx_k   = sum_j dL/dy_j y_j ([j=k] - y_k) = y_k (dL/dy_k - sum_j dL/dy_j y_j)
+    ∂y_j/∂x_k = y_j ([j=k] - y_k)   ([j=k] is 1 where j = k, else 0)
+    dx_k = sum_j ∂y_j/∂x_k dy_j = sum_j y_j ([j=k] - y_k) dy_j = y_k (dy_k - sum_j dy_j y_j)
     """
     return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
@@ -76,7 +77,7 @@ def log_softmax_forward(x):
 def log_softmax_backward(dy, y):
     """dx = dy - e^y sum_j dy_j.
 
-    dy_j/dx_k = [j=k] - softmax(x)_k   and   softmax(x) = e^y
+    ∂y_j/∂x_k = [j=k] - softmax(x)_k   and   softmax(x) = e^y
     """
     return dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
 
@@ -103,14 +104,16 @@ def batch_norm_backward_parameters(dy, normalized):
 def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
     """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon).
 
-    x reaches y directly, through the mean and through the variance:
-    dz/dx = (1 - 1/N - z z'/N) / s. The second term takes out the mean of dy, the third its part along z.
+    x reaches z directly, through the mean and through the variance, one term each:
+    ∂z[m]/∂x[n] = ([m=n] - 1/N - z[m] z[n] / N) / s. Summed over m with dz = gamma dy, the second takes out
+    the mean of dy, the third its part along z.
     """
     along = normalized * (dy * normalized).mean(axis=0)
     return gamma / np.sqrt(variance + epsilon) * (dy - dy.mean(axis=0) - along)
 
 
 # --- losses: forward gives one number a sample (N,), backward its derivative (N, K) ----------------------
+# ``losses.py`` makes one number of them: it multiplies by sample weights and divides by N, both ways.
 
 
 def cross_entropy_forward(y_true, y_pred):
@@ -120,10 +123,10 @@ def cross_entropy_forward(y_true, y_pred):
 
 
 def cross_entropy_backward(y_true, y_pred):
-    """dp_k = -t_k / p_k + sum_j t_j / sum_j p_j.
+    """dq_k = -t_k / q_k + sum_j t_j / sum_j q_j, where q = y_pred, which need not sum to one.
 
-    L = -sum_k t_k (log p_k - log sum_j p_j). The clip bounds 1/p but does not stop it: a confident
-    mistake must still learn.
+    L = -sum_k t_k log p_k = -sum_k t_k (log q_k - log sum_j q_j). The clip bounds 1/q but does not stop it:
+    a confident mistake must still learn.
     """
     total = y_pred.sum(axis=-1, keepdims=True)
     return y_true.sum(axis=-1, keepdims=True) / total - y_true / np.maximum(y_pred, PROBABILITY_CLIP * total)
@@ -137,7 +140,8 @@ def softmax_cross_entropy_forward(y_true, logits):
 def softmax_cross_entropy_backward(y_true, probabilities):
     """dlogits = p sum_j t_j - t,  which is p - t for targets that sum to one.
 
-    softmax_backward(cross_entropy_backward):  p_k (-t_k/p_k + sum_j t_j) = p_k sum_j t_j - t_k.
+    Put dy = cross_entropy_backward, where sum_j p_j = 1, into softmax_backward:
+    sum_j dy_j p_j = 0, so dlogits_k = p_k dy_k = p_k (-t_k/p_k + sum_j t_j) = p_k sum_j t_j - t_k.
     The division by p has cancelled, so this holds where p has underflowed to 0.
     """
     return probabilities * y_true.sum(axis=-1, keepdims=True) - y_true

@@ -197,7 +197,8 @@ def adagrad(weight, grad, accumulator, learning_rate, epsilon):
 def adam(weight, grad, first_moment, second_moment, step_size, beta_1, beta_2, epsilon):
     """m <- m + (1-b1)(g - m);  v <- v + (1-b2)(g^2 - v);  w <- w - a m / (sqrt(v) + eps)
 
-    with a = lr sqrt(1 - b2^t) / (1 - b1^t), the bias correction of step t (Kingma & Ba 2015, "epsilon hat").
+    with a = lr sqrt(1 - b2^t) / (1 - b1^t), the ``step_size``: lr with the bias correction of step t
+    (Kingma & Ba 2015, "epsilon hat").
     """
     first_moment = flush(first_moment + (1.0 - beta_1) * (grad - first_moment))
     second_moment = flush(second_moment + (1.0 - beta_2) * (grad * grad - second_moment))
