@@ -238,7 +238,7 @@ def test_amsgrad_remembers_the_largest():
 def test_centered_variance_never_turns_negative(kernels):
     """A constant gradient has variance zero, which rounding may take below."""
     with np.errstate(invalid="raise"):
-        for gradient in (1e3, 0.1, 1 / 3):
+        for gradient in (777.0, 0.1, 1 / 3):
             end = after(RMSprop(1e-3, centered=True), [gradient] * 300, kernels, dtype=np.float32)
             assert np.isfinite(end)
 
