@@ -1,13 +1,10 @@
 """``python -m benchmarks kernels``: every kernel beside NumPy, MKL and the limits of this machine."""
 
-import argparse
 import json
+from contextlib import closing
 from importlib.util import find_spec
-from pathlib import Path
 
-from npnet.kernels.cpus import usable_cpus
-
-from . import machine, parts, pictures
+from . import arguments, machine, parts, pictures
 from .cases import CASES, PRODUCTS
 from .task import Task
 from .timing import calibrated, interleave, median, table
@@ -40,7 +37,7 @@ class Bench:
     """Workers for the kernel sets that are there, at one number of threads."""
 
     def __init__(self, threads, rounds, seconds):
-        self.rounds, self.seconds, self.threads = rounds, seconds, threads
+        self.rounds, self.seconds = rounds, seconds
         names = [name for name in SETS if name != "torch" or find_spec("torch")]
         self.workers = {name: Worker(name, threads) for name in names}
 
@@ -53,7 +50,7 @@ class Bench:
             error = worker.ask("kernel", case, case=case, sizes=sizes)
             if not error <= 1:
                 raise SystemExit(
-                    f"{SETS[name]}: {case} {sizes} is wrong by {error:.1f} times what rounding may do."
+                    f"{SETS[name]}: {case} {sizes} is {error:.1f} times as wrong as rounding may be."
                 )
             calls[name] = calibrated(worker.stopwatch(case), self.seconds)
         times = interleave(calls, self.rounds)
@@ -61,7 +58,17 @@ class Bench:
             self.workers[name].ask("forget", case)
         return times
 
+    def sweep(self, case, sizes_of, values):
+        """Return {set: GFLOP/s for each value}."""
+        curves = {name: [] for name in self.workers}
+        for value in values:
+            sizes = sizes_of(value)
+            for name, times in self.measure(case, sizes).items():
+                curves[name].append(CASES[case].flops(*sizes) / median(times) / 1e9)
+        return curves
+
     def close(self):
+        """End the workers."""
         for worker in self.workers.values():
             worker.close()
 
@@ -95,19 +102,16 @@ def network_table(bench, batch, limits):
     return table(["", *(f"{name} us" for name in SETS.values()), *SHARE], rows), points, medians
 
 
-def fused_table(options, batch, limits, medians, rounds):
+def fused_table(threads, batch, limits, medians, rounds):
     """Measure the parts of a fused step; return the table and the points of the roofline.
 
     Beside each part stand the unfused kernels that do the same work, added up.
     """
     task = Task(batch, rows=max(512, 4 * batch))
-    worker = Worker("npnet-fused", options.threads)
-    try:
+    with closing(Worker("npnet-fused", threads)) as worker:
         worker.ask("train", "step", **task.settings)
         times = max(2, 2048 // batch)
         found = [worker.ask("parts", "step", times=times) for _ in range(rounds)]
-    finally:
-        worker.close()
     rows, points, total = [], [], 0.0
     for i, (part, layer, _) in enumerate(found[0][:-1]):
         seconds = median([measured[i][2] for measured in found])
@@ -130,16 +134,6 @@ def fused_table(options, batch, limits, medians, rounds):
     return table(head, rows), [point for point in points if "gather" not in point[1]]
 
 
-def sweep(bench, case, sizes_of, values):
-    """Return {set: GFLOP/s for each value}, the products of growing size."""
-    curves = {name: [] for name in bench.workers}
-    for value in values:
-        sizes = sizes_of(value)
-        for name, times in bench.measure(case, sizes).items():
-            curves[name].append(CASES[case].flops(*sizes) / median(times) / 1e9)
-    return curves
-
-
 def sweep_table(label, values, curves, peak):
     """Lay out a sweep: GFLOP/s of each set, share of the peak and its ratio to NumPy."""
     rows = []
@@ -159,88 +153,82 @@ def powers(first, last, between=False):
     return values
 
 
+def network(bench, options, limits):
+    """Measure, print and draw the network's kernels; return {batch: points of the roofline}."""
+    print(
+        "\nlimit us: the longer of arithmetic and of traffic to memory; data in a cache can pass the latter"
+    )
+    result = {}
+    for batch in options.batch:
+        print(
+            f"\nThe network's kernels at batch {batch}, float32: median of {bench.rounds} interleaved rounds"
+        )
+        text, points, medians = network_table(bench, batch, limits)
+        print(text, flush=True)
+        print(f"\nA fused step of RMSprop at batch {batch}, part by part: median of {bench.rounds} rounds")
+        text, fused_points = fused_table(options.threads, batch, limits, medians, bench.rounds)
+        print(text, flush=True)
+        result[batch] = points + fused_points
+        pictures.roofline(options.out / f"roofline-{batch}.png", result[batch], SETS, limits, batch)
+    return result
+
+
+def sweeps(bench, options, limits):
+    """Measure and print the products at growing sizes; return (label, values, speeds, limits) of each."""
+    batches = powers(1, 128 if options.quick else 8192)
+    widths = powers(64, 256 if options.quick else 4096, between=not options.quick)
+    wanted = [
+        ("first layer forward, batch", "dense_forward", lambda n: (n, 3072, 512), batches),
+        ("first layer gradient, batch", "dense_backward_parameters", lambda n: (n, 3072, 512), batches),
+        ("second layer input gradient, batch", "dense_backward_input", lambda n: (n, 512, 512), batches),
+        ("square product, width", "dense_forward", lambda n: (n, n, n), widths),
+    ]
+    result = []
+    for label, case, sizes_of, values in wanted:
+        found = bench.sweep(case, sizes_of, values)
+        print("\n" + sweep_table(label, values, found, lambda _: limits.peak()), flush=True)
+        result.append((label, values, found, [limits.peak()] * len(values)))
+    return result
+
+
+def thread_sweep(options, limits, batch, rounds, seconds):
+    """Measure the first layer forward at every power of two up to all threads; return a sweep."""
+    values, found = sorted({*powers(1, options.threads), options.threads}), {}
+    for threads in values:
+        with closing(Bench(threads, rounds, seconds)) as bench:
+            for name, speeds in bench.sweep("dense_forward", lambda n: (n, 3072, 512), [batch]).items():
+                found.setdefault(name, []).extend(speeds)
+    label = f"first layer forward at batch {batch}, threads"
+    print("\n" + sweep_table(label, values, found, lambda n: limits.peak(threads=n)), flush=True)
+    return label, values, found, [limits.peak(threads=n) for n in values]
+
+
 def run(options):
     print(machine.describe(options.threads))
     limits = machine.measure(options.threads, 0.2 if options.quick else 1.0)
     print(limits)
-    print(
-        "limit us: the longer of arithmetic and traffic to memory; what stays in a cache can pass the latter"
-    )
-    rounds, seconds = (3, 0.005) if options.quick else (options.rounds, 0.03)
-    bench = Bench(options.threads, rounds, seconds)
-    result = {
-        "machine": machine.describe(options.threads),
-        "peak": limits.all_cores,
-        "GB/s": limits.bandwidth,
-    }
-    try:
-        for batch in options.batch:
-            print(f"\nThe network's kernels at batch {batch}, float32: median of {rounds} interleaved rounds")
-            text, points, medians = network_table(bench, batch, limits)
-            print(text, flush=True)
-            print(f"\nA fused step of RMSprop at batch {batch}, part by part: median of {rounds} rounds")
-            text, fused_points = fused_table(options, batch, limits, medians, rounds)
-            print(text, flush=True)
-            points += fused_points
-            result[f"network, batch {batch}"] = points
-            pictures.roofline(options.out / f"roofline-{batch}.png", points, SETS, limits, batch)
-        batches = powers(1, 128 if options.quick else 8192)
-        widths = powers(64, 256 if options.quick else 4096, between=not options.quick)
-        sweeps = [
-            ("first layer forward, batch", "dense_forward", lambda n: (n, 3072, 512), batches),
-            (
-                "first layer weight gradient, batch",
-                "dense_backward_parameters",
-                lambda n: (n, 3072, 512),
-                batches,
-            ),
-            ("second layer input gradient, batch", "dense_backward_input", lambda n: (n, 512, 512), batches),
-            ("square product, width", "dense_forward", lambda n: (n, n, n), widths),
-        ]
-        curves = []
-        for label, case, sizes_of, values in sweeps:
-            found = sweep(bench, case, sizes_of, values)
-            print("\n" + sweep_table(label, values, found, lambda _: limits.peak()), flush=True)
-            curves.append((label, values, found, [limits.peak()] * len(values)))
-    finally:
-        bench.close()
-    curves += [thread_sweep(limits, options, n, rounds, seconds) for n in (32, 2048)]
+    effort = (3, 0.005) if options.quick else (options.rounds, 0.03)
+    with machine.Neighbours() as neighbours:
+        with closing(Bench(options.threads, *effort)) as bench:
+            points = network(bench, options, limits)
+            curves = sweeps(bench, options, limits)
+        curves += [thread_sweep(options, limits, batch, *effort) for batch in (32, 2048)]
+    print(f"\n{neighbours}.")
     pictures.curves(options.out / "kernels.png", curves, SETS)
-    result["sweeps"] = {label: {"at": values, **found} for label, values, found, _ in curves}
-    print(f"\nPictures are in {options.out}.")
+    print(f"Pictures are in {options.out}.")
     if options.json:
+        result = {
+            "machine": machine.describe(options.threads),
+            "peak": limits.all_cores,
+            "GB/s": limits.bandwidth,
+            "network": points,
+            "sweeps": {label: {"at": values, **found} for label, values, found, _ in curves},
+        }
         options.json.write_text(json.dumps(result, indent=1))
 
 
-def thread_sweep(limits, options, batch, rounds, seconds):
-    """Measure the first layer forward at every power of two up to all threads; return a curve."""
-    values = sorted({*powers(1, options.threads), options.threads})
-    found = {}
-    for threads in values:
-        bench = Bench(threads, rounds, seconds)
-        try:
-            for name, speeds in sweep(bench, "dense_forward", lambda n: (n, 3072, 512), [batch]).items():
-                found.setdefault(name, []).extend(speeds)
-        finally:
-            bench.close()
-    peaks = [limits.peak(threads=n) for n in values]
-    label = f"first layer forward at batch {batch}, threads"
-    print("\n" + sweep_table(label, values, found, lambda n: limits.peak(threads=n)), flush=True)
-    return label, values, found, peaks
-
-
-def numbers(text):
-    return [int(part) for part in text.split(",")]
-
-
 def main(argv):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks kernels", description=__doc__)
-    parser.add_argument(
-        "--batch", type=numbers, default=[32, 512], help="batch sizes of the network's kernels"
-    )
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=usable_cpus())
-    parser.add_argument("--quick", action="store_true", help="small sweeps, short runs")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for the pictures")
-    parser.add_argument("--json", type=Path, help="write the measurements to this file")
+    parser = arguments.parser("kernels", __doc__, rounds=9)
+    arguments.add_pictures(parser)
+    parser.add_argument("--batch", type=arguments.numbers, default=[32, 512], help="of the network's kernels")
     run(parser.parse_args(argv))

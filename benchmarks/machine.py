@@ -203,3 +203,48 @@ def measure(threads, seconds=1.0):
         for count in {1, threads}
     }
     return Limits(threads, rates[1], rates[threads], _triad_rate(threads, seconds))
+
+
+# --- who else is at work -----------------------------------------------------------------------------------
+
+
+def _busy_seconds():
+    """Return the seconds all processors together have worked (or were withheld) since the start."""
+    user, nice, system, _, _, *interrupts_and_steal = map(
+        int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    )
+    return (user + nice + system + sum(interrupts_and_steal)) / os.sysconf("SC_CLK_TCK")
+
+
+def _ended_children():
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+class Neighbours:
+    """Measures what other programs take of the processors while a block runs, on Linux.
+
+    Ours are this process, its children that have ended, and those whose processor time the functions
+    ``cpu_times`` tell.
+    """
+
+    def __init__(self, cpu_times=()):
+        self.cpu_times = [time.process_time, _ended_children, *cpu_times]
+        self.known = Path("/proc/stat").exists()
+
+    def _others(self):
+        return _busy_seconds() - sum(cpu_time() for cpu_time in self.cpu_times) if self.known else 0.0
+
+    def __enter__(self):
+        self.start, self.before = time.perf_counter(), self._others()
+        return self
+
+    def __exit__(self, *_):
+        self.cores = max(0.0, self._others() - self.before) / (time.perf_counter() - self.start)
+
+    def __str__(self):
+        if not self.known:
+            return "what other programs took meanwhile is unknown on this system"
+        return f"other programs took {self.cores:.2f} of {os.cpu_count()} processors meanwhile"

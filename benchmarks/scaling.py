@@ -1,12 +1,9 @@
 """``python -m benchmarks scaling``: what a step costs as batch, width, depth and threads grow."""
 
-import argparse
 import json
-from pathlib import Path
+from contextlib import closing
 
-from npnet.kernels.cpus import usable_cpus
-
-from . import machine, pictures
+from . import arguments, machine, pictures
 from .kernels import powers
 from .task import OPTIMIZERS, Task
 from .timing import calibrated, interleave, median, table
@@ -63,13 +60,22 @@ def steps_table(quantity, tasks, times, peak):
     return table(head, rows)
 
 
+def thread_tasks(options, batch, effort):
+    """Return the tasks and times of the tutorial's network at every power of two of threads."""
+    task, times = make_task((3072, 512, 512, 10), batch, options.optimizer), {}
+    for threads in sorted({*powers(1, options.threads), options.threads}):
+        with closing(Worker("npnet-fused", threads)) as worker:
+            times[threads] = measure(worker, {0: task}, *effort)[0]
+    return dict.fromkeys(times, task), times
+
+
 def run(options):
     print(machine.describe(options.threads))
     limits = machine.measure(options.threads, 0.2 if options.quick else 1.0)
     print(limits)
-    rounds, seconds = (3, 0.01) if options.quick else (options.rounds, 0.1)
+    effort = (3, 0.01) if options.quick else (options.rounds, 0.1)
     print(f"\n3072-512-512-10 at batch 32, {options.optimizer}, float32, one quantity varied at a time;")
-    print(f"median of {rounds} interleaved rounds; the limit is that of the multiply-adds")
+    print(f"median of {effort[0]} interleaved rounds; the limit is that of the multiply-adds")
     results, panels = {}, []
 
     def show(quantity, tasks, times, peak):
@@ -78,37 +84,24 @@ def run(options):
         panels.append((quantity, list(tasks), [median(times[value]) for value in tasks], floors))
         results[quantity] = times
 
-    worker = Worker("npnet-fused", options.threads)
-    try:
-        for quantity, variants in sweeps(options.quick).items():
-            tasks = {value: make_task(*variant, options.optimizer) for value, variant in variants.items()}
-            show(quantity, tasks, measure(worker, tasks, rounds, seconds), lambda _: limits.peak())
-    finally:
-        worker.close()
-    for batch in (32, 2048):
-        task, times = make_task((3072, 512, 512, 10), batch, options.optimizer), {}
-        counts = sorted({*powers(1, options.threads), options.threads})
-        for threads in counts:
-            worker = Worker("npnet-fused", threads)
-            try:
-                times |= {threads: measure(worker, {0: task}, rounds, seconds)[0]}
-            finally:
-                worker.close()
-        tasks = dict.fromkeys(counts, task)
-        show(f"threads at batch {batch}", tasks, times, lambda n: limits.peak(threads=n))
+    with machine.Neighbours() as neighbours:
+        with closing(Worker("npnet-fused", options.threads)) as worker:
+            for quantity, variants in sweeps(options.quick).items():
+                tasks = {value: make_task(*variant, options.optimizer) for value, variant in variants.items()}
+                show(quantity, tasks, measure(worker, tasks, *effort), lambda _: limits.peak())
+        for batch in (32, 2048):
+            tasks, times = thread_tasks(options, batch, effort)
+            show(f"threads at batch {batch}", tasks, times, lambda n: limits.peak(threads=n))
+    print(f"\n{neighbours}.")
     pictures.costs(options.out / "scaling.png", panels)
-    print(f"\nThe picture is {options.out / 'scaling.png'}.")
+    print(f"The picture is {options.out / 'scaling.png'}.")
     if options.json:
         report = {"machine": machine.describe(options.threads), "peak": limits.all_cores, "ms": results}
         options.json.write_text(json.dumps(report, indent=1))
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks scaling", description=__doc__)
+    parser = arguments.parser("scaling", __doc__, rounds=9)
+    arguments.add_pictures(parser)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="rmsprop")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=usable_cpus())
-    parser.add_argument("--quick", action="store_true", help="few values, short runs")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for the picture")
-    parser.add_argument("--json", type=Path, help="write the measurements to this file")
     run(parser.parse_args(argv))

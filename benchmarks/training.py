@@ -1,15 +1,11 @@
 """``python -m benchmarks training``: a training step of npnet and of every peer, and ``model.fit`` itself."""
 
-import argparse
 import json
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
-from npnet.kernels.cpus import usable_cpus
-
-from . import fit, machine, reference
+from . import arguments, fit, machine, reference
 from .peers import PEERS
 from .task import OPTIMIZERS, Task
 from .timing import calibrated, interleave, median, table
@@ -17,29 +13,6 @@ from .worker import Worker, WorkerError
 
 CHECKED_STEPS = 20
 TOLERANCE = 5e-4  # of the loss; two forms of RMSprop differ by 1e-3 to 2e-3, a flipped relu by 1e-4
-
-
-def numbers(text):
-    return [int(part) for part in text.split(",")]
-
-
-def names(text):
-    return text.split(",")
-
-
-def arguments(parser):
-    parser.add_argument("--batch", type=numbers, default=[32, 128, 512, 2048], help="batch sizes: 32,128")
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="rmsprop")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.4, help="of training per peer and round")
-    parser.add_argument("--rows", type=int, default=8192, help="samples of the made-up data set")
-    parser.add_argument("--widths", type=numbers, default=[3072, 512, 512, 10])
-    parser.add_argument(
-        "--peers", type=lambda text: text.split(","), default=list(PEERS), help=", ".join(PEERS)
-    )
-    parser.add_argument("--threads", type=int, default=usable_cpus())
-    parser.add_argument("--skip-fit", action="store_true", help="leave out the section on model.fit")
-    parser.add_argument("--json", type=Path, help="write every measurement to this file")
 
 
 def installed(names):
@@ -131,8 +104,9 @@ def run(options):
                 f"losses of {CHECKED_STEPS} steps against the textbook in float64 ({TOLERANCE:.0e} allowed)"
             )
             labels = validated(workers, task)
-            times = timed(workers, labels, task, options.rounds, options.seconds)
-            print(f"\nmedian of {options.rounds} interleaved rounds")
+            with machine.Neighbours([worker.cpu_time for worker in workers.values()]) as neighbours:
+                times = timed(workers, labels, task, options.rounds, options.seconds)
+            print(f"\nmedian of {options.rounds} interleaved rounds; {neighbours}")
             print(steps_table(task, limits, labels, times), flush=True)
             results.append({"batch": batch, "optimizer": options.optimizer, "ms": times, "flops": task.flops})
     finally:
@@ -146,6 +120,12 @@ def run(options):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks training", description=__doc__)
-    arguments(parser)
+    parser = arguments.parser("training", __doc__, rounds=15)
+    parser.add_argument("--batch", type=arguments.numbers, default=[32, 128, 512, 2048], help="as 32,128")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="rmsprop")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of training per peer and round")
+    parser.add_argument("--rows", type=int, default=8192, help="samples of the made-up data set")
+    parser.add_argument("--widths", type=arguments.numbers, default=[3072, 512, 512, 10])
+    parser.add_argument("--peers", type=arguments.names, default=list(PEERS), help=", ".join(PEERS))
+    parser.add_argument("--skip-fit", action="store_true", help="leave out the section on model.fit")
     run(parser.parse_args(argv))

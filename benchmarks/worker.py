@@ -54,6 +54,10 @@ class Worker:
         """Return a function of a number of repetitions that tells the seconds they took over there."""
         return lambda times: self.ask("time", job, times=times)
 
+    def cpu_time(self):
+        """Return the seconds of processor time the process has used."""
+        return self.ask("cpu_time", "")
+
     def close(self):
         """End the process: it leaves when nothing more can be asked."""
         self.process.stdin.close()
@@ -99,6 +103,9 @@ class _Session:
         from . import parts
 
         return parts.measure(self.jobs[job], times)
+
+    def cpu_time(self, job):
+        return time.process_time()
 
     def forget(self, job):
         del self.jobs[job]
