@@ -122,7 +122,7 @@ def test_activation_in_a_layer_or_as_one_is_the_same_network(kernels):
     ]
     weights = []
     for layers in networks:
-        model = compiled(layers, kernels=kernels)
+        model = compiled(layers, dtype="float32", kernels=kernels)
         model.build((None, 3))
         model.set_weights([random(2, 3, 4), random(3, 4), random(4, 4, 2), random(5, 2)])
         model.fit(x, y, epochs=2, verbose=0)

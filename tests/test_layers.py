@@ -162,7 +162,7 @@ def test_constant_columns_and_single_samples_are_no_division_by_zero(kernels):
 
 def test_frozen_layers_stay_and_pass_the_gradient_on(kernels):
     frozen = Dense(4, "tanh", trainable=False)
-    model = compiled([Dense(4, "tanh", input_shape=(3,)), frozen, Dense(2)], kernels=kernels)
+    model = compiled([Dense(4, "tanh", input_shape=(3,)), frozen, Dense(2)], dtype="float32", kernels=kernels)
     before = model.get_weights()
     model.fit(random(0, 6, 3), random(1, 6, 2), verbose=0)
     moved = [(a != b).any() for a, b in zip(model.get_weights(), before, strict=True)]
