@@ -19,11 +19,6 @@ CASES = GOLDEN["cases"]
 DATA = {name: np.array(values) for name, values in GOLDEN["data"].items()}
 ROUNDED_BY_KERAS = ("tanh", "BatchNormalization", "CosineDecay", "Binary", "Mean", "mae", "mse")
 KERNELS_OF_THEIR_OWN = ("activation", "layer_relu", "layer_leakyrelu", "layer_elu")  # slow to compile
-    "activation",
-    "layer_relu",
-    "layer_leakyrelu",
-    "layer_elu",
-)  # each takes a second to compile
 DESCRIPTION = ("layers", "optimizer", "loss", "metrics")
 
 
