@@ -59,7 +59,7 @@ def test_ctrl_c_from_outside_ends_training_between_steps():
             model.fit(x, y, epochs=10**6, batch_size=8, callbacks=[started], verbose=0)
         except KeyboardInterrupt:
             steps = model.optimizer.iterations
-            say("history", len(model.history.epoch) == steps // 7)
+            say("history", (steps - 1) // 7 <= len(model.history.epoch) <= steps // 7)
             say("handler", signal.getsignal(signal.SIGINT) is handler)
         twin = Sequential([Dense(8, "tanh", input_shape=(4,)), Dense(3)], seed=1)
         twin.compile("adam", "mse", kernels="numpy")
