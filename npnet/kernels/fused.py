@@ -20,10 +20,10 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from npnet.kernels.product import DEPTH, aligned_empty
+from npnet.kernels.product import aligned_empty
 from npnet.kernels.reference import PROBABILITY_CLIP
 from npnet.kernels.runtime import compiled, get_num_threads, set_num_threads
-from npnet.kernels.tiles import ROWS, multiply_tile, multiply_tile_ahead, width, width_of
+from npnet.kernels.tiles import ROWS, multiply_tile_ahead, width, width_of
 from npnet.kernels.vectors import (
     fill,
     lanes_of,
@@ -40,6 +40,8 @@ from npnet.kernels.vectors import (
     transpose,
 )
 
+DEPTH = 128  # steps of a sum at a time: 128 x 32 numbers of the weights take a third of the L1 cache
+SPARE_ROWS = 8
 ROW_BLOCK = 128  # samples a task handles: 128 rows of DEPTH numbers fit the L2 cache beside the weights
 TASKS = 16  # at least, where there is enough to do
 SERIAL = 1 << 21  # multiplications below which one thread is quicker than waking the others
@@ -54,9 +56,12 @@ def aligned_zeros(shape, dtype):
 
 
 def panels(rows, columns, dtype):
-    """An array of zeros for a matrix of this shape."""
+    """An array of zeros for a matrix of this shape.
+
+    The rows to spare keep the panels of a large power of two of rows from competing for the same cache sets.
+    """
     w = width(dtype)
-    return aligned_zeros((-(-columns // w), -(-rows // w) * w, w), dtype)
+    return aligned_zeros((-(-columns // w), -(-rows // w) * w + SPARE_ROWS, w), dtype)
 
 
 def to_panels(matrix, out):
@@ -167,11 +172,13 @@ def dense_forward(rule, remembers_x):
                     here = (p * x.shape[0] + q) * square
                     for r in range(top, min(top + ROW_BLOCK, n), ROWS):
                         at = (p * rows + r) * w
-                        # Row by row of tiles, the panel that comes next is called to the cache.
-                        coming = here + block * square + (r - top) // ROWS * blocks * w * lanes_of(y)
+                        # Meanwhile the next rows of x are called to the cache, and the next weights, a part
+                        # with each of the first tiles.
+                        part = (r - top) // ROWS % (w // ROWS) * w * ROWS
                         multiply_tile_ahead(
                             x, (q * rows + r) * w, w, 1, rows * w,
-                            weight, here, w, square, w, blocks, y, at, w, q > 0, weight, coming,
+                            weight, here, w, square, w, blocks, y, at, w, q > 0,
+                            (q * rows + r + ROWS) * w, weight, here + block * square + part, ROWS, square,
                         )  # fmt: skip
                         if q + blocks == x.shape[0]:
                             finish(bias, z, y, at, p * w, constants)
@@ -214,7 +221,7 @@ def dense_backward_input(rule):
     @compiled
     def work(counter, dy, weight, n, remembered, dz, constants, group):
         w, rows, square = width_of(dz), dz.shape[1], lanes_of(dz)
-        place = weight.shape[2] * w * w
+        place, block = weight.shape[2] * w * w, DEPTH // w
         turned = aligned_empty(dy.shape[0] * w * w, dz)
         tile = aligned_empty(w * w, dz)
         row = aligned_empty(square * square, dz)
@@ -228,11 +235,15 @@ def dense_backward_input(rule):
                 turn_over(dy, n0, turned)
                 present = n0
             for q in range(task % groups * group, min(task % groups * group + group, dz.shape[0])):
-                for i in range(0, w, ROWS):
-                    multiply_tile(
-                        weight, q * place + i * w, w, 1, dz.shape[0] * place,
-                        turned, 0, w, w * w, w, weight.shape[0], tile, i * w, w, False,
-                    )  # fmt: skip
+                for m in range(0, weight.shape[0], block):
+                    blocks = min(block, weight.shape[0] - m)
+                    for i in range(0, w, ROWS):
+                        at = (m * dz.shape[0] + q) * place + i * w
+                        multiply_tile_ahead(
+                            weight, at, w, 1, dz.shape[0] * place,
+                            turned, m * w * w, w, w * w, w, blocks, tile, i * w, w, m > 0,
+                            at + ROWS * w, turned, (m + block) * w * w + i * w * ROWS, ROWS, w * w,
+                        )  # fmt: skip
                 for i in range(0, w, square):
                     for j in range(0, w, square):
                         transpose(tile, i * w + j, w, row, 0, square)
@@ -301,14 +312,25 @@ def dense_update(rule, slots):
                     here = (p * x.shape[0] + q) * square
                     for k in range(0, n, ROW_BLOCK):
                         steps = min(ROW_BLOCK, n - k)
+                        last = k + steps == n
+                        # Meanwhile what comes next is called to the cache: the next samples, or after the
+                        # last ones the weights with their slots and the next columns of x.
+                        x_next = (q + 1) * rows if last else q * rows + k + steps
                         for i in range(0, w, ROWS):
-                            # Meanwhile the weights and their slots are called to the cache.
-                            coming = here + i // ROWS * steps * lanes_of(weight)
-                            multiply_tile_ahead(
-                                x, (q * rows + k) * w + i, 1, w, 0,
-                                dz, (p * rows + k) * w, w, 0, steps, 1,
-                                gradient, i * w, w, k > 0, weight, coming,
-                            )  # fmt: skip
+                            if last:
+                                multiply_tile_ahead(
+                                    x, (q * rows + k) * w + i, 1, w, 0,
+                                    dz, (p * rows + k) * w, w, 0, steps, 1, gradient, i * w, w, k > 0,
+                                    x_next * w + i * steps,
+                                    weight, here + i // ROWS * steps * lanes_of(weight), lanes_of(weight), 0,
+                                )  # fmt: skip
+                            else:
+                                multiply_tile_ahead(
+                                    x, (q * rows + k) * w + i, 1, w, 0,
+                                    dz, (p * rows + k) * w, w, 0, steps, 1, gradient, i * w, w, k > 0,
+                                    x_next * w + i * steps,
+                                    dz, (p * rows + k + steps) * w + i * steps, ROWS, 0,
+                                )  # fmt: skip
                     # Rows that only fill up stay zero. So do such columns: they have no gradient.
                     update_square(weight, here, gradient, min(w, inputs - q * w) * w, decay, hyperparameters)
                 if first == 0:

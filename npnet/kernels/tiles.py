@@ -74,7 +74,7 @@ class _Loop:
 
 
 def _emit_tile(context, builder, signature, arguments):
-    """The tile's instructions; ``ahead`` and ``ahead_start`` are there only in ``multiply_tile_ahead``."""
+    """The tile's instructions; the last five arguments are those of ``multiply_tile_ahead``."""
     a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks, c, c_start, c_row, add = (
         arguments[:15]
     )
@@ -109,8 +109,14 @@ def _emit_tile(context, builder, signature, arguments):
     b_first = builder.add(b_start, builder.mul(b_block, outer.index))
     inner = _Loop(builder, steps, outer.values)
     if len(arguments) > 15:
-        k = builder.add(builder.mul(steps, outer.index), inner.index)
-        _prefetch(context, builder, signature.args[15], *arguments[15:], k)
+        a_next, ahead, ahead_start, ahead_step, ahead_block = arguments[15:]
+        for kind_of_array, array, start, step, block in (
+            (a_type, a, a_next, I64(ROWS), a_block),
+            (signature.args[16], ahead, ahead_start, ahead_step, ahead_block),
+        ):
+            position = builder.add(start, builder.mul(block, outer.index))
+            position = builder.add(position, builder.mul(step, inner.index))
+            _prefetch(context, builder, kind_of_array, array, position)
     b_row = [
         builder.load(place, align=align, typ=kind)
         for place in registers(b_type, b, builder.add(b_first, builder.mul(b_step, inner.index)))
@@ -129,13 +135,10 @@ def _emit_tile(context, builder, signature, arguments):
     return context.get_dummy_value()
 
 
-def _prefetch(context, builder, array_type, array, start, k):
-    """Ask for the k-th cache line from ``start`` on. Asking for what does not exist is allowed."""
-    line = CACHE_LINE * 8 // array_type.dtype.bitwidth
-    place = register_pointer(
-        context, builder, array_type, array, builder.add(start, builder.mul(k, I64(line)))
-    )
-    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), (place, I32(0), I32(2), I32(1)))
+def _prefetch(context, builder, array_type, array, position):
+    """Ask for the cache line of an element. Asking for what does not exist is allowed."""
+    place = register_pointer(context, builder, array_type, array, position)
+    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), (place, I32(0), I32(3), I32(1)))
 
 
 @intrinsic
@@ -157,13 +160,14 @@ def multiply_tile(
 @intrinsic
 def multiply_tile_ahead(
     typing_context, a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks,
-    c, c_start, c_row, add, ahead, ahead_start,
+    c, c_start, c_row, add, a_next, ahead, ahead_start, ahead_step, ahead_block,
 ):  # fmt: skip
-    """``multiply_tile``, asking memory for one cache line of ``ahead`` at each step.
+    """``multiply_tile``, while what the next tiles need is called into the cache.
 
-    What the next tiles will need arrives while this one computes.
+    Step by step these are asked for:
+    ahead[ahead_start + block ahead_block + step ahead_step]  and  a[a_next + block a_block + step ROWS].
     """
-    return _tile_signature(a, b, c, ahead, types.intp), _emit_tile
+    return _tile_signature(a, b, c, types.intp, ahead, types.intp, types.intp, types.intp), _emit_tile
 
 
 def _tile_signature(a, b, c, *ahead):
