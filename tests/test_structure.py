@@ -24,6 +24,7 @@ ROWS = [
     {"layers"},
     {"network", "samples", "saving"},
     {"fusion"},
+    {"compiling"},
     {"training"},
     {"models"},
     {"gradient_check"},
