@@ -34,11 +34,6 @@ class Case:
         shapes = [*self.shapes(n, d, m), *self.results(n, d, m)]
         return itemsize * sum(int(np.prod(shape)) for shape in shapes)
 
-    def floor(self, n, d, m, limits):
-        """Return the seconds nothing can be under: the longer of arithmetic and memory traffic."""
-        arithmetic = self.flops(n, d, m) / limits.peak() / 1e9
-        return max(arithmetic, self.bytes(n, d, m) / limits.bandwidth / 1e9)
-
 
 def _product(shapes, call, results, depth):
     return Case(shapes, call, lambda n, d, m: 2 * n * d * m, results, depth)

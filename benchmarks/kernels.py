@@ -73,17 +73,11 @@ class Bench:
             worker.close()
 
 
-def share_of_limit(flops, traffic, seconds, limits):
+def share_of_limit(limits, seconds, flops, traffic, footprint=None):
     """Return five cells: GFLOP/s, GB/s, the least time in us, which limit sets it, the share of it."""
-    arithmetic, memory = flops / limits.peak() / 1e9, traffic / limits.bandwidth / 1e9
-    floor = max(arithmetic, memory)
-    return [
-        f"{flops / seconds / 1e9:.0f}",
-        f"{traffic / seconds / 1e9:.0f}",
-        f"{1e6 * floor:.1f}",
-        "FMA" if arithmetic >= memory else "memory",
-        f"{floor / seconds:.0%}",
-    ]
+    least, limit = limits.least(flops, traffic, footprint)
+    speeds = [f"{flops / seconds / 1e9:.0f}", f"{traffic / seconds / 1e9:.0f}"]
+    return [*speeds, f"{1e6 * least:.1f}", limit, f"{least / seconds:.0%}"]
 
 
 SHARE = ["GFLOP/s", "GB/s", "limit us", "set by", "share"]
@@ -97,7 +91,7 @@ def network_table(bench, batch, limits):
         medians[title] = seconds = {name: median(values) for name, values in times.items()}
         flops, traffic = CASES[case].flops(*sizes), CASES[case].bytes(*sizes)
         each = (f"{1e6 * seconds[name]:.1f}" if name in seconds else "-" for name in SETS)
-        rows.append([title, *each, *share_of_limit(flops, traffic, seconds["npnet"], limits)])
+        rows.append([title, *each, *share_of_limit(limits, seconds["npnet"], flops, traffic)])
         points += [(name, title, flops / traffic, flops / value / 1e9) for name, value in seconds.items()]
     return table(["", *(f"{name} us" for name in SETS.values()), *SHARE], rows), points, medians
 
@@ -112,24 +106,39 @@ def fused_table(threads, batch, limits, medians, rounds):
         worker.ask("train", "step", **task.settings)
         times = max(2, 2048 // batch)
         found = [worker.ask("parts", "step", times=times) for _ in range(rounds)]
-    rows, points, total = [], [], 0.0
+    rows, points = [], []
+    footprint = 4 * (2 * task.parameters + 2 * batch * sum(task.widths))  # a step goes through all of it
     for i, (part, layer, _) in enumerate(found[0][:-1]):
         seconds = median([measured[i][2] for measured in found])
-        total += seconds
         flops, traffic = parts.cost(part, layer, task)
         title = (
             part if part.startswith(("gather", "softmax")) else f"{part} {'x'.join(map(str, LAYERS[layer]))}"
         )
         pieces = parts.unfused(part, layer, task)
         sums = (f"{1e6 * sum(medians[p][name] for p in pieces):.1f}" if pieces else "-" for name in UNFUSED)
-        rows.append([title, f"{1e6 * seconds:.1f}", *sums, *share_of_limit(flops, traffic, seconds, limits)])
+        rows.append(
+            [
+                title,
+                f"{1e6 * seconds:.1f}",
+                *sums,
+                *share_of_limit(limits, seconds, flops, traffic, footprint),
+            ]
+        )
         points.append(("npnet", f"fused {title}", max(flops, 1) / traffic, max(flops, 1) / seconds / 1e9))
     whole = median([measured[-1][2] for measured in found])
     costs = [parts.cost(part, layer, task) for part, layer, _ in found[0][:-1]]
     flops, traffic = (sum(column) for column in zip(*costs, strict=True))
-    rows.append(["between kernels", f"{1e6 * (whole - total):.1f}", *["-"] * (len(UNFUSED) + len(SHARE))])
+    between = median([measured[-1][2] - sum(part[2] for part in measured[:-1]) for measured in found])
+    rows.append(["between kernels", f"{1e6 * between:.1f}", *["-"] * (len(UNFUSED) + len(SHARE))])
     blank = ["-"] * len(UNFUSED)
-    rows.append(["whole step", f"{1e6 * whole:.1f}", *blank, *share_of_limit(flops, traffic, whole, limits)])
+    rows.append(
+        [
+            "whole step",
+            f"{1e6 * whole:.1f}",
+            *blank,
+            *share_of_limit(limits, whole, flops, traffic, footprint),
+        ]
+    )
     head = ["", "npnet us", *(f"unfused {SETS[name]} us" for name in UNFUSED), *SHARE]
     return table(head, rows), [point for point in points if "gather" not in point[1]]
 
@@ -220,7 +229,7 @@ def run(options):
         result = {
             "machine": machine.describe(options.threads),
             "peak": limits.all_cores,
-            "GB/s": limits.bandwidth,
+            "GB/s": limits.bandwidths,
             "network": points,
             "sweeps": {label: {"at": values, **found} for label, values, found, _ in curves},
         }

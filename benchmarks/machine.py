@@ -153,34 +153,39 @@ def _fma_rate(dtype, threads, seconds):
     return _rate(lambda _: work(dtype(0.5), dtype(1)), operations * times / 1e9, threads, seconds)
 
 
-def _triad_rate(threads, seconds):
-    """Return GB/s read and written by a = b + s c, three arrays of 128 MiB, a megabyte of each at a time."""
+def _triad_rate(total, threads, seconds):
+    """Return GB/s read and written by a = b + s c, all arrays of all threads together ``total`` bytes."""
     from numba import njit
 
-    size, piece = 2**25 // threads, 2**18
-
     @njit(nogil=True)
-    def triad(a, b, c, s, start):
-        for i in range(start, start + piece):
+    def triad(a, b, c, s):
+        for i in range(a.size):
             a[i] = b[i] + s * c[i]
 
+    size = total // threads // 3 // 4
+    piece = min(size, 2**18)  # short enough to be done undisturbed
     arrays = [[np.ones(size, np.float32) for _ in "abc"] for _ in range(threads)]
     starts = [cycle(range(0, size - piece + 1, piece)) for _ in range(threads)]
 
     def work(number):
-        triad(*arrays[number], np.float32(3), next(starts[number]))
+        start = next(starts[number])
+        triad(*(a[start : start + piece] for a in arrays[number]), np.float32(3))
 
     return _rate(work, 3 * 4 * piece / 1e9, threads, seconds)
 
 
+MB = 2**20
+FOOTPRINTS = (1.5 * MB, 24 * MB, 384 * MB)  # bytes: in most second caches, in large third ones, in memory
+
+
 @dataclass(frozen=True)
 class Limits:
-    """GFLOP/s by dtype on one core and on all threads; GB/s of the triad on all threads."""
+    """GFLOP/s by dtype on one core and on all threads; GB/s on all threads by the bytes gone through."""
 
     threads: int
     one_core: dict
     all_cores: dict
-    bandwidth: float
+    bandwidths: dict
 
     def peak(self, dtype="float32", threads=None):
         """GFLOP/s of ``threads`` threads, by default all."""
@@ -188,12 +193,25 @@ class Limits:
             return self.all_cores[dtype]
         return self.one_core[dtype] * threads
 
+    def bandwidth(self, footprint):
+        """GB/s for data of ``footprint`` bytes."""
+        return max(
+            rate for size, rate in self.bandwidths.items() if size >= min(footprint, max(self.bandwidths))
+        )
+
+    def least(self, flops, traffic, footprint=None):
+        """Return the seconds that ``flops`` operations and ``traffic`` bytes take at the least, and which."""
+        arithmetic = flops / self.peak() / 1e9
+        moving = traffic / self.bandwidth(footprint or traffic) / 1e9
+        return max((arithmetic, "FMA"), (moving, "traffic"))
+
     def __str__(self):
         flops = ", ".join(
             f"{dtype} {one:.0f} GFLOP/s on one core, {self.all_cores[dtype]:.0f} on {self.threads}"
             for dtype, one in self.one_core.items()
         )
-        return f"limits    multiply-add {flops}; memory {self.bandwidth:.0f} GB/s (triad)"
+        traffic = ", ".join(f"{rate:.0f} in {size / MB:g} MiB" for size, rate in self.bandwidths.items())
+        return f"limits    multiply-add {flops}\n          triad GB/s on {self.threads}: {traffic}"
 
 
 def measure(threads, seconds=1.0):
@@ -202,7 +220,8 @@ def measure(threads, seconds=1.0):
         count: {np.dtype(dtype).name: _fma_rate(dtype, count, seconds) for dtype in (np.float32, np.float64)}
         for count in {1, threads}
     }
-    return Limits(threads, rates[1], rates[threads], _triad_rate(threads, seconds))
+    bandwidths = {size: _triad_rate(int(size), threads, seconds) for size in FOOTPRINTS}
+    return Limits(threads, rates[1], rates[threads], bandwidths)
 
 
 # --- who else is at work -----------------------------------------------------------------------------------

@@ -112,6 +112,7 @@ class Jax(Peer):
         rule, slots = {"rmsprop": (rmsprop, 1), "adam": (adam, 2), "momentum": (momentum, 1)}[task.optimizer]
 
         def step(state, number, x, labels):
+            # state: for each layer (weight, *its slots), (bias, *its slots)
             start = number % task.batches * task.batch
             x = lax.dynamic_slice_in_dim(x, start, task.batch)
             labels = lax.dynamic_slice_in_dim(labels, start, task.batch)
@@ -133,7 +134,7 @@ class Jax(Peer):
 
     def reset(self):
         state = [tuple((p, *[np.zeros_like(p)] * self.slots) for p in pair) for pair in self.task.weights]
-        self.state = self.jax.tree.map(self.jax.numpy.array, state)  # (weight, its slots), (bias, its slots)
+        self.state = self.jax.block_until_ready(self.jax.tree.map(self.jax.numpy.array, state))
         self.steps = 0
 
     def losses(self, steps):

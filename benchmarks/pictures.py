@@ -41,10 +41,12 @@ def roofline(path, points, labels, limits, batch):
     figure, (axis,) = _figure(path, 1, 1, f"Kernels of 3072-512-512-10 at batch {batch}, float32")
     figure.set_size_inches(11, 6)
     intensities = [point[2] for point in points]
-    x = np.geomspace(min(intensities) / 2, max(max(intensities), limits.peak() / limits.bandwidth) * 2, 200)
-    axis.plot(x, np.minimum(limits.peak(), x * limits.bandwidth), color="black")
+    slowest = min(limits.bandwidths.values())
+    x = np.geomspace(min(intensities) / 2, max(max(intensities), limits.peak() / slowest) * 2, 200)
+    for (size, rate), style in zip(limits.bandwidths.items(), (":", "--", "-"), strict=False):
+        roof = np.minimum(limits.peak(), x * rate)
+        axis.plot(x, roof, style, color="black", label=f"{rate:.0f} GB/s in {size / 2**20:g} MiB")
     axis.text(x[-1], limits.peak() * 1.05, f"{limits.peak():.0f} GFLOP/s", ha="right", va="bottom")
-    axis.text(x[0] * 1.1, x[0] * limits.bandwidth * 2, f"{limits.bandwidth:.0f} GB/s (memory)")
     for name, label in labels.items():
         mine = [point for point in points if point[0] == name]
         if mine:

@@ -94,6 +94,7 @@ class _Session:
     def time(self, job, times):
         """Seconds for ``times`` repetitions, from the beginning on: every round does the same work."""
         self.jobs[job].reset()
+        self.jobs[job].run(2)  # what happens once is not what is measured
         start = time.perf_counter()
         self.jobs[job].run(times)
         return time.perf_counter() - start
@@ -105,6 +106,7 @@ class _Session:
         return parts.measure(self.jobs[job], times)
 
     def cpu_time(self, job):
+        """Seconds of processor time this process has used, whatever the job."""
         return time.process_time()
 
     def forget(self, job):
@@ -114,6 +116,8 @@ class _Session:
 def _serve(name, threads):
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a framework prints goes to the log
+    if hasattr(os, "sched_setaffinity"):  # the only number of threads that every framework respects
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     session = _Session(name, threads)
     for line in sys.stdin:
         arguments = json.loads(line)

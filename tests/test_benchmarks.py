@@ -23,6 +23,7 @@ from benchmarks.task import OPTIMIZERS, Task
 from benchmarks.worker import Worker, WorkerError
 from npnet.kernels import rules
 
+LIMITS = machine.Limits(2, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0, 1e6: 10.0})
 TINY = {"widths": (24, 16, 10), "rows": 64, "batch": 8}
 
 
@@ -124,14 +125,17 @@ def test_a_wrong_kernel_is_noticed():
     assert job.error() > 1
 
 
-def test_costs_of_a_product_and_its_limit():
+def test_costs_of_a_product():
     case = cases.CASES["dense_forward"]
     assert case.flops(2, 3, 5) == 60
     assert case.bytes(2, 3, 5) == 4 * (6 + 15 + 5 + 10)
-    limits = machine.Limits(2, {"float32": 100.0}, {"float32": 200.0}, 10.0)
-    assert case.floor(2, 3, 5, limits) == pytest.approx(144 / 10e9)
-    assert case.floor(1000, 1000, 1000, limits) == pytest.approx(2 / 200)
-    assert (limits.peak(), limits.peak(threads=1)) == (200.0, 100.0)
+
+
+def test_the_limit_that_is_reached_first():
+    assert (LIMITS.peak(), LIMITS.peak(threads=1)) == (200.0, 100.0)
+    assert LIMITS.least(1e9, 1e3) == (pytest.approx(1 / 200), "FMA")
+    assert LIMITS.least(1, 1e3) == (pytest.approx(1e3 / 40e9), "traffic")
+    assert LIMITS.least(1, 1e3, footprint=1e9) == (pytest.approx(1e3 / 10e9), "traffic")
 
 
 def test_parts_of_a_fused_step_add_up():
@@ -160,7 +164,7 @@ def test_parts_of_a_fused_step_add_up():
 def test_limits_are_measured():
     limits = machine.measure(threads=1, seconds=0.02)
     assert limits.peak("float32") > limits.peak("float64") > 0.1
-    assert limits.bandwidth > 0.1
+    assert min(limits.bandwidths.values()) > 0.1
     assert "GFLOP/s" in str(limits) and "versions" in machine.describe(1)
 
 
@@ -205,9 +209,8 @@ def test_training_from_the_command_line(tmp_path, capsys):
 
 
 def test_pictures_are_drawn(tmp_path):
-    limits = machine.Limits(2, {"float32": 100.0}, {"float32": 200.0}, 10.0)
     points = [("npnet", "relu 2x4", 0.1, 1.0), ("numpy", "relu 2x4", 0.1, 0.5)]
-    pictures.roofline(tmp_path / "new" / "roofline.png", points, kernels.SETS, limits, 2)
+    pictures.roofline(tmp_path / "new" / "roofline.png", points, kernels.SETS, LIMITS, 2)
     sweeps = [("forward, batch", [1, 2, 3], {"npnet": [1, 2, 3]}, [4, 4, 4])]
     pictures.curves(tmp_path / "curves.png", sweeps, kernels.SETS)
     pictures.costs(tmp_path / "costs.png", [("batch", [1, 2], [0.1, 0.2], [0.05, 0.1])])
