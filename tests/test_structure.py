@@ -17,6 +17,7 @@ ROOT = Path(npnet.__file__).parent
 ROWS = [
     {"kernels"},
     {"callback", "canvas", "checks", "config", "data", "files", "interrupts", "progress"},
+    {"monitors"},
     {"callbacks", "datasets", "initializers", "plotting", "regularizers", "schedules", "summary", "utils"},
     {"parameter"},
     {"layer", "losses", "metrics", "optimizers"},
