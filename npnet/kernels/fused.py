@@ -129,14 +129,17 @@ def gather(x, index, scale, offset, out):
 
 @compiled
 def _gather_rows(counter, x, index, scale, offset, out):
+    # A few samples at a time, so that each panel is written in stretches and not row by row.
     columns, rows, w = x.shape[1], out.shape[1], width_of(out)
-    n = take(counter)
-    while n < index.size:
-        start = index[n] * columns
-        for i in range(0, columns, lanes_of(out)):
-            numbers = load_as(out, x, start + i, columns - i) * scale + offset
-            store(out, (i // w * rows + n) * w + i % w, columns - i, numbers)
-        n = take(counter)
+    task = take(counter)
+    while task * ROWS < index.size:
+        for p in range(out.shape[0]):
+            for n in range(task * ROWS, min(task * ROWS + ROWS, index.size)):
+                for j in range(0, w, lanes_of(out)):
+                    left = columns - p * w - j
+                    numbers = load_as(out, x, index[n] * columns + p * w + j, left) * scale + offset
+                    store(out, (p * rows + n) * w + j, left, numbers)
+        task = take(counter)
 
 
 # --- forward: y = f(x W + b) -----------------------------------------------------------------------------
