@@ -25,7 +25,7 @@ def start_workers(names, threads, say=print):
     """Start a process for every peer that is installed; say which are left out."""
     able, missing = installed(names)
     for name, packages in missing.items():
-        say(f"{PEERS[name].label} is left out: {', '.join(packages)} is not installed.")
+        say(f"{PEERS[name].label} is left out; not installed: {', '.join(packages)}.")
     return {name: Worker(name, threads) for name in able}
 
 

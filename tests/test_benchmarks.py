@@ -90,7 +90,7 @@ def test_a_peer_that_is_not_installed_is_left_out_by_name(monkeypatch):
     said = []
     monkeypatch.setattr(PEERS["jax"], "packages", ("no_such_package",))
     assert training.start_workers(["jax"], 1, said.append) == {}
-    assert said == ["JAX jit, scan is left out: no_such_package is not installed."]
+    assert said == ["JAX jit, scan is left out; not installed: no_such_package."]
 
 
 @pytest.mark.slow
