@@ -48,6 +48,9 @@ class Compiled(Network):
         """Return the input shape, or raise a RuntimeError; given by ``Sequential``."""
         raise NotImplementedError
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_step": None}  # a plan belongs to one model; it is made again
+
     # --- compile ------------------------------------------------------------------------------------------
 
     def compile(

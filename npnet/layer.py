@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from npnet import config, initializers, regularizers
-from npnet.kernels import reference
+from npnet.kernels import UsesKernels
 from npnet.parameter import Parameter
 
 Shape = tuple[int, ...]
@@ -17,7 +16,7 @@ Shape = tuple[int, ...]
 shapes_in_file: ContextVar[Mapping[str, Shape] | None] = ContextVar("shapes_in_file", default=None)
 
 
-class Layer(config.Configurable):
+class Layer(config.Configurable, UsesKernels):
     """One link of a network: y = f(x), and the way back.
 
     To write a layer, subclass this and give
@@ -58,7 +57,6 @@ class Layer(config.Configurable):
         self.name = name or ""
         self.input_shape = None if input_shape is None else check_shape("input_shape", input_shape)
         self.trainable = trainable
-        self.kernels: ModuleType = reference
         self.parameters: list[Parameter] = []
         self.rng: np.random.Generator | None = None  # of layers that draw random numbers when they run
         self.built = False

@@ -4,16 +4,15 @@ A loss gives one number a sample, multiplies it by the sample's weight and reduc
 over the batch divided by the number of samples. The formulas are in ``kernels.reference``.
 """
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from npnet import checks, config
-from npnet.kernels import reference, rules
+from npnet.kernels import UsesKernels, rules
 
 
-class Loss(config.Configurable):
+class Loss(config.Configurable, UsesKernels):
     """L = reduce(weight[n] * values[n]).
 
     Parameters
@@ -38,7 +37,6 @@ class Loss(config.Configurable):
         if reduction is not None:
             config.lookup("reduction", reduction, dict.fromkeys(("sum_over_batch_size", "sum")))
         self.reduction = reduction
-        self.kernels: ModuleType = reference
 
     def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return ``y_true`` in the shape and dtype of ``y_pred``."""

@@ -1,16 +1,14 @@
 """The training step: forward, loss, backward in reverse, update. What all the rest of npnet is there for."""
 
-from types import ModuleType
-
 import numpy as np
 
 from npnet import activations, data, losses, optimizers
-from npnet.kernels import reference
+from npnet.kernels import UsesKernels
 from npnet.layer import Layer
 from npnet.parameter import Parameter
 
 
-class Network:
+class Network(UsesKernels):
     """A chain of links, a loss and an optimizer.
 
     Attributes
@@ -26,7 +24,6 @@ class Network:
     dtype: np.dtype
     loss: losses.Loss
     optimizer: optimizers.Optimizer
-    kernels: ModuleType = reference
 
     @property
     def chain(self) -> list[Layer]:

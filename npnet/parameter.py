@@ -88,5 +88,10 @@ class Parameter:
         self._value = self.value.astype(dtype)
         self._slots = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        if self.borrower is not None:
+            self.borrower.give_back()
+        return vars(self)
+
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, shape={self.shape}, dtype={self._value.dtype})"

@@ -1,6 +1,7 @@
 """Sequential: structure, names, weights, summary."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -377,3 +378,17 @@ def test_summary_fits_the_terminal(monkeypatch, capsys):
 def test_repr_says_what_it_is():
     assert repr(small()) == "<Sequential 'sequential': <Dense 'dense'>, <Dense 'dense_1'>>"
     assert npnet.models.Sequential is Sequential
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_and_pickles_go_on_with_the_same_bits(kernels, duplicate):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 6)), np.arange(40) % 3
+    model = Sequential([Dense(8, "relu", input_shape=(6,)), Dropout(0.3), Dense(3, "softmax")], seed=1)
+    model.compile("adam", "sparse_categorical_crossentropy", kernels=kernels)
+    model.fit(x, y, epochs=2, verbose=0)
+    twin = duplicate(model)
+    for other in (model, twin):
+        other.fit(x, y, epochs=4, initial_epoch=2, verbose=0)
+    for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
+        assert np.array_equal(a, b)
