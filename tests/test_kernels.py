@@ -9,13 +9,13 @@ import numba
 import numpy as np
 import pytest
 
-from npnet.kernels import parallel, reference, rules
+from npnet.kernels import parallel, product, reference, rules
 from npnet.kernels.product import DEPTH, multiply
 
 DTYPES = [np.float32, np.float64]
 SHAPES = [  # (N, D, M): nothing, one, primes, multiples of a tile, one past a tile, more than one task
-    (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (7, 13, 5), (8, 32, 32), (9, 33, 33), (17, DEPTH + 1, 65),
-    (300, 37, 540),
+    (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (1, 40, 50), (50, 40, 1), (7, 13, 5), (8, 32, 32),
+    (9, 33, 33), (17, DEPTH + 1, 65), (300, 37, 540),
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-11}
 
@@ -44,9 +44,16 @@ def test_same_names_and_arguments():
 # --- products --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["tiles", "small products by BLAS"])
+def every_product(request, monkeypatch):
+    """Once with our own tiles whatever the size, once as users get it."""
+    if request.param == "tiles":
+        monkeypatch.setattr(product, "SMALL", 0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_small_integers_are_multiplied_exactly(shape, dtype):
+def test_small_integers_are_multiplied_exactly(shape, dtype, every_product):
     n, d, m = shape
     rng = np.random.default_rng(0)
     x, weight, bias, dy = (rng.integers(-4, 5, size).astype(dtype) for size in ((n, d), (d, m), (m,), (n, m)))
@@ -67,7 +74,7 @@ def test_rounding_grows_with_the_root_of_the_depth(depth):
     assert (np.abs(multiply(a, b) - exact) <= bound).all()
 
 
-def test_nan_and_infinity_stay_in_their_row():
+def test_nan_and_infinity_stay_in_their_row(every_product):
     x = np.ones((20, 300), np.float32)
     x[3, 299], x[11, 0] = np.nan, np.inf
     y = parallel.dense_forward(x, np.ones((300, 50), np.float32), None)
@@ -76,7 +83,8 @@ def test_nan_and_infinity_stay_in_their_row():
     assert (np.delete(y, [3, 11], axis=0) == 300).all()
 
 
-def test_nothing_outside_is_read_or_written():
+def test_nothing_outside_is_read_or_written(monkeypatch):
+    monkeypatch.setattr(product, "SMALL", 0)
     room = np.full(10_000, np.nan, np.float32)
     x, weight = room[100 : 100 + 9 * 35].reshape(9, 35), room[5_000 : 5_000 + 35 * 33].reshape(35, 33)
     x[:], weight[:] = 1, 1

@@ -199,7 +199,7 @@ def _softmax_forward(x, y):
     for n in prange(rows):
         powers = _powers(x[n], y[n])
         for k in range(0, columns, lanes_of(x)):
-            store(y[n], k, columns - k, load(y[n], k, columns - k) / powers)
+            store(y, n * columns + k, columns - k, load(y, n * columns + k, columns - k) / powers)
     set_num_threads(threads)
 
 
@@ -213,7 +213,7 @@ def _log_softmax_forward(x, y):
         shift = row_maximum(x[n])
         log_sum = np.log(_powers(x[n], y[n]))
         for k in range(0, columns, lanes_of(x)):
-            store(y[n], k, columns - k, load(x[n], k, columns - k) - shift - log_sum)
+            store(y, n * columns + k, columns - k, load(x, n * columns + k, columns - k) - shift - log_sum)
     set_num_threads(threads)
 
 
@@ -226,11 +226,16 @@ def _softmax_backward(dy, y, dx):
     for n in prange(rows):
         sums = fill(y, 0.0)
         for k in range(0, columns, lanes_of(y)):
-            sums = sums + load(dy[n], k, columns - k) * load(y[n], k, columns - k)
+            sums = sums + load(dy, n * columns + k, columns - k) * load(y, n * columns + k, columns - k)
         along = total(sums)
         for k in range(0, columns, lanes_of(y)):
             left = columns - k
-            store(dx[n], k, left, load(y[n], k, left) * (load(dy[n], k, left) - along))
+            store(
+                dx,
+                n * columns + k,
+                left,
+                load(y, n * columns + k, left) * (load(dy, n * columns + k, left) - along),
+            )
     set_num_threads(threads)
 
 
@@ -243,11 +248,16 @@ def _log_softmax_backward(dy, y, dx):
     for n in prange(rows):
         sums = fill(y, 0.0)
         for k in range(0, columns, lanes_of(y)):
-            sums = sums + load(dy[n], k, columns - k)
+            sums = sums + load(dy, n * columns + k, columns - k)
         row_sum = total(sums)
         for k in range(0, columns, lanes_of(y)):
             left = columns - k
-            store(dx[n], k, left, load(dy[n], k, left) - np.exp(load(y[n], k, left)) * row_sum)
+            store(
+                dx,
+                n * columns + k,
+                left,
+                load(dy, n * columns + k, left) - np.exp(load(y, n * columns + k, left)) * row_sum,
+            )
     set_num_threads(threads)
 
 
@@ -318,18 +328,18 @@ def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
         left = columns - c
         sums = fill(x, 0.0)
         for n in range(rows):
-            sums = sums + load(x[n], c, left)
+            sums = sums + load(x, n * columns + c, left)
         center = sums / rows
         squares = fill(x, 0.0)
         for n in range(rows):
-            distance = load(x[n], c, left) - center
+            distance = load(x, n * columns + c, left) - center
             squares = squares + distance * distance
         spread = squares / rows
         root = np.sqrt(spread + epsilon)
         for n in range(rows):
-            z = (load(x[n], c, left) - center) / root
-            store(normalized[n], c, left, z)
-            store(y[n], c, left, load(gamma, c, left) * z + load(beta, c, left))
+            z = (load(x, n * columns + c, left) - center) / root
+            store(normalized, n * columns + c, left, z)
+            store(y, n * columns + c, left, load(gamma, c, left) * z + load(beta, c, left))
         store(mean, c, left, center)
         store(variance, c, left, spread)
     set_num_threads(threads)
@@ -346,8 +356,8 @@ def _column_sums(dy, normalized, dgamma, dbeta):
         left = columns - c
         products, sums = fill(dy, 0.0), fill(dy, 0.0)
         for n in range(rows):
-            products = products + load(dy[n], c, left) * load(normalized[n], c, left)
-            sums = sums + load(dy[n], c, left)
+            products = products + load(dy, n * columns + c, left) * load(normalized, n * columns + c, left)
+            sums = sums + load(dy, n * columns + c, left)
         store(dgamma, c, left, products)
         store(dbeta, c, left, sums)
     set_num_threads(threads)
@@ -362,7 +372,7 @@ def _batch_norm_backward_input(dy, normalized, scale, dgamma, dbeta, dx):
     for n in prange(rows):
         for c in range(0, columns, lanes_of(dy)):
             left = columns - c
-            along = load(normalized[n], c, left) * (load(dgamma, c, left) / rows)
-            centered = load(dy[n], c, left) - load(dbeta, c, left) / rows - along
-            store(dx[n], c, left, load(scale, c, left) * centered)
+            along = load(normalized, n * columns + c, left) * (load(dgamma, c, left) / rows)
+            centered = load(dy, n * columns + c, left) - load(dbeta, c, left) / rows - along
+            store(dx, n * columns + c, left, load(scale, c, left) * centered)
     set_num_threads(threads)

@@ -14,23 +14,30 @@ from numba import prange
 
 from npnet.kernels.runtime import compiled, get_num_threads, set_num_threads
 from npnet.kernels.tiles import ROWS, multiply_tile, width, width_of
-from npnet.kernels.vectors import lanes_of, load, store, transpose
+from npnet.kernels.vectors import lanes_of, load, store, store_parts, transpose
 
 DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
+GAP = 16  # elements between packed tiles, lest all of them compete for the same cache sets
 TASK_ROWS, TASK_COLUMNS = 256, 512  # at most; 256 x DEPTH of A and DEPTH x 512 of B fit the L2 cache together
 TASKS = 8  # at least, where the product is large enough to be divided
-SERIAL = 1 << 18  # multiplications below which waking the other threads costs more than they save
+SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
+SMALL = 1 << 20  # multiplications up to which NumPy's BLAS is done before a kernel here has begun
 
 
 def multiply(a, b, bias=None):
-    """Return a b + bias for matrices a (R, K) and b (K, C), which may be transposed views."""
+    """Return a b + bias for matrices a (R, K) and b (K, C), which may be transposed views.
+
+    Small products and those with a vector are left to NumPy's BLAS, which measures quicker there.
+    """
     (rows, depth), columns = a.shape, b.shape[1]
+    if rows * columns * depth <= SMALL or (depth > 1 and 1 in (rows, columns)):
+        out = a @ b
+        if bias is not None:
+            out += bias
+        return out
     out = np.empty((rows, columns), a.dtype)
     if bias is None:
         bias = np.zeros(columns, a.dtype)
-    if out.size == 0 or depth == 0:
-        out[...] = bias
-        return out
     (a, a_row, a_step), (b, b_step, b_column) = _flat(a), _flat(b)
     tall, wide = _task_shape(rows, columns, depth, width(out.dtype))
     _multiply(a, a_row, a_step, b, b_step, b_column, depth, bias, out, tall, wide)
@@ -83,13 +90,14 @@ def _multiply(a, a_row, a_step, b, b_step, b_column, depth, bias, out, tall, wid
 @compiled
 def _multiply_task(a, a_row, a_step, b, b_step, b_column, depth, bias, out, row, column, tall, wide):
     """out[row : row + tall, column : column + wide], as far as out reaches."""
-    columns, chunk = width_of(out), max(ROWS, lanes_of(out))
+    columns = width_of(out)
     rows_left, columns_left = min(tall, out.shape[0] - row), min(wide, out.shape[1] - column)
     tiles_down, tiles_across = -(-rows_left // ROWS), -(-columns_left // columns)
     longest = min(DEPTH, depth)
     whole_tiles = rows_left // ROWS if a_step == 1 else 0
-    packed_a = aligned_empty((chunk if a_step == 1 else -(-rows_left // chunk) * chunk) * longest, out)
-    packed_b = aligned_empty(tiles_across * columns * longest, out)
+    a_tile, b_panel = ROWS * longest + GAP, columns * longest + GAP
+    packed_a = aligned_empty(a_tile if a_step == 1 else _whole(rows_left, out) // ROWS * a_tile, out)
+    packed_b = aligned_empty(tiles_across * b_panel, out)
     one_block = depth <= DEPTH
     sums = aligned_empty((1 if one_block else tiles_down * tiles_across) * ROWS * columns, out)
     for k in range(0, depth, DEPTH):
@@ -98,12 +106,12 @@ def _multiply_task(a, a_row, a_step, b, b_step, b_column, depth, bias, out, row,
         if a_step == 1:
             _pack_rows(a, a_start + whole_tiles * ROWS * a_row, a_row, rows_left % ROWS, steps, packed_a)
         else:
-            _pack_columns(a, a_start, a_step, rows_left, steps, chunk, packed_a)
+            _pack_rows_turned(a, a_start, a_step, rows_left, steps, packed_a, a_tile)
         b_start = k * b_step + column * b_column
         if b_column == 1:
-            _pack_columns(b, b_start, b_step, columns_left, steps, columns, packed_b)
+            _pack_columns(b, b_start, b_step, columns_left, steps, packed_b, b_panel)
         else:
-            _pack_transposed(b, b_start, b_column, columns_left, steps, packed_b)
+            _pack_transposed(b, b_start, b_column, columns_left, steps, packed_b, b_panel)
         for tile in range(tiles_down * tiles_across):
             if one_block:  # along the rows of out, which are written at once
                 down, across = tile // tiles_across, tile % tiles_across
@@ -111,18 +119,15 @@ def _multiply_task(a, a_row, a_step, b, b_step, b_column, depth, bias, out, row,
             else:  # down the columns, so that B's panel stays in the L1 cache
                 down, across = tile % tiles_down, tile // tiles_down
                 c_at = tile * ROWS * columns
-            b_at = across * columns * steps
+            b_at = across * b_panel
             if down < whole_tiles:
                 multiply_tile(
                     a, a_start + down * ROWS * a_row, a_row, 1, 0,
                     packed_b, b_at, columns, 0, steps, 1, sums, c_at, columns, k > 0,
                 )  # fmt: skip
             else:
-                first = (down - whole_tiles) * ROWS
-                if a_step == 1:
-                    a_at, packed_row, packed_step = first * steps, steps, 1
-                else:
-                    a_at, packed_row, packed_step = first // chunk * chunk * steps + first % chunk, 1, chunk
+                a_at = (down - whole_tiles) * a_tile
+                packed_row, packed_step = (steps, 1) if a_step == 1 else (1, ROWS)
                 multiply_tile(
                     packed_a, a_at, packed_row, packed_step, 0,
                     packed_b, b_at, columns, 0, steps, 1, sums, c_at, columns, k > 0,
@@ -142,21 +147,39 @@ def _pack_rows(source, start, row, rows, steps, packed):
 
 
 @compiled
-def _pack_columns(source, start, step, columns, steps, chunk, packed):
-    """Chunks of neighbouring columns, each step by step; zeros fill the last chunk's missing columns."""
-    for k in range(steps):
-        for first in range(0, columns, chunk):
-            for j in range(0, chunk, lanes_of(packed)):
-                numbers = load(source, start + first + k * step + j, columns - first - j)
-                store(packed, first * steps + k * chunk + j, chunk, numbers)
+def _whole(rows, like):
+    """Rows filled up to whole registers and whole tiles."""
+    chunk = max(ROWS, lanes_of(like))
+    return -(-rows // chunk) * chunk
 
 
 @compiled
-def _pack_transposed(source, start, column, columns, steps, packed):
+def _pack_rows_turned(source, start, step, rows, steps, packed, distance):
+    """Tiles of ROWS rows, each step by step, where the rows are neighbours; zeros fill the missing rows."""
+    every = lanes_of(packed)
+    for k in range(steps):
+        for r in range(0, rows, every):
+            numbers = load(source, start + k * step + r, rows - r)
+            store_parts(packed, r // ROWS * distance + k * ROWS + r % ROWS, distance, ROWS, numbers)
+
+
+@compiled
+def _pack_columns(source, start, step, columns, steps, packed, distance):
+    """Panels of a tile's width, each step by step; zeros fill the last panel's missing columns."""
+    w, every = width_of(packed), lanes_of(packed)
+    for k in range(steps):
+        for first in range(0, columns, w):
+            for j in range(first, first + w, every):
+                numbers = load(source, start + k * step + j, columns - j)
+                store(packed, first // w * distance + k * w + j - first, every, numbers)
+
+
+@compiled
+def _pack_transposed(source, start, column, columns, steps, packed, distance):
     """As ``_pack_columns``, by a tile's width, where the steps are neighbours and not the columns."""
     chunk, square = width_of(packed), lanes_of(packed)
     for j in range(0, -(-columns // chunk) * chunk, square):
-        to = j // chunk * chunk * steps + j % chunk
+        to = j // chunk * distance + j % chunk
         for k in range(0, steps, square):
             if j + square <= columns and k + square <= steps:
                 transpose(source, start + j * column + k, column, packed, to + k * chunk, chunk)
@@ -171,12 +194,11 @@ def _pack_transposed(source, start, column, columns, steps, packed):
 def _finish(sums, start, bias, out, row, column):
     """Write one tile's sums plus bias to where they belong, as far as out reaches."""
     columns = width_of(out)
-    flat = out.reshape(-1)
     for r in range(min(ROWS, out.shape[0] - row)):
         for j in range(0, columns, lanes_of(out)):
             left = out.shape[1] - column - j
             numbers = load(sums, start + r * columns + j, columns) + load(bias, column + j, left)
-            store(flat, (row + r) * out.shape[1] + column + j, left, numbers)
+            store(out, (row + r) * out.shape[1] + column + j, left, numbers)
 
 
 @compiled

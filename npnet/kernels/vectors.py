@@ -390,6 +390,28 @@ def store(typing_context, array, start, count, values):
 
 
 @intrinsic
+def store_parts(typing_context, array, start, distance, part, values):
+    """Store a register in parts of ``part`` numbers (a constant) to ``start``, ``start + distance``, ..."""
+    if not isinstance(part, types.IntegerLiteral):
+        return None
+    vector = vector_of(array.dtype)
+    size = min(part.literal_value, vector.count)
+
+    def emit(context, builder, signature, arguments):
+        array_type, (array, start, distance, _, values) = signature.args[0], arguments
+        for first in range(0, vector.count, size):
+            choice = ir.Constant(ir.VectorType(I32, size), list(range(first, first + size)))
+            numbers = builder.shuffle_vector(values, ir.Constant(values.type, ir.Undefined), choice)
+            data = context.make_array(array_type)(context, builder, array).data
+            place = builder.bitcast(builder.gep(data, [start]), numbers.type.as_pointer())
+            builder.store(numbers, place, align=alignment(array_type))
+            start = builder.add(start, distance)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, part, vector), emit
+
+
+@intrinsic
 def fill(typing_context, like, number):
     """A register of the array's dtype with ``number`` in every lane."""
     vector = vector_of(like.dtype)
