@@ -20,6 +20,7 @@ def instrument(step, clock):
 
         return run
 
+    step.whole = None  # stage by stage, not all in one parallel loop
     step.start = timed(step.start, "gather", 0)
     step.end = timed(step.end, "softmax, cross-entropy", len(step.stages) - 1)
     for i, stage in enumerate(step.stages):

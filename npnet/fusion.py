@@ -66,7 +66,7 @@ class FusedStep:
 
     def __init__(self, model: Network):
         self.model = model
-        kernels = import_module("npnet.kernels.fused")
+        kernels = import_module("npnet.kernels.steps")
         links = model.chain[:-1] if model.joined else model.chain
         ends_in_softmax = model.joined and type(model.chain[-1]) is Softmax and _can_fuse(links[-1])
         first_fused = next((i for i, link in enumerate(links) if _can_fuse(link)), 0)
@@ -98,6 +98,7 @@ class FusedStep:
             if in_panels:
                 self.stages.append(ToRows(kernels, self.stages[-1]))
             self.end = PlainLoss(model)
+        self.whole = WholeStep.of(self)
         trained = [bool(stage.parameters) for stage in self.stages]
         self.first = trained.index(True)
         self.planned_for = model.trainable_parameters
@@ -158,13 +159,18 @@ class GatherPanels:
             if isinstance(link, Rescaling):
                 self.scale, self.offset = link.scale * self.scale, link.scale * self.offset + link.offset
 
-    def __call__(self, x: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Return scale x[index] + offset."""
+    def rows(self, x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return an array (rows, D), ``x`` itself where that will do, and which of its rows are the batch."""
         columns = int(np.prod(x.shape[1:]))
-        out = self.buffers("x", len(index), columns)
         if not (x.flags.c_contiguous and x.dtype.isnative and x.dtype.char in "?bBhHiIlLqQfd"):
             x, index = np.ascontiguousarray(x[index], self.dtype), np.arange(len(index))
-        self.kernels.gather(x.reshape(len(x), columns), index, self.scale, self.offset, out)
+        return x.reshape(len(x), columns), index
+
+    def __call__(self, x: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Return scale x[index] + offset."""
+        x, index = self.rows(x, index)
+        out = self.buffers("x", len(index), x.shape[1])
+        self.kernels.gather(x, index, self.scale, self.offset, out)
         return out
 
 
@@ -273,8 +279,10 @@ class FusedDense:
         self.parameters = link.parameters
         dtype = link.weight.value.dtype
         self.buffers = Buffers(kernels, dtype)
-        self.no_bias = np.zeros(0, dtype)
-        self.squares = self.kernels.squares(*link.weight.shape, len(optimizer.slot_names), dtype)
+        rows = 1 + len(optimizer.slot_names)
+        self.squares = kernels.squares(*link.weight.shape, rows - 1, dtype)
+        units = self.squares.shape[0] * self.squares.shape[3]
+        self.bias = np.zeros((rows, 0 if link.bias is None else units), dtype)  # b, then its slots
 
     @property
     def constants(self) -> tuple[float, ...]:
@@ -282,32 +290,48 @@ class FusedDense:
         return () if self.activation is None else tuple(float(c) for c in self.activation.constants)
 
     def borrow(self) -> None:
-        """Take weights and slots into squares, unless they are there."""
-        weight = self.link.weight
-        if weight.borrower is not self:
-            arrays = [weight.value, *self.optimizer.slots_of(weight)]
-            for layer, array in enumerate(arrays):
-                self.kernels.to_squares(array, self.squares, layer)
-            weight.borrower = self
+        """Take the parameters and their slots, unless they are here."""
+        if all(parameter.borrower is self for parameter in self.parameters):
+            return
+        for layer, (weight, bias) in enumerate(zip(*self._arrays(), strict=True)):
+            self.kernels.to_squares(weight, self.squares, layer)
+            self.bias[layer, : len(bias)] = bias
+        for parameter in self.parameters:
+            parameter.borrower = self
 
     def give_back(self) -> None:
-        """Write weights and slots back into the parameter."""
-        weight = self.link.weight
-        weight.borrower = None
-        for layer, array in enumerate([weight.value, *self.optimizer.slots_of(weight)]):
-            self.kernels.from_squares(self.squares, layer, array)
+        """Write the parameters and their slots back."""
+        for parameter in self.parameters:
+            parameter.borrower = None
+        for layer, (weight, bias) in enumerate(zip(*self._arrays(), strict=True)):
+            self.kernels.from_squares(self.squares, layer, weight)
+            bias[...] = self.bias[layer, : len(bias)]
+
+    def _arrays(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return W with its slots, and b with its slots, or empty arrays where there is none."""
+        weight, bias = self.link.weight, self.link.bias
+        weights = [weight.value, *self.optimizer.slots_of(weight)]
+        if bias is None:
+            return weights, [np.empty(0) for _ in weights]
+        return weights, [bias.value, *self.optimizer.slots_of(bias)]
+
+    def buffers_of(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the panels of y, and of x W + b if the activation's derivative wants that, else y again."""
+        y = self.buffers("y", n, self.link.units)
+        return y, self.buffers("z", n, self.link.units) if self.wants_x else y
+
+    @property
+    def wants_x(self) -> bool:
+        """Whether the activation's derivative needs its input."""
+        return self.activation is not None and self.activation.remembers == "x"
 
     def forward(self, x: np.ndarray, n: int) -> np.ndarray:
         """Return y."""
         self.borrow()
         rule = rules.linear if self.activation is None else self.activation.rule
-        wants_x = self.activation is not None and self.activation.remembers == "x"
-        y = self.buffers("y", n, self.link.units)
-        z = self.buffers("z", n, self.link.units) if wants_x else y
-        bias = self.no_bias if self.link.bias is None else self.link.bias.value
+        y, z = self.buffers_of(n)
         self.x, self.remembered = x, z
-        kernel = self.kernels.dense_forward(rule, wants_x)
-        kernel(x, self.squares, bias, n, z, y, self.constants, self.kernels.forward_group(n, y))
+        self.kernels.forward(rule, self.wants_x, x, self.squares, self.bias, n, z, y, self.constants)
         return y
 
     def backward(self, dz: np.ndarray, n: int, update: Update) -> np.ndarray:
@@ -320,20 +344,16 @@ class FusedDense:
             rule, remembered, constants = (
                 before.activation.rule_backward, before.remembered, before.constants
             )  # fmt: skip
-        kernel = self.kernels.dense_backward_input(rule)
-        kernel(dz, self.squares, n, remembered, dx, constants, self.kernels.backward_group(n, dx))
+        self.kernels.backward(rule, dz, self.squares, n, remembered, dx, constants)
         self.learn(dz, n, update)
         return dx
 
     def learn(self, dz: np.ndarray, n: int, update: Update) -> None:
         """Update the parameters."""
-        bias, slots = self.no_bias, [self.no_bias for _ in self.optimizer.slot_names]
-        if self.link.bias is not None:
-            bias, slots = self.link.bias.value, self.optimizer.slots_of(self.link.bias)
-        kernel = self.kernels.dense_update(self.optimizer.rule, len(slots))
-        inputs = self.link.weight.shape[0]
-        group = self.kernels.update_group(n, self.x, self.squares)
-        kernel(self.x, dz, n, inputs, self.squares, bias, tuple(slots), *update, *group)
+        inputs, slots = self.link.weight.shape[0], len(self.optimizer.slot_names)
+        self.kernels.update(
+            self.optimizer.rule, slots, self.x, dz, n, inputs, self.squares, self.bias, *update
+        )
 
 
 # --- where it ends ---------------------------------------------------------------------------------------
@@ -369,16 +389,83 @@ class SoftmaxCrossEntropy:
         self.dtype = model.dtype
         self.buffers = Buffers(kernels, model.dtype)
 
-    def __call__(
-        self, logits: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
-    ) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return loss, probabilities and d loss / d logits as panels."""
+    def arguments(
+        self, y_true: np.ndarray, sample_weight: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray, np.ndarray]:
+        """Return targets, weights (empty for none), the loss's scale, and where y_pred and dlogits go."""
         n = len(y_true)
         y_pred = np.empty((n, self.classes), self.dtype)
         targets = np.ascontiguousarray(self.loss.targets(y_true, y_pred))
         weight = self.loss.sample_weight(y_true, sample_weight)
         weight = np.zeros(0, self.dtype) if weight is None else np.ascontiguousarray(weight, self.dtype)
         scale = 1 / n if self.loss.reduction == "sum_over_batch_size" else 1.0
-        dlogits = self.buffers("dlogits", n, self.classes)
+        return targets, weight, scale, y_pred, self.buffers("dlogits", n, self.classes)
+
+    def __call__(
+        self, logits: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return loss, probabilities and d loss / d logits as panels."""
+        targets, weight, scale, y_pred, dlogits = self.arguments(y_true, sample_weight)
         loss = self.kernels.softmax_cross_entropy(logits, targets, weight, scale, y_pred, dlogits)
         return loss, y_pred, dlogits
+
+
+# --- all stages in one parallel loop ---------------------------------------------------------------------
+
+
+class WholeStep:
+    """The step of a chain of fused stages with one activation between all, and softmax with cross-entropy.
+
+    The usual network. It computes what its stages compute, without stopping between them.
+    """
+
+    def __init__(self, step: FusedStep, hidden: Elementwise | None):
+        self.kernels = import_module("npnet.kernels.steps")
+        self.start: Any = step.start
+        self.stages, self.end = step.stages, step.end
+        self.optimizer = step.model.optimizer
+        self.rules = rules.linear, rules.linear_backward
+        if hidden is not None:
+            self.rules = hidden.rule, hidden.rule_backward
+        self.inputs = tuple(stage.link.weight.shape[0] for stage in self.stages)
+
+    @classmethod
+    def of(cls, step: FusedStep) -> "WholeStep | None":
+        """Return the whole step where the stages allow it."""
+        if not isinstance(step.start, GatherPanels) or not isinstance(step.end, SoftmaxCrossEntropy):
+            return None
+        if not all(isinstance(stage, FusedDense) for stage in step.stages):
+            return None
+        hidden = [stage.activation for stage in step.stages[:-1]]
+        if len({(type(a), () if a is None else a.constants) for a in hidden}) > 1:
+            return None
+        return cls(step, hidden[0] if hidden else None)
+
+    def __call__(
+        self, x: np.ndarray, index: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        """Take one step; see ``Network.train_step``."""
+        stages, n = self.stages, len(index)
+        for stage in stages:
+            stage.borrow()
+        x, index = self.start.rows(x, index)
+        flows = [self.start.buffers("x", n, x.shape[1])]
+        remembered = []
+        for stage in stages:
+            y, z = stage.buffers_of(n)
+            flows.append(y)
+            remembered.append(z)
+        targets, weight, scale, y_pred, dlogits = self.end.arguments(y_true, sample_weight)
+        flows_back = [stage.buffers("dz", n, stage.link.units) for stage in stages[:-1]] + [dlogits]
+        losses = np.empty(n)
+        optimizer = self.optimizer
+        slots = len(optimizer.slot_names)
+        kernel = self.kernels.train_step(*self.rules, stages[0].wants_x, optimizer.rule, slots)
+        kernel(
+            x, index, (self.start.scale, self.start.offset),
+            tuple(flows), tuple(remembered), tuple(flows_back),
+            tuple(stage.squares for stage in stages), tuple(stage.bias for stage in stages), self.inputs,
+            stages[0].constants, targets, weight, (scale,), losses, y_pred, *_update_of(optimizer),
+        )  # fmt: skip
+        optimizer.iterations += 1
+        return float(losses.sum()), y_pred

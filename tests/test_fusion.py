@@ -1,8 +1,10 @@
 """The fused step: it trains to the same weights as the readable one, and nobody else notices it."""
 
+import numba
 import numpy as np
 import pytest
 
+import npnet
 from npnet import fusion, losses, optimizers
 from npnet.kernels import reference
 from npnet.layer import Layer
@@ -32,7 +34,16 @@ def samples(n=320, inputs=37, classes=5):
 
 
 def network():
+    """Two activations: its fused step goes stage by stage."""
     return [Dense(40, activation="relu"), Dense(33, activation="tanh"), Dense(5, activation="softmax")]
+
+
+def usual_network():
+    """One activation: its fused step is whole."""
+    return [Dense(40, activation="relu"), Dense(33, activation="relu"), Dense(5, activation="softmax")]
+
+
+NETWORKS = [network, usual_network]
 
 
 def pair(layers, optimizer="rmsprop", loss="categorical_crossentropy", dtype="float32"):
@@ -55,20 +66,30 @@ def assert_same_training(models, x, y, tolerance=1e-5, **options):
     assert not isinstance(models[1]._step, fusion.FusedStep)
 
 
+def test_the_usual_network_takes_whole_steps():
+    for layers, whole in ((network, False), (usual_network, True)):
+        model = pair(layers)[0]
+        model.fit(*samples(8), verbose=0)
+        assert (model._step.whole is not None) == whole
+
+
+@pytest.mark.parametrize("layers", NETWORKS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_200_steps_lead_to_the_same_weights(optimizer):
-    models = pair(network, optimizer, dtype="float64")
+def test_200_steps_lead_to_the_same_weights(optimizer, layers):
+    models = pair(layers, optimizer, dtype="float64")
     assert_same_training(models, *samples(), tolerance=1e-9, epochs=20, batch_size=32)
 
 
-def test_200_steps_in_float32():
-    assert_same_training(pair(network), *samples(), tolerance=2e-3, epochs=20, batch_size=32)
+@pytest.mark.parametrize("layers", NETWORKS)
+def test_200_steps_in_float32(layers):
+    assert_same_training(pair(layers), *samples(), tolerance=2e-3, epochs=20, batch_size=32)
 
 
+@pytest.mark.parametrize("layers", NETWORKS)
 @pytest.mark.parametrize("batch_size", [1, 7, 33, 300])
-def test_every_batch_size_and_a_shorter_last_batch(batch_size):
-    x, y = samples(61)
-    assert_same_training(pair(network), x, y, epochs=2, batch_size=batch_size)
+def test_every_batch_size_and_a_shorter_last_batch(batch_size, layers):
+    x, y = samples(301 if batch_size == 300 else 61)
+    assert_same_training(pair(layers), x, y, epochs=2, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float64", "float32", ">f4", "float16"])
@@ -263,3 +284,21 @@ def test_a_model_without_dense_has_no_plan():
     model.compile("sgd", "mse", kernels="numba")
     model.build((None, 37))
     assert fusion.plan(model) is None
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one processor")
+@pytest.mark.parametrize("layers", NETWORKS)
+def test_any_number_of_threads_gives_the_same_bits(layers):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((300, 700), np.float32), np.eye(5)[rng.integers(0, 5, 300)]
+    weights, threads = [], npnet.get_threads()
+    try:
+        for count in (1, 2, 3):
+            npnet.set_threads(count)
+            model = Sequential([Dense(300, activation="relu"), *layers()], seed=1)
+            model.compile("adam", "categorical_crossentropy", kernels="numba")
+            model.fit(x, y, epochs=2, batch_size=150, verbose=0)
+            weights.append([w.tobytes() for w in model.get_weights()])
+    finally:
+        npnet.set_threads(threads)
+    assert weights[0] == weights[1] == weights[2]

@@ -6,7 +6,8 @@ Every version takes (x, weight, bias) in the layout that its ``layouts`` prepare
 import numpy as np
 from numba import njit, prange
 
-from npnet.kernels import fused, rules
+from npnet.kernels import rules, steps
+from npnet.kernels.layouts import SPARE_ROWS, aligned_zeros
 from npnet.kernels.runtime import compiled
 from npnet.kernels.tiles import ROWS, multiply_tile, width, width_of
 from npnet.kernels.vectors import lanes_of, load, store
@@ -55,9 +56,11 @@ def blocks(x, weight, bias, y):
         sums = np.zeros((x.shape[0], 64), FLOAT)
         for top in range(0, x.shape[1], 64):
             for n in range(x.shape[0]):
+                row = sums[n]
                 for i in range(top, top + 64):
+                    weights = weight[i, left : left + 64]
                     for j in range(64):
-                        sums[n, j] += x[n, i] * weight[i, left + j]
+                        row[j] += x[n, i] * weights[j]
         for n in range(x.shape[0]):
             for j in range(64):
                 y[n, left + j] = max(sums[n, j] + bias[left + j], FLOAT(0))
@@ -113,12 +116,9 @@ def deep_blocks(x, weight, bias, y):
                     _relu_of_sums(bias, y, at, p * w)
 
 
-_FUSED = fused.dense_forward(rules.relu, False)
-
-
 def fused_kernel(x, weight, bias, y):
     """What runs: x in panels too, what comes next called to the cache, tasks taken as threads get free."""
-    _FUSED(x, weight, bias, x.shape[1] - fused.SPARE_ROWS, y, y, (), fused.forward_group(y.shape[1], y))
+    steps.forward(rules.relu, False, x, weight, bias, x.shape[1] - SPARE_ROWS, y, y, ())
 
 
 def as_rows(x, weight, bias):
@@ -131,17 +131,17 @@ def as_panels(x, weight, bias):
     depth, units = weight.shape
     w = width(FLOAT)
     split = weight.reshape(depth, units // w, w).transpose(1, 0, 2)
-    memory = fused.aligned_zeros(split.shape, FLOAT)
+    memory = aligned_zeros(split.shape, FLOAT)
     memory[:] = split
     return x, memory, bias, np.empty((len(x), units), FLOAT)
 
 
 def as_squares(x, weight, bias):
-    """The layouts of ``npnet.kernels.fused``."""
-    x_panels, squares = fused.panels(*x.shape, FLOAT), fused.squares(*weight.shape, 1, FLOAT)
-    fused.to_panels(x, x_panels)
-    fused.to_squares(weight, squares, 0)
-    return x_panels, squares, bias, fused.panels(len(x), bias.size, FLOAT)
+    """The layouts of ``npnet.kernels.layouts``."""
+    x_panels, squares = steps.panels(*x.shape, FLOAT), steps.squares(*weight.shape, 1, FLOAT)
+    steps.to_panels(x, x_panels)
+    steps.to_squares(weight, squares, 0)
+    return x_panels, squares, bias[None], steps.panels(len(x), bias.size, FLOAT)
 
 
 VERSIONS = [
@@ -172,4 +172,4 @@ def expected(x, weight, bias):
 
 def result(x, weight, bias, y):
     """Read a version's answer out of its layout."""
-    return fused.from_panels(y, 32, 512) if y.ndim == 3 else y
+    return steps.from_panels(y, 32, 512) if y.ndim == 3 else y

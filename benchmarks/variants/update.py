@@ -8,8 +8,9 @@ Every version takes (x, dy, weight, mean_square) in the layout that its ``layout
 import numpy as np
 from numba import njit, prange
 
-from npnet.kernels import fused, parallel, rules
-from npnet.kernels.fused import aligned_empty
+from npnet.kernels import parallel, rules, steps
+from npnet.kernels.layouts import SPARE_ROWS
+from npnet.kernels.product import aligned_empty
 from npnet.kernels.runtime import compiled
 from npnet.kernels.tiles import ROWS, multiply_tile, width_of
 from npnet.kernels.vectors import lanes_of, load, store
@@ -89,7 +90,7 @@ def tiles(x, dy, weight, mean_square):
 
 @compiled(parallel=True)
 def in_the_tile(x, dy, weight, mean_square):
-    """Each square of the gradient is used while it is in the nearest cache, and never stored."""
+    """Each square of the gradient is used from the nearest cache, never stored; its rows lie 2 KiB apart."""
     w, units, inputs = width_of(weight), weight.shape[1], weight.shape[0]
     for p in prange(units // w):
         square = aligned_empty(w * w, weight)
@@ -109,14 +110,13 @@ def in_the_tile(x, dy, weight, mean_square):
                     store(mean_square, at, lanes_of(weight), after[1])
 
 
-_FUSED = fused.dense_update(rules.rmsprop, 1)
-_NONE = np.zeros(0, FLOAT)
+_NO_BIAS = np.zeros((2, 0), FLOAT)
 
 
 def fused_kernel(x, dy, weight, mean_square):
     """What runs: everything in panels, each square of W followed by its v, called to the cache in time."""
-    n = x.shape[1] - fused.SPARE_ROWS
-    _FUSED(x, dy, n, 3072, weight, _NONE, (_NONE,), 1.0, RULE, *fused.update_group(n, x, weight))
+    n = x.shape[1] - SPARE_ROWS
+    steps.update(rules.rmsprop, 1, x, dy, n, 3072, weight, _NO_BIAS, 1.0, RULE)
 
 
 def as_rows(x, dy, weight, mean_square):
@@ -125,13 +125,13 @@ def as_rows(x, dy, weight, mean_square):
 
 
 def as_squares(x, dy, weight, mean_square):
-    """The layouts of ``npnet.kernels.fused``; the mean squares are in the weights' array."""
-    x_panels, dy_panels = fused.panels(*x.shape, FLOAT), fused.panels(*dy.shape, FLOAT)
-    squares = fused.squares(*weight.shape, 1, FLOAT)
-    fused.to_panels(x, x_panels)
-    fused.to_panels(dy, dy_panels)
-    fused.to_squares(weight, squares, 0)
-    fused.to_squares(mean_square, squares, 1)
+    """The layouts of ``npnet.kernels.layouts``; the mean squares are in the weights' array."""
+    x_panels, dy_panels = steps.panels(*x.shape, FLOAT), steps.panels(*dy.shape, FLOAT)
+    squares = steps.squares(*weight.shape, 1, FLOAT)
+    steps.to_panels(x, x_panels)
+    steps.to_panels(dy, dy_panels)
+    steps.to_squares(weight, squares, 0)
+    steps.to_squares(mean_square, squares, 1)
     return x_panels, dy_panels, squares, mean_square
 
 
@@ -165,5 +165,5 @@ def result(x, dy, weight, mean_square):
     if weight.ndim == 2:
         return weight
     rows = np.empty((3072, 512), FLOAT)
-    fused.from_squares(weight, 0, rows)
+    steps.from_squares(weight, 0, rows)
     return rows

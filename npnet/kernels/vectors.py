@@ -521,17 +521,6 @@ def _store_stack(array, start, distance, values):
 
 
 @intrinsic
-def take(typing_context, counter):
-    """counter[0], which is one more for the next who asks, on whichever thread."""
-
-    def emit(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.atomic_rmw("add", data, I64(1), "monotonic")
-
-    return types.intp(counter), emit
-
-
-@intrinsic
 def transpose(typing_context, source, start, row, target, to, target_row):
     """target[j, i] = source[i, j] for one square of LANES x LANES numbers; rows are ``row`` elements apart.
 
