@@ -23,16 +23,24 @@ class Case:
     flops: Callable
     results: Callable
     depth: Callable = lambda n, d, m: 1
+    in_place: bool = False
 
     def operands(self, n, d, m, dtype=np.float32):
         """Return made-up operands; all positive, as a squared gradient has to be."""
         rng = np.random.default_rng(n + d + m)
         return [rng.random(shape).astype(dtype) for shape in self.shapes(n, d, m)]
 
-    def bytes(self, n, d, m, itemsize=4):
-        """Return the bytes of all operands and results."""
-        shapes = [*self.shapes(n, d, m), *self.results(n, d, m)]
-        return itemsize * sum(int(np.prod(shape)) for shape in shapes)
+    def bytes(self, n, d, m):
+        """Return the bytes of all operands and results: what has to be moved."""
+        return _bytes([*self.shapes(n, d, m), *self.results(n, d, m)])
+
+    def footprint(self, n, d, m):
+        """Return the bytes of all arrays: where what is moved may lie."""
+        return _bytes(self.shapes(n, d, m)) if self.in_place else self.bytes(n, d, m)
+
+
+def _bytes(shapes):
+    return 4 * sum(int(np.prod(shape)) for shape in shapes)
 
 
 def _product(shapes, call, results, depth):
@@ -45,6 +53,7 @@ def _update(rule, slots, numbers, operations):
         lambda k, w, g, *memory: k.update(rule, w, g, memory, numbers),
         lambda n, d, m: operations * d * m,
         lambda n, d, m: [(d, m)] * (1 + slots),
+        in_place=True,
     )
 
 

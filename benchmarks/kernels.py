@@ -73,7 +73,7 @@ class Bench:
             worker.close()
 
 
-def share_of_limit(limits, seconds, flops, traffic, footprint=None):
+def share_of_limit(limits, seconds, flops, traffic, footprint):
     """Return five cells: GFLOP/s, GB/s, the least time in us, which limit sets it, the share of it."""
     least, limit = limits.least(flops, traffic, footprint)
     speeds = [f"{flops / seconds / 1e9:.0f}", f"{traffic / seconds / 1e9:.0f}"]
@@ -90,8 +90,9 @@ def network_table(bench, batch, limits):
         times = bench.measure(case, sizes)
         medians[title] = seconds = {name: median(values) for name, values in times.items()}
         flops, traffic = CASES[case].flops(*sizes), CASES[case].bytes(*sizes)
+        footprint = CASES[case].footprint(*sizes)
         each = (f"{1e6 * seconds[name]:.1f}" if name in seconds else "-" for name in SETS)
-        rows.append([title, *each, *share_of_limit(limits, seconds["npnet"], flops, traffic)])
+        rows.append([title, *each, *share_of_limit(limits, seconds["npnet"], flops, traffic, footprint)])
         points += [(name, title, flops / traffic, flops / value / 1e9) for name, value in seconds.items()]
     return table(["", *(f"{name} us" for name in SETS.values()), *SHARE], rows), points, medians
 
@@ -164,9 +165,7 @@ def powers(first, last, between=False):
 
 def network(bench, options, limits):
     """Measure, print and draw the network's kernels; return {batch: points of the roofline}."""
-    print(
-        "\nlimit us: the longer of arithmetic and of traffic to memory; data in a cache can pass the latter"
-    )
+    print("\nlimit us: the longer of the arithmetic and of moving each operand and result once")
     result = {}
     for batch in options.batch:
         print(

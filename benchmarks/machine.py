@@ -199,10 +199,13 @@ class Limits:
             rate for size, rate in self.bandwidths.items() if size >= min(footprint, max(self.bandwidths))
         )
 
-    def least(self, flops, traffic, footprint=None):
-        """Return the seconds that ``flops`` operations and ``traffic`` bytes take at the least, and which."""
+    def least(self, flops, traffic, footprint):
+        """Return the seconds of ``flops`` operations or of ``traffic`` bytes, whichever is longer, and which.
+
+        ``footprint`` is the size of the data in bytes; it decides which cache can hold it.
+        """
         arithmetic = flops / self.peak() / 1e9
-        moving = traffic / self.bandwidth(footprint or traffic) / 1e9
+        moving = traffic / self.bandwidth(footprint) / 1e9
         return max((arithmetic, "FMA"), (moving, "traffic"))
 
     def __str__(self):

@@ -128,14 +128,19 @@ def test_a_wrong_kernel_is_noticed():
 def test_costs_of_a_product():
     case = cases.CASES["dense_forward"]
     assert case.flops(2, 3, 5) == 60
-    assert case.bytes(2, 3, 5) == 4 * (6 + 15 + 5 + 10)
+    assert case.bytes(2, 3, 5) == case.footprint(2, 3, 5) == 4 * (6 + 15 + 5 + 10)
+
+
+def test_an_update_moves_more_than_it_occupies():
+    case = cases.CASES["rmsprop"]  # reads weight, gradient, mean square; writes the first and the last
+    assert case.bytes(2, 3, 5) == 5 * 4 * 15 and case.footprint(2, 3, 5) == 3 * 4 * 15
 
 
 def test_the_limit_that_is_reached_first():
     assert (LIMITS.peak(), LIMITS.peak(threads=1)) == (200.0, 100.0)
-    assert LIMITS.least(1e9, 1e3) == (pytest.approx(1 / 200), "FMA")
-    assert LIMITS.least(1, 1e3) == (pytest.approx(1e3 / 40e9), "traffic")
-    assert LIMITS.least(1, 1e3, footprint=1e9) == (pytest.approx(1e3 / 10e9), "traffic")
+    assert LIMITS.least(1e9, 1e3, 1e3) == (pytest.approx(1 / 200), "FMA")
+    assert LIMITS.least(1, 1e3, 1e3) == (pytest.approx(1e3 / 40e9), "traffic")
+    assert LIMITS.least(1, 1e3, 1e9) == (pytest.approx(1e3 / 10e9), "traffic")
 
 
 def test_parts_of_a_fused_step_add_up():
