@@ -30,6 +30,7 @@ from npnet.kernels.vectors import (
 
 DEPTH = 128  # steps of a sum at a time: 128 x 32 numbers of the weights take a third of the L1 cache
 ROW_BLOCK = 128  # samples a task handles: 128 rows of DEPTH numbers fit the L2 cache beside the weights
+UPDATE_DEPTH = 64  # samples a gradient sums at a time: beside them in the L1 cache lie weights and slots
 TASKS = 16  # at least, where there is enough to do
 
 # --- the batch -------------------------------------------------------------------------------------------
@@ -194,20 +195,16 @@ def update_tasks(rule, slots):
         w, rows = width_of(weight), x.shape[1]
         square = weight.shape[2] * w * w
         gradient = aligned_empty(w * w, weight)
-        if n <= ROW_BLOCK:  # a task is a stretch of one weight panel
-            group, across = -(-x.shape[0] // 4), 1
-        else:  # or what some panels of x, that stay in the L2 cache, have to do with all of dz
-            group, across = max(1, min(4, x.shape[0] * weight.shape[0] // TASKS)), weight.shape[0]
-        groups = -(-x.shape[0] // group)
-        tasks = groups * -(-weight.shape[0] // across)
+        group = max(1, min(4, x.shape[0] // 8))  # panels of x that stay in the L2 cache, with all of dz
+        tasks = -(-x.shape[0] // group)
         task = take(counters, phase)
         while task < tasks:
-            first, left = task % groups * group, task // groups * across
-            for p in range(left, min(left + across, weight.shape[0])):
+            first = task * group
+            for p in range(weight.shape[0]):
                 for q in range(first, min(first + group, x.shape[0])):
                     here = (p * x.shape[0] + q) * square
-                    for k in range(0, n, ROW_BLOCK):
-                        steps = min(ROW_BLOCK, n - k)
+                    for k in range(0, n, UPDATE_DEPTH):
+                        steps = min(UPDATE_DEPTH, n - k)
                         last = k + steps == n
                         # Meanwhile what comes next is called to the cache: the next samples, or after the
                         # last ones the weights with their slots and the next columns of x.
