@@ -47,6 +47,7 @@ def in_child(work):
     if child == 0:
         try:
             work()
+            sys.stdout.flush()
         except BaseException as error:
             print(repr(error), file=sys.stderr)
             os._exit(1)

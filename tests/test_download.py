@@ -22,7 +22,7 @@ from npnet.datasets.errors import DownloadError
 CONTENT = random.Random(0).randbytes(300_000)
 OTHER = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-QUICK = Patience(connect=2.0, rate=50_000, window=0.3)
+QUICK = Patience(connect=10.0, rate=50_000, window=0.3)
 HTML = b"<!DOCTYPE html><title>Please log in</title>"
 
 
