@@ -31,19 +31,20 @@ from npnet.kernels.vectors import (
 DEPTH = 128  # steps of a sum at a time: 128 x 32 numbers of the weights take a third of the L1 cache
 ROW_BLOCK = 128  # samples a task handles: 128 rows of DEPTH numbers fit the L2 cache beside the weights
 UPDATE_DEPTH = 64  # samples a gradient sums at a time: beside them in the L1 cache lie weights and slots
+PANEL_ROWS = 64  # samples up to which updates go panel by panel
 TASKS = 16  # at least, where there is enough to do
 
 # --- the batch -------------------------------------------------------------------------------------------
 
 
 @compiled
-def gather_tasks(counters, phase, x, index, out, numbers):
+def gather_tasks(team, phase, x, index, out, numbers):
     """out = scale x[index] + offset, converted to out's dtype; ``numbers`` are scale and offset."""
     # A few samples at a time, so that each panel is written in stretches and not row by row.
     scale, offset = numbers
     columns, rows, w = x.shape[1], out.shape[1], width_of(out)
     tasks = -(-index.size // ROWS)
-    task = take(counters, phase)
+    task = take(team, phase, tasks)
     while task < tasks:
         for p in range(out.shape[0]):
             for n in range(task * ROWS, min(task * ROWS + ROWS, index.size)):
@@ -51,8 +52,8 @@ def gather_tasks(counters, phase, x, index, out, numbers):
                     left = columns - p * w - j
                     numbers = load_as(out, x, index[n] * columns + p * w + j, left) * scale + offset
                     store(out, (p * rows + n) * w + j, left, numbers)
-        done(counters, phase)
-        task = take(counters, phase)
+        done(team, phase)
+        task = take(team, phase, tasks)
     return tasks
 
 
@@ -74,14 +75,14 @@ def forward_tasks(rule, remembers_x):
                 store(y, place, lanes_of(y), rule(numbers, *constants))
 
     @compiled
-    def work(counters, phase, x, weight, bias, n, z, y, constants):
+    def work(team, phase, x, weight, bias, n, z, y, constants):
         w, rows = width_of(y), x.shape[1]
         square = weight.shape[2] * w * w
         block = DEPTH // w
         group = max(1, y.shape[0] * -(-n // ROW_BLOCK) // TASKS)  # panels of y that a task computes
         groups = -(-y.shape[0] // group)
         tasks = -(-n // ROW_BLOCK) * groups
-        task = take(counters, phase)
+        task = take(team, phase, tasks)
         while task < tasks:
             top, left = task // groups * ROW_BLOCK, task % groups * group
             for q in range(0, x.shape[0], block):
@@ -100,8 +101,8 @@ def forward_tasks(rule, remembers_x):
                         )  # fmt: skip
                         if q + blocks == x.shape[0]:
                             finish(bias, z, y, at, p * w, constants)
-            done(counters, phase)
-            task = take(counters, phase)
+            done(team, phase)
+            task = take(team, phase, tasks)
         return tasks
 
     return work
@@ -124,7 +125,7 @@ def backward_tasks(rule):
                     transpose(dy, (p * rows + n0 + n) * w + j, w, out, (p * w + j) * w + n, w)
 
     @compiled
-    def work(counters, phase, dy, weight, n, remembered, dz, constants):
+    def work(team, phase, dy, weight, n, remembered, dz, constants):
         w, rows, square = width_of(dz), dz.shape[1], lanes_of(dz)
         place, block = weight.shape[2] * w * w, DEPTH // w
         turned = aligned_empty(dy.shape[0] * w * w, dz)
@@ -134,7 +135,7 @@ def backward_tasks(rule):
         groups = -(-dz.shape[0] // group)
         tasks = -(-n // w) * groups
         present = -1
-        task = take(counters, phase)
+        task = take(team, phase, tasks)
         while task < tasks:
             n0 = task // groups * w
             if n0 != present:
@@ -159,8 +160,8 @@ def backward_tasks(rule):
                                 load(row, r * square, square), load(remembered, at, square), *constants
                             )
                             store(dz, at, square, numbers)
-            done(counters, phase)
-            task = take(counters, phase)
+            done(team, phase)
+            task = take(team, phase, tasks)
         return tasks
 
     return work
@@ -191,16 +192,20 @@ def update_tasks(rule, slots):
             store_stack(bias, p * w + j, bias.shape[1], after)
 
     @compiled
-    def work(counters, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
+    def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
         w, rows = width_of(weight), x.shape[1]
         square = weight.shape[2] * w * w
         gradient = aligned_empty(w * w, weight)
-        group = max(1, min(4, x.shape[0] // 8))  # panels of x that stay in the L2 cache, with all of dz
-        tasks = -(-x.shape[0] // group)
-        task = take(counters, phase)
+        if n <= PANEL_ROWS:  # a task is a stretch of one panel of weights
+            group, across = -(-x.shape[0] // 4), 1
+        else:  # or all that some panels of x have to do, while they stay in the L2 cache
+            group, across = max(1, min(4, x.shape[0] // 8)), weight.shape[0]
+        groups = -(-x.shape[0] // group)
+        tasks = groups * -(-weight.shape[0] // across)
+        task = take(team, phase, tasks)
         while task < tasks:
-            first = task * group
-            for p in range(weight.shape[0]):
+            first, left = task % groups * group, task // groups * across
+            for p in range(left, min(left + across, weight.shape[0])):
                 for q in range(first, min(first + group, x.shape[0])):
                     here = (p * x.shape[0] + q) * square
                     for k in range(0, n, UPDATE_DEPTH):
@@ -228,8 +233,8 @@ def update_tasks(rule, slots):
                     update_square(weight, here, gradient, min(w, inputs - q * w) * w, decay, hyperparameters)
                 if first == 0 and bias.size:
                     update_bias(bias, dz, p, n, decay, hyperparameters)
-            done(counters, phase)
-            task = take(counters, phase)
+            done(team, phase)
+            task = take(team, phase, tasks)
         return tasks
 
     return work
@@ -239,20 +244,20 @@ def update_tasks(rule, slots):
 
 
 @compiled
-def softmax_tasks(counters, phase, logits, y_true, weight, losses, probabilities, dlogits, numbers):
+def softmax_tasks(team, phase, logits, y_true, weight, losses, probabilities, dlogits, numbers):
     """Write each sample's weighted loss, softmax(logits) and d loss / d logits.
 
     ``weight`` (N,) may be empty: then every sample weighs 1. The one of ``numbers`` scales all losses.
     """
     n = y_true.shape[0]
     tasks = -(-n // ROWS)
-    task = take(counters, phase)
+    task = take(team, phase, tasks)
     while task < tasks:
         for row in range(task * ROWS, min(task * ROWS + ROWS, n)):
             factor = numbers[0] * (weight[row] if weight.size else 1.0)
             losses[row] = factor * _softmax_row(logits, y_true, row, factor, probabilities, dlogits)
-        done(counters, phase)
-        task = take(counters, phase)
+        done(team, phase)
+        task = take(team, phase, tasks)
     return tasks
 
 

@@ -61,9 +61,10 @@ def _phase(tasks):
         threads = get_num_threads()
         if work <= SERIAL:
             set_num_threads(1)
-        counters = new_counters(1)
-        for _ in prange(get_num_threads()):
-            tasks(counters, 0, *arguments, numbers)
+        team = get_num_threads()
+        counters = new_counters(1, team)
+        for thread in prange(team):
+            tasks((counters, thread, team), 0, *arguments, numbers)
         set_num_threads(threads)
 
     return kernel
@@ -85,36 +86,36 @@ def train_step(hidden, hidden_backward, remembers_x, update, slots):
 
     @compiled
     def work(
-        counters, x, index, scaling, flows, remembered, flows_back, weights, biases, inputs, constants,
+        team, x, index, scaling, flows, remembered, flows_back, weights, biases, inputs, constants,
         y_true, sample_weight, loss_scale, losses, y_pred, decay, hyperparameters,
     ):  # fmt: skip
         n, last, now = index.size, len(weights) - 1, 0
-        wait(counters, now, gather_tasks(counters, now, x, index, flows[0], scaling))
+        wait(team, now, gather_tasks(team, now, x, index, flows[0], scaling))
         for i in range(last):
             now += 1
             tasks = forward(
-                counters, now, flows[i], weights[i], biases[i], n, remembered[i], flows[i + 1], constants
+                team, now, flows[i], weights[i], biases[i], n, remembered[i], flows[i + 1], constants
             )
-            wait(counters, now, tasks)
+            wait(team, now, tasks)
         now += 1
         y = flows[last + 1]
-        tasks = last_forward(counters, now, flows[last], weights[last], biases[last], n, y, y, ())
-        wait(counters, now, tasks)
+        tasks = last_forward(team, now, flows[last], weights[last], biases[last], n, y, y, ())
+        wait(team, now, tasks)
         now += 1
         tasks = softmax_tasks(
-            counters, now, y, y_true, sample_weight, losses, y_pred, flows_back[last], loss_scale
+            team, now, y, y_true, sample_weight, losses, y_pred, flows_back[last], loss_scale
         )
-        wait(counters, now, tasks)
+        wait(team, now, tasks)
         for i in range(last, 0, -1):
             now += 1
             tasks = backward(
-                counters, now, flows_back[i], weights[i], n, remembered[i - 1], flows_back[i - 1], constants
+                team, now, flows_back[i], weights[i], n, remembered[i - 1], flows_back[i - 1], constants
             )
-            wait(counters, now, tasks)
+            wait(team, now, tasks)
         for i in range(last, -1, -1):  # all gradients have flowed back by the weights as they were
             now += 1
             learn(
-                counters, now, flows[i], flows_back[i], n, inputs[i], weights[i], biases[i],
+                team, now, flows[i], flows_back[i], n, inputs[i], weights[i], biases[i],
                 decay, hyperparameters,
             )  # fmt: skip
 
@@ -129,11 +130,12 @@ def train_step(hidden, hidden_backward, remembers_x, update, slots):
         threads = get_num_threads()
         if index.size * size <= SERIAL:
             set_num_threads(1)
-        counters = new_counters(3 * len(weights) + 2)
-        for _ in prange(get_num_threads()):
+        team = get_num_threads()
+        counters = new_counters(3 * len(weights) + 2, team)
+        for thread in prange(team):
             work(
-                counters, x, index, scaling, flows, remembered, flows_back, weights, biases, inputs,
-                constants, y_true, sample_weight, loss_scale, losses, y_pred, decay, hyperparameters,
+                (counters, thread, team), x, index, scaling, flows, remembered, flows_back, weights, biases,
+                inputs, constants, y_true, sample_weight, loss_scale, losses, y_pred, decay, hyperparameters,
             )  # fmt: skip
         set_num_threads(threads)
 
