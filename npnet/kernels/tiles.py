@@ -14,6 +14,7 @@ from numba.extending import intrinsic, overload
 from npnet.kernels.vectors import (
     I32,
     I64,
+    REGISTER_BYTES,
     REGISTERS,
     alignment,
     broadcast,
@@ -24,8 +25,10 @@ from npnet.kernels.vectors import (
     vector_of,
 )
 
-# ROWS * VECTORS sums, VECTORS of B and one number of A must fit into the registers.
-ROWS, VECTORS = (8, 2) if REGISTERS == 32 else (4, 3)
+# ROWS * VECTORS sums, VECTORS of B and one number of A must fit into the registers, and ROWS must divide the
+# columns of a tile, whatever the dtype. By bytes in a register and registers:
+SHAPES = {(64, 32): (8, 2), (32, 16): (4, 3), (16, 16): (4, 2), (16, 32): (4, 4)}
+ROWS, VECTORS = SHAPES[REGISTER_BYTES, REGISTERS]
 
 
 def width(dtype) -> int:
