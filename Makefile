@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-slow lint clean
+.PHONY: train test test-slow bench lint clean
 
 train: .venv/installed
 	$(BIN)/python examples/cifar10_mlp.py
@@ -13,6 +13,11 @@ test: .venv/tested
 
 test-slow: .venv/tested
 	$(BIN)/python -m pytest -m slow
+
+bench: .venv/benched
+	$(BIN)/python -m benchmarks training
+	$(BIN)/python -m benchmarks kernels
+	$(BIN)/python -m benchmarks scaling
 
 lint: .venv/tested
 	$(BIN)/ruff check .
@@ -30,6 +35,10 @@ lint: .venv/tested
 .venv/tested: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	touch $@ .venv/installed
+
+.venv/benched: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
 
 clean:
 	rm -rf .venv
