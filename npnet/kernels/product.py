@@ -58,7 +58,7 @@ def _task_shape(rows, columns, depth, tile_columns):
     write out, into wide ones, which write whole rows.
     """
     tall = min(TASK_ROWS, _up(rows, ROWS))
-    wide = min(TASK_COLUMNS, _up(columns, tile_columns))
+    wide = min(TASK_COLUMNS // tile_columns * tile_columns, _up(columns, tile_columns))  # whole tiles
     while -(-rows // tall) * -(-columns // wide) < TASKS:
         can_narrow, can_shorten = wide > 2 * tile_columns, tall > 8 * ROWS
         if can_narrow and (depth > DEPTH or not can_shorten):
