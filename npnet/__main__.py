@@ -1,0 +1,7 @@
+"""``python -m npnet``: the same as the command ``npnet``."""
+
+import sys
+
+from npnet.cli import main
+
+sys.exit(main())

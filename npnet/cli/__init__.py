@@ -1,0 +1,78 @@
+"""The command ``npnet``: one module of this package for each of its commands.
+
+A command module has ``HELP`` (one line), ``add_arguments(parser)`` and ``run(arguments) -> int``, the exit
+code. It is imported when the command, or the list of all, is asked for.
+
+Exit codes
+----------
+0    done
+1    could not be done: a file, a dataset, a run; the last line says what and what to do
+2    the command line was wrong
+130  stopped by Ctrl-C
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import re
+import sys
+from typing import Any, NoReturn
+
+COMMANDS: tuple[str, ...] = ()
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that, of what it does not know, names the nearest it does."""
+
+    def __init__(self, **options: Any):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message with the nearest right word, and exit with 2."""
+        unknown = re.search(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'", message)
+        if unknown:
+            word = (unknown[1] or unknown[2]).split("=")[0]
+            close = difflib.get_close_matches(word, self._words(), n=1)
+            message += f". Did you mean {close[0]}?" if close else ""
+        print(f"{self.prog}: {message}\nSee {self.prog} --help.", file=sys.stderr)
+        raise SystemExit(2)
+
+    def _words(self) -> list[str]:
+        options = [option for action in self._actions for option in action.option_strings]
+        return options + [str(choice) for action in self._actions for choice in action.choices or ()]
+
+
+def command_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(prog="npnet", description="Train, look at and measure neural networks, from scratch.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name in COMMANDS:
+        module = importlib.import_module(f"npnet.cli.{name}")
+        description = module.__doc__ or module.HELP
+        sub = commands.add_parser(name, help=module.HELP, description=description)
+        module.add_arguments(sub)
+        sub.set_defaults(parser=sub, run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    What a user can put right (a missing file, a damaged dataset, a wrong value) ends in one line on standard
+    error and code 1; anything else is a defect and keeps its traceback.
+    """
+    arguments, rest = command_parser().parse_known_args(argv)
+    if rest:
+        arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (OSError, ValueError) as error:
+        print(f"npnet {arguments.command}: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,1 @@
+"""Training runs and the folders they leave behind."""
