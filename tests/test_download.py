@@ -15,7 +15,7 @@ import time
 import loopback
 import pytest
 
-from npnet.datasets import locking
+from npnet import locking
 from npnet.datasets.download import Patience, fetch
 from npnet.datasets.errors import DownloadError
 
@@ -268,7 +268,7 @@ def test_one_of_many_fetches(server, target, capsys):
 def test_a_lock_whose_file_was_removed_is_no_lock(tmp_path, monkeypatch):
     """Between opening and locking, the holder removes its file and somebody makes and locks a new one."""
     path = tmp_path / "lock"
-    really_lock = locking._try_to_lock
+    really_lock = locking.try_to_lock
     others = []
 
     def lock(file):
@@ -276,9 +276,9 @@ def test_a_lock_whose_file_was_removed_is_no_lock(tmp_path, monkeypatch):
             path.unlink()
             others.append(path.open("ab"))
             really_lock(others[0])
-        really_lock(file)
+        return really_lock(file)
 
-    monkeypatch.setattr(locking, "_try_to_lock", lock)
+    monkeypatch.setattr(locking, "try_to_lock", lock)
     with locking.locked(path, on_wait=lambda: others[0].close()):
         assert others[0].closed
     assert not path.exists()

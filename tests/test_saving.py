@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -516,31 +515,6 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["m"]
     expected = Sequential([Dense(40, input_shape=(50,))], seed=1)
     assert bits(load_model(path)) == bits(expected)
-
-
-def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
-    path = tmp_path / "m"
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        process = run(
-            """
-            model = Sequential([Dense(200, input_shape=(300,))], seed=1)
-            for number in range(10**6):
-                model.set_weights([np.full_like(w, number) for w in model.get_weights()])
-                model.save(path)
-                print(number, flush=True)
-            """,
-            path,
-        )
-        process.stdout.readline()
-        time.sleep(rng.uniform(0.0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        reported = process.communicate()[0].split()
-        weights = load_model(path).get_weights()
-        number = int(weights[0].flat[0])
-        assert all((w == number).all() for w in weights), "all weights are of one save"
-        assert number >= int(reported[-1] if reported else 0), "what was reported saved is there"
-    assert {file.name for file in tmp_path.iterdir() if not file.name.startswith(".m.")} == {"m"}
 
 
 def test_a_failed_write_removes_what_it_began(tmp_path, monkeypatch):

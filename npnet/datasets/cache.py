@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from npnet.datasets.errors import CorruptDatasetError
-from npnet.datasets.locking import locked
 from npnet.files import write_atomically
+from npnet.locking import locked
 
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 1 << 16
@@ -49,8 +49,6 @@ def save(place: Path, arrays: Mapping[str, np.ndarray], origin: str) -> None:
     """
     place.mkdir(parents=True, exist_ok=True)
     with locked(place / "lock"):
-        for left_by_a_killed_run in place.glob(".*.part"):
-            left_by_a_killed_run.unlink()
         for name, array in arrays.items():
             write_atomically(place / f"{name}.npy", b"".join([_header(array.shape), array.data]))
         manifest = {"origin": origin, "checksums": {name: _checksum(array) for name, array in arrays.items()}}

@@ -11,14 +11,37 @@ from typing import IO
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_to_lock(file: IO[bytes]) -> None:
+    def _lock(file: IO[bytes]) -> None:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _try_to_lock(file: IO[bytes]) -> None:
+    def _lock(file: IO[bytes]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def try_to_lock(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed, or the process dies; return False if another has it locked.
+
+    Raises
+    ------
+    OSError
+        This file system has no locks.
+    """
+    try:
+        _lock(file)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def is_still(file: IO[bytes], path: Path) -> bool:
+    """Tell whether an open file is the one that stands at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _nothing() -> None:
@@ -41,21 +64,19 @@ def locked(path: Path, on_wait: Callable[[], object] = _nothing) -> Iterator[Non
     Raises
     ------
     OSError
-        The file cannot be made.
+        The file cannot be made or locked.
     """
     waiting = False
     while True:
         with path.open("ab") as file:
-            try:
-                _try_to_lock(file)
-            except (BlockingIOError, PermissionError):
+            if not try_to_lock(file):
                 if not waiting:
                     on_wait()
                     waiting = True
                 time.sleep(0.1)
                 continue
             # The holder before us removed its file; whoever opened that one holds nothing that others see.
-            if not _is_still(file, path):
+            if not is_still(file, path):
                 continue
             try:
                 yield
@@ -63,10 +84,3 @@ def locked(path: Path, on_wait: Callable[[], object] = _nothing) -> Iterator[Non
                 with contextlib.suppress(PermissionError):  # Windows keeps what is open; it is empty
                     path.unlink()
             return
-
-
-def _is_still(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
