@@ -9,7 +9,7 @@ train: .venv/installed
 	$(BIN)/python examples/cifar10_mlp.py
 
 test: .venv/tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/tested
 	$(BIN)/python -m pytest -m slow
