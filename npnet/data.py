@@ -1,12 +1,23 @@
 """From the user's arrays to batches: which rows, in which order, in which dtype."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 # Every stream of random numbers has the key (seed, purpose, index): none depends on how many numbers
 # another has drawn, so any of them can be made again, in any order, by a run that is resumed.
 WEIGHTS, SHUFFLE, DROPOUT = range(3)
+
+
+class Position(NamedTuple):
+    """A place in a training: ``batch`` steps of ``epoch`` (from 0) are done.
+
+    ``sums`` is what the epoch's loss and metrics have added up so far: name -> [total, count].
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    sums: dict[str, list[float]] = {}  # noqa: RUF012 (never written to)
 
 
 def stream(seed: int, purpose: int, index: int) -> np.random.Generator:

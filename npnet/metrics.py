@@ -142,7 +142,7 @@ class Means:
     def __init__(self, plain: list[Metric], weighted: list[Metric]):
         self.plain, self.weighted = plain, weighted
         self.total = 0.0
-        self.count = 0
+        self.count: float = 0
         for metric in (*plain, *weighted):
             metric.reset_state()
 
@@ -154,6 +154,17 @@ class Means:
             metric.update_state(y, y_pred)
         for metric in self.weighted:
             metric.update_state(y, y_pred, weight)
+
+    def sums(self) -> dict[str, list[float]]:
+        """Return what has been added up so far: name -> [total, count]."""
+        metrics = {metric.name: [metric.total, metric.count] for metric in (*self.plain, *self.weighted)}
+        return {"loss": [self.total, self.count]} | metrics
+
+    def resume(self, sums: dict[str, list[float]]) -> None:
+        """Go on from what ``sums`` returned."""
+        self.total, self.count = sums["loss"]
+        for metric in (*self.plain, *self.weighted):
+            metric.total, metric.count = sums[metric.name]
 
     def logs(self) -> dict[str, float]:
         """Return the means by name, in alphabetical order as Keras reports them."""

@@ -4,7 +4,7 @@ Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadat
 
     format        "npnet 1"
     architecture  the layers: class names of a closed list with their arguments
-    training      optimizer, loss and metrics as compiled, and the optimizer's step
+    training      optimizer, loss and metrics as compiled, the optimizer's step, and the position in ``fit``
     streams       where Dropout's random streams stand
     digest        SHA-256 over all of the above and the tensors, so that a damaged file is refused
 """
@@ -19,7 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from npnet import config, layers
+from npnet import config, data, layers
 from npnet.files import write_atomically
 from npnet.layer import shapes_in_file
 from npnet.parameter import Parameter
@@ -148,7 +148,7 @@ def slots_of(model: "Sequential") -> Tensors:
 
 
 def training_state(model: "Sequential") -> dict[str, Any]:
-    """Return the arguments of ``compile`` and the optimizer's step."""
+    """Return the arguments of ``compile``, the optimizer's step and how far ``fit`` came."""
     plain, weighted = model._requested_metrics
     return {
         "optimizer": config.serialize(model.optimizer),
@@ -158,6 +158,7 @@ def training_state(model: "Sequential") -> dict[str, Any]:
         "kernels": model.requested_kernels,
         "fused": model.fused,
         "iterations": model.optimizer.iterations,
+        "position": model.position._asdict(),
     }
 
 
@@ -172,6 +173,7 @@ def restore_training(model: "Sequential", state: dict[str, Any], tensors: Tensor
         fused=state["fused"],
     )
     model.optimizer.iterations = state["iterations"]
+    model.position = data.Position(**state["position"])
     for name, parameter in named_parameters(model).items():
         for slot in model.optimizer.slot_names:
             saved = tensors.get(f"{name}/{slot}")

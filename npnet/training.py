@@ -24,10 +24,14 @@ class Trainer(Compiled):
         The History of the last ``fit``.
     stop_training
         A callback sets this to end training after the present step.
+    position
+        How far the last ``fit`` came. It is saved with the model, and ``fit(initial_epoch=model.position)``
+        goes on from there, in the middle of an epoch too, to the same bits as if it had never stopped.
     """
 
     history: History
     stop_training = False
+    position = data.Position()
 
     # --- fit ----------------------------------------------------------------------------------------------
 
@@ -44,7 +48,7 @@ class Trainer(Compiled):
         shuffle: bool = True,
         class_weight: dict[int, float] | None = None,
         sample_weight: Any = None,
-        initial_epoch: int = 0,
+        initial_epoch: int | data.Position = 0,
         validation_batch_size: int | None = None,
         validation_freq: int | list[int] = 1,
     ) -> History:
@@ -72,7 +76,8 @@ class Trainer(Compiled):
         sample_weight
             One weight a sample.
         initial_epoch
-            Where to go on counting; training runs from here to ``epochs``.
+            Where to go on counting; training runs from here to ``epochs``. A model's ``position`` goes on in
+            the middle of the epoch it was stopped in; all other arguments must be the same then.
         validation_batch_size
             Like ``batch_size``, which it is by default.
         validation_freq
@@ -93,7 +98,10 @@ class Trainer(Compiled):
         self._require_compiled("fit")
         batch_size = checks.integer("batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
         epochs = checks.integer("epochs", epochs)
-        initial_epoch = checks.integer("initial_epoch", initial_epoch, least=0)
+        if isinstance(initial_epoch, data.Position):
+            start = initial_epoch
+        else:
+            start = data.Position(checks.integer("initial_epoch", initial_epoch, least=0))
         validation_batch_size = checks.integer(
             "validation_batch_size", batch_size if validation_batch_size is None else validation_batch_size
         )
@@ -119,8 +127,14 @@ class Trainer(Compiled):
         if not any(isinstance(layer, (Rescaling, BatchNormalization)) for layer in self.layers):
             checks.warn_about_pixels(train.x)
 
+        steps = -(-len(train) // batch_size)
+        if start.batch > steps:
+            raise ValueError(
+                f"initial_epoch is a position after {start.batch} steps of an epoch, got {steps} steps an"
+                " epoch. Give the x and the batch_size it was training with."
+            )
         history = History()
-        params = {"verbose": shown, "epochs": epochs, "steps": -(-len(train) // batch_size)}
+        params = {"verbose": shown, "epochs": epochs, "steps": steps}
         watchers = [*check_callbacks(callbacks), history, *([ProgbarLogger()] if shown else [])]
         call = CallbackList(watchers, self, params)
         step = self._prepare_to_train(train)
@@ -132,12 +146,15 @@ class Trainer(Compiled):
         with interrupts.deferred() as interrupt:
             call("on_train_begin", {})
             try:
-                for epoch in range(initial_epoch, epochs):
+                for epoch in range(start.epoch, epochs):
+                    self.position = start if epoch == start.epoch else data.Position(epoch)
                     call("on_epoch_begin", epoch, {})
-                    logs = self._train_epoch(step, train, batch_size, shuffle, epoch, call, interrupt)
+                    logs = self._train_epoch(step, train, batch_size, shuffle, call, interrupt)
                     if validation is not None and validate_after(epoch):
                         values = self._evaluate(validation, validation_batch_size, call, interrupt=interrupt)
                         logs |= {f"val_{name}": value for name, value in values.items()}
+                    if self.position.batch == steps:
+                        self.position = data.Position(epoch + 1)
                     call("on_epoch_end", epoch, logs)
                     interrupt.check()
                     if self.stop_training:
@@ -152,19 +169,22 @@ class Trainer(Compiled):
         train: Samples,
         batch_size: int,
         shuffle: bool,
-        epoch: int,
         call: CallbackList,
         interrupt: interrupts.Interrupt,
     ) -> Logs:
-        """Take one step for each batch and return the epoch's means."""
+        """Take one step for each batch from ``position`` on and return the epoch's means."""
         means = self._new_means()
+        epoch, done, sums = self.position
+        if done:
+            means.resume(sums)
         order = data.epoch_order(len(train), shuffle, self.seed, epoch)
-        for batch, index in enumerate(data.batches(order, batch_size)):
+        for batch, index in enumerate(data.batches(order, batch_size)[done:], start=done):
             call("on_train_batch_begin", batch, {})
             y = train.y[index]
             weight = None if train.weight is None else train.weight[index]
             loss, y_pred = step(train.x, index, y, weight)
             means.update(loss, y, y_pred, weight)
+            self.position = data.Position(epoch, batch + 1, means.sums())
             call("on_train_batch_end", batch, means.logs())
             interrupt.check()
             if self.stop_training:

@@ -1,0 +1,79 @@
+"""Going on where a training was stopped, to the bits of one that never was."""
+
+import numpy as np
+import pytest
+
+from npnet import Sequential
+from npnet.callbacks import LambdaCallback
+from npnet.layers import BatchNormalization, Dense, Dropout
+from npnet.models import load_model
+
+X = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
+Y = X[:, :2] @ np.array([[1.0, -1.0], [0.5, 2.0]], np.float32)
+
+
+def model(kernels):
+    layers = [Dense(8, "relu", input_shape=(6,)), BatchNormalization(), Dropout(0.2), Dense(2)]
+    result = Sequential(layers, seed=3)
+    result.compile("adam", "mse", metrics=["mae"], kernels=kernels)
+    return result
+
+
+def fit(net, epochs=3, **options):
+    return net.fit(
+        X, Y, batch_size=8, epochs=epochs, verbose=0, validation_data=(X[:9], Y[:9]), **options
+    ).history
+
+
+def state(net):
+    return [p.value for p in net.parameters] + [s for p in net.parameters for s in p.slots.values()]
+
+
+def interrupted_after(steps, kernels, while_validating=False):
+    """Return a model whose training Ctrl-C ended after so many steps, and its history."""
+    net = model(kernels)
+
+    def press(batch, logs=None):
+        if net.optimizer.iterations == steps:
+            raise KeyboardInterrupt
+
+    hook = "on_test_batch_end" if while_validating else "on_train_batch_end"
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, callbacks=[LambdaCallback(**{hook: press})])
+    return net, net.history.history
+
+
+@pytest.mark.parametrize(("steps", "position"), [(4, (0, 4)), (7, (0, 7)), (8, (1, 1)), (20, (2, 6))])
+def test_a_training_goes_on_from_a_file_to_the_same_bits(steps, position, kernels, tmp_path):
+    unbroken = model(kernels)
+    whole = fit(unbroken)
+    net, before = interrupted_after(steps, kernels)
+    assert net.position[:2] == position
+    net.save(tmp_path / "last.safetensors")
+    again = load_model(tmp_path / "last.safetensors")
+    after = fit(again, initial_epoch=again.position)
+    assert {name: before.get(name, []) + after[name] for name in after} == whole
+    assert all(np.array_equal(a, b) for a, b in zip(state(again), state(unbroken), strict=True))
+    assert again.position[:2] == (3, 0)
+
+
+def test_in_the_middle_of_a_validation_only_the_validation_is_made_again():
+    whole = fit(model("numpy"))
+    net, before = interrupted_after(14, "numpy", while_validating=True)
+    assert net.position[:2] == (1, 7)
+    after = fit(net, initial_epoch=net.position)
+    assert {name: before[name] + after[name] for name in after} == whole
+    assert net.optimizer.iterations == 21
+
+
+def test_an_epoch_that_a_callback_cut_short_counts_as_unfinished():
+    net = model("numpy")
+    stop = LambdaCallback(on_train_batch_end=lambda batch, logs: setattr(net, "stop_training", batch == 2))
+    fit(net, callbacks=[stop])
+    assert net.position[:2] == (0, 3)
+
+
+def test_a_position_beyond_the_epoch_is_refused():
+    net, _ = interrupted_after(6, "numpy")
+    with pytest.raises(ValueError, match="after 6 steps of an epoch, got 2 steps an"):
+        net.fit(X[:16], Y[:16], batch_size=8, epochs=2, verbose=0, initial_epoch=net.position)
