@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from . import machine
-from .timing import interleave, median, table
+from npnet.measuring.neighbours import Neighbours
+from npnet.measuring.timing import interleave, median, table
 
 FORMS = {
     "float64": "float64, x / 255 as the tutorial has it",
@@ -133,7 +133,7 @@ def report(threads, rows=50_000):
     """Measure every form of the data, print the table, return the measurements."""
     print(f"\nmodel.fit: {rows} samples, {-(-rows // 5)} to validate, batch {BATCH}, RMSprop, live bar")
     results, lines = {}, []
-    with machine.Neighbours() as neighbours:
+    with Neighbours() as neighbours:
         for form, text in FORMS.items():
             command = [sys.executable, "-m", "benchmarks.fit", form, str(threads), str(rows)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

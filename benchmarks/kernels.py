@@ -4,33 +4,17 @@ import json
 from contextlib import closing
 from importlib.util import find_spec
 
+from npnet.measuring.cases import CASES, LAYERS, PRODUCTS, network_cases
+from npnet.measuring.limits import measure_limits
+from npnet.measuring.neighbours import Neighbours
+from npnet.measuring.timing import calibrated, interleave, median, table
+
 from . import arguments, machine, parts, pictures
-from .cases import CASES, PRODUCTS
 from .task import Task
-from .timing import calibrated, interleave, median, table
 from .worker import Worker
 
 SETS = {"npnet": "npnet", "numpy": "NumPy", "torch": "MKL (torch)"}
 UNFUSED = ("npnet", "numpy")
-LAYERS = [(3072, 512), (512, 512), (512, 10)]
-
-
-def network_cases(batch):
-    """Return {title: (case, sizes)}: what a training step of 3072-512-512-10 computes."""
-    cases = {}
-    for d, m in LAYERS:
-        for case in PRODUCTS:
-            if (case, d) != ("dense_backward_input", 3072):  # the first layer has no use for it
-                cases[f"{case} {d}x{m}"] = (case, (batch, d, m))
-    for case in ("relu", "relu_backward"):
-        cases[f"{case} {batch}x512"] = (case, (batch, 512, 512))
-    for case in ("softmax_forward", "softmax_backward"):
-        cases[f"{case} {batch}x10"] = (case, (batch, 512, 10))
-    for d, m in LAYERS:
-        cases[f"rmsprop {d}x{m}"] = ("rmsprop", (batch, d, m))
-    for case in ("adam", "sgd_momentum"):
-        cases[f"{case} 3072x512"] = (case, (batch, 3072, 512))
-    return cases
 
 
 class Bench:
@@ -213,10 +197,10 @@ def thread_sweep(options, limits, batch, rounds, seconds):
 
 def run(options):
     print(machine.describe(options.threads))
-    limits = machine.measure(options.threads, 0.2 if options.quick else 1.0)
+    limits = measure_limits(options.threads, 0.2 if options.quick else 1.0)
     print(limits)
     effort = (3, 0.005) if options.quick else (options.rounds, 0.03)
-    with machine.Neighbours() as neighbours:
+    with Neighbours() as neighbours:
         with closing(Bench(options.threads, *effort)) as bench:
             points = network(bench, options, limits)
             curves = sweeps(bench, options, limits)

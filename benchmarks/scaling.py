@@ -3,10 +3,13 @@
 import json
 from contextlib import closing
 
+from npnet.measuring.limits import measure_limits
+from npnet.measuring.neighbours import Neighbours
+from npnet.measuring.timing import calibrated, interleave, median, table
+
 from . import arguments, machine, pictures
 from .kernels import powers
 from .task import OPTIMIZERS, Task
-from .timing import calibrated, interleave, median, table
 from .worker import Worker
 
 
@@ -71,7 +74,7 @@ def thread_tasks(options, batch, effort):
 
 def run(options):
     print(machine.describe(options.threads))
-    limits = machine.measure(options.threads, 0.2 if options.quick else 1.0)
+    limits = measure_limits(options.threads, 0.2 if options.quick else 1.0)
     print(limits)
     effort = (3, 0.01) if options.quick else (options.rounds, 0.1)
     print(f"\n3072-512-512-10 at batch 32, {options.optimizer}, float32, one quantity varied at a time;")
@@ -84,7 +87,7 @@ def run(options):
         panels.append((quantity, list(tasks), [median(times[value]) for value in tasks], floors))
         results[quantity] = times
 
-    with machine.Neighbours() as neighbours:
+    with Neighbours() as neighbours:
         with closing(Worker("npnet-fused", options.threads)) as worker:
             for quantity, variants in sweeps(options.quick).items():
                 tasks = {value: make_task(*variant, options.optimizer) for value, variant in variants.items()}

@@ -5,10 +5,13 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from npnet.measuring.limits import measure_limits
+from npnet.measuring.neighbours import Neighbours
+from npnet.measuring.timing import calibrated, interleave, median, table
+
 from . import arguments, fit, machine, reference
 from .peers import PEERS
 from .task import OPTIMIZERS, Task
-from .timing import calibrated, interleave, median, table
 from .worker import Worker, WorkerError
 
 CHECKED_STEPS = 20
@@ -88,7 +91,7 @@ def steps_table(task, limits, labels, times):
 
 def run(options):
     print(machine.describe(options.threads))
-    limits = machine.measure(options.threads)
+    limits = measure_limits(options.threads)
     print(limits)
     workers = start_workers(options.peers, options.threads)
     results = []
@@ -104,7 +107,7 @@ def run(options):
                 f"losses of {CHECKED_STEPS} steps against the textbook in float64 ({TOLERANCE:.0e} allowed)"
             )
             labels = validated(workers, task)
-            with machine.Neighbours([worker.cpu_time for worker in workers.values()]) as neighbours:
+            with Neighbours([worker.cpu_time for worker in workers.values()]) as neighbours:
                 times = timed(workers, labels, task, options.rounds, options.seconds)
             print(f"\nmedian of {options.rounds} interleaved rounds; {neighbours}")
             print(steps_table(task, limits, labels, times), flush=True)

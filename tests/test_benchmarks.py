@@ -6,24 +6,16 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from benchmarks import (
-    __main__,
-    cases,
-    kernels,
-    machine,
-    parts,
-    pictures,
-    reference,
-    scaling,
-    timing,
-    training,
-)
+from benchmarks import __main__, kernels, machine, parts, pictures, reference, scaling, training
+from benchmarks.cases import Job
 from benchmarks.peers import PEERS
 from benchmarks.task import OPTIMIZERS, Task
 from benchmarks.worker import Worker, WorkerError
 from npnet.kernels import rules
+from npnet.measuring import cases, timing
+from npnet.measuring.limits import Limits, measure_limits
 
-LIMITS = machine.Limits(2, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0, 1e6: 10.0})
+LIMITS = Limits(2, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0, 1e6: 10.0})
 TINY = {"widths": (24, 16, 10), "rows": 64, "batch": 8}
 
 
@@ -113,13 +105,13 @@ def test_installed_peers_agree_with_the_reference(optimizer):
 def test_cases_are_right_and_can_be_repeated(case, kernel_set):
     if kernel_set == "torch" and case not in cases.PRODUCTS:
         pytest.skip("PyTorch takes part with its matrix products")
-    job = cases.Job(kernel_set, 1, case, (5, 33, 17))
+    job = Job(kernel_set, 1, case, (5, 33, 17))
     assert job.error() <= 1
     job.run(2)
 
 
 def test_a_wrong_kernel_is_noticed():
-    job = cases.Job("numpy", 1, "dense_forward", (5, 33, 17))
+    job = Job("numpy", 1, "dense_forward", (5, 33, 17))
     right = job.call
     job.call = lambda operands: right(operands) * np.float32(1 + 1e-5)
     assert job.error() > 1
@@ -167,7 +159,7 @@ def test_parts_of_a_fused_step_add_up():
 
 
 def test_limits_are_measured():
-    limits = machine.measure(threads=1, seconds=0.02)
+    limits = measure_limits(threads=1, seconds=0.02)
     assert limits.peak("float32") > limits.peak("float64") > 0.1
     assert min(limits.bandwidths.values()) > 0.1
     assert "GFLOP/s" in str(limits) and "versions" in machine.describe(1)

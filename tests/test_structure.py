@@ -15,9 +15,9 @@ ROOT = Path(npnet.__file__).parent
 
 # Lowest first. A module imports only from earlier rows; those of one row do not know each other.
 ROWS = [
-    {"kernels", "locking"},
-    {"callback", "canvas", "checks", "config", "data", "files", "interrupts", "progress"},
-    {"monitors"},
+    {"curves", "kernels", "locking"},
+    {"callback", "canvas", "checks", "config", "data", "files", "interrupts", "measuring", "progress"},
+    {"markup", "monitors"},
     {"callbacks", "datasets", "initializers", "plotting", "regularizers", "schedules", "summary", "utils"},
     {"parameter"},
     {"layer", "losses", "metrics", "optimizers"},
@@ -28,7 +28,7 @@ ROWS = [
     {"compiling"},
     {"training"},
     {"models"},
-    {"gradient_check"},
+    {"gradient_check", "report"},
     {"__init__"},
     {"runs"},
     {"cli"},

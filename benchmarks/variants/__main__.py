@@ -1,13 +1,13 @@
 """``python -m benchmarks.variants``: check each version against NumPy, time all in turns, print the gains."""
 
-import time
+from functools import partial
 
 import numpy as np
 
 from npnet.kernels import threads
+from npnet.measuring.timing import calibrated, interleave, median, stopwatch, table
 
 from .. import machine
-from ..timing import calibrated, interleave, median, table
 from . import forward, update
 
 ROUNDS, SECONDS = 9, 0.05
@@ -25,26 +25,14 @@ def check(laboratory, version, layout):
     return arguments
 
 
-def stopwatch(version, arguments):
-    """Return what ``calibrated`` wants: the seconds of so many runs."""
-
-    def seconds(times):
-        start = time.perf_counter()
-        for _ in range(times):
-            version(*arguments)
-        return time.perf_counter() - start
-
-    return seconds
-
-
 def measure(laboratory):
     """Return rows of a table: version, milliseconds, GFLOP/s, gain over the version before."""
     data, operations = laboratory.problem()
     calls = {}
     for version, layout in laboratory.VERSIONS:
-        run = stopwatch(version, check(laboratory, version, layout))
+        run = stopwatch(partial(version, *check(laboratory, version, layout)))
         calls[version.__name__] = calibrated(run, SECONDS)
-    calls["NumPy"] = calibrated(stopwatch(laboratory.expected, data), SECONDS)
+    calls["NumPy"] = calibrated(stopwatch(partial(laboratory.expected, *data)), SECONDS)
     times = {name: median(seconds) for name, seconds in interleave(calls, ROUNDS).items()}
     rows, before = [], None
     for name, seconds in times.items():

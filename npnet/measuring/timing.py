@@ -2,18 +2,20 @@
 
 import statistics
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 PAUSE = 0.05  # seconds; OpenBLAS's idle threads keep a core busy for 0.03 after their last product
 
 median = statistics.median
 
 
-def interleave(calls, rounds):
+def interleave(calls: Mapping[Any, Callable[[], Any]], rounds: int) -> dict[Any, list[Any]]:
     """Call A B C ... A B C ...: what disturbs one round disturbs everyone.
 
     ``calls`` maps a name to a function that returns its own measurement; returns a list of them for each.
     """
-    results = {name: [] for name in calls}
+    results: dict[Any, list[Any]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             time.sleep(PAUSE)
@@ -21,7 +23,19 @@ def interleave(calls, rounds):
     return results
 
 
-def calibrated(time_of, seconds, most=10**6):
+def stopwatch(work: Callable[[], Any]) -> Callable[[int], float]:
+    """Return what ``calibrated`` wants: the seconds of so many runs of ``work``."""
+
+    def seconds(times: int) -> float:
+        start = time.perf_counter()
+        for _ in range(times):
+            work()
+        return time.perf_counter() - start
+
+    return seconds
+
+
+def calibrated(time_of: Callable[[int], float], seconds: float, most: int = 10**6) -> Callable[[], float]:
     """Return a function that measures one repetition, by a run of about ``seconds``.
 
     ``time_of(times)`` runs that many repetitions and returns the seconds they took.
@@ -34,7 +48,7 @@ def calibrated(time_of, seconds, most=10**6):
     return lambda: time_of(times) / times
 
 
-def table(head, rows):
+def table(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """Lay out rows of text under a head: the first column to the left, figures to the right."""
     lines = [[str(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
