@@ -7,10 +7,11 @@ import numpy as np
 from npnet import activations, config, initializers, regularizers
 from npnet.activations import ELU, Activation, LeakyReLU, ReLU, Softmax
 from npnet.layer import Layer, Shape
+from npnet.preprocessing import Normalization, RandomFlip, RandomTranslation
 
 __all__ = [
     "ELU", "Activation", "BatchNormalization", "Dense", "Dropout", "Flatten", "Input", "Layer", "LeakyReLU",
-    "ReLU", "Rescaling", "Softmax",
+    "Normalization", "RandomFlip", "RandomTranslation", "ReLU", "Rescaling", "Softmax",
 ]  # fmt: skip
 
 
@@ -292,7 +293,8 @@ class BatchNormalization(Layer):
 CLASSES: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
-        Activation, BatchNormalization, Dense, Dropout, Flatten, Input, Rescaling, *activations.NAMES.values()
+        Activation, BatchNormalization, Dense, Dropout, Flatten, Input, Normalization, RandomFlip,
+        RandomTranslation, Rescaling, *activations.NAMES.values(),
     )
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from npnet import checks, data, interrupts
 from npnet.callback import Callback, CallbackList, Logs, check_callbacks
 from npnet.callbacks import History, ProgbarLogger
 from npnet.compiling import Compiled, Step
-from npnet.layers import BatchNormalization, Rescaling
+from npnet.layers import BatchNormalization, Normalization, Rescaling
 from npnet.progress import Progress, check_verbose
 from npnet.samples import Samples
 
@@ -124,7 +124,8 @@ class Trainer(Compiled):
                 f"validation x must hold samples of shape {train.x.shape[1:]} like x, got"
                 f" {validation.x.shape[1:]}."
             )
-        if not any(isinstance(layer, (Rescaling, BatchNormalization)) for layer in self.layers):
+        scaling = Rescaling, Normalization, BatchNormalization
+        if not any(isinstance(layer, scaling) for layer in self.layers):
             checks.warn_about_pixels(train.x)
 
         steps = -(-len(train) // batch_size)

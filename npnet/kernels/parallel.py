@@ -14,6 +14,7 @@ import numpy as np
 from numba import prange
 
 from npnet.kernels import reference, rules
+from npnet.kernels.pictures import move_pixels, standardize
 from npnet.kernels.product import multiply
 from npnet.kernels.reference import (
     binary_cross_entropy_backward,
@@ -24,6 +25,7 @@ from npnet.kernels.reference import (
     mean_absolute_error_forward,
     mean_squared_error_backward,
     mean_squared_error_forward,
+    move_pixels_backward,
     sigmoid_cross_entropy_backward,
     sigmoid_cross_entropy_forward,
     softmax_cross_entropy_backward,
@@ -59,12 +61,15 @@ __all__ = [
     "mean_absolute_error_forward",
     "mean_squared_error_backward",
     "mean_squared_error_forward",
+    "move_pixels",
+    "move_pixels_backward",
     "sigmoid_cross_entropy_backward",
     "sigmoid_cross_entropy_forward",
     "softmax_backward",
     "softmax_cross_entropy_backward",
     "softmax_cross_entropy_forward",
     "softmax_forward",
+    "standardize",
     "update",
 ]
 

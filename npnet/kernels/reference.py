@@ -112,6 +112,30 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
     return gamma / np.sqrt(variance + epsilon) * (dy - dy.mean(axis=0) - along)
 
 
+# --- pictures (N, H, W, C) and samples before the network ---------------------------------------------------
+
+
+def move_pixels(x, rows, columns, fill_value):
+    """y[n,i,j] = x[n, rows[n,i], columns[n,j]]:  rows (N, H), columns (N, W); -1 stands for ``fill_value``."""
+    y = x[np.arange(len(x))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    y[(rows < 0)[:, :, None] | (columns < 0)[:, None, :]] = fill_value
+    return y
+
+
+def move_pixels_backward(dy, rows, columns):
+    """dx[n,r,s] = sum of dy[n,i,j] over all i with rows[n,i] = r and j with columns[n,j] = s."""
+    filled = (rows < 0)[:, :, None] | (columns < 0)[:, None, :]
+    dx = np.zeros_like(dy)
+    places = np.arange(len(dy))[:, None, None], rows[:, :, None], columns[:, None, :]
+    np.add.at(dx, places, np.where(filled[..., None], 0, dy))
+    return dx
+
+
+def standardize(x, mean, deviation):
+    """y = (x - mean) / deviation, column by column of (N, D), in the dtype of ``mean``."""
+    return (x.astype(mean.dtype, copy=False) - mean) / deviation
+
+
 # --- losses: forward gives one number a sample (N,), backward its derivative (N, K) ----------------------
 # ``losses.py`` makes one number of them: it multiplies by sample weights and divides by N, both ways.
 
