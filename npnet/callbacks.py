@@ -7,8 +7,10 @@ hooks with ``logs``, the values so far by name. Names, arguments and behaviour a
 import csv
 import math
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
+from npnet import checks, markup
 from npnet.callback import EVENTS, Callback, Logs
 from npnet.monitors import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from npnet.progress import Progress
@@ -28,24 +30,33 @@ class History(Callback):
         name -> list with one value an epoch.
     epoch
         The epochs' numbers, from 0.
+    validation_epoch
+        The numbers of those after which validation ran.
     """
 
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.epoch: list[int] = []
+        self.validation_epoch: list[int] = []
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Start empty."""
-        self.history, self.epoch = {}, []
+        self.history, self.epoch, self.validation_epoch = {}, [], []
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Append the epoch's values."""
         self.epoch.append(epoch)
+        if any(name.startswith("val_") for name in logs or {}):
+            self.validation_epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
 
     def __repr__(self) -> str:
         return f"<History of {len(self.epoch)} epochs: {', '.join(self.history)}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table and the curves, for notebooks."""
+        return markup.learning(self) if self.epoch else escape(repr(self))
 
 
 class ProgbarLogger(Callback):

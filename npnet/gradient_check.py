@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npnet import data
+from npnet import data, markup
 
 if TYPE_CHECKING:
     from npnet.models import Sequential
 
 ATTEMPTS = 10
+HEADER = ("tensor", "shape", "checked", "relative error", "verdict")
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,29 @@ class GradientCheck:
         """Whether every tensor passed."""
         return all(row.passed for row in self.rows)
 
-    def __str__(self) -> str:
-        width = max(len("tensor"), *(len(row.tensor) for row in self.rows))
-        lines = [f"{'tensor':<{width}}  {'shape':>14}  {'checked':>8}  {'relative error':>14}  verdict"]
-        lines += [
-            f"{row.tensor:<{width}}  {row.shape!s:>14}  {row.checked:>8,}  {row.error:>14.1e}"
-            f"  {'ok' if row.passed else 'WRONG'}"
+    def cells(self) -> list[tuple[str, str, str, str, str]]:
+        """Return the table's rows as text."""
+        return [
+            (
+                row.tensor,
+                str(row.shape),
+                f"{row.checked:,}",
+                f"{row.error:.1e}",
+                "ok" if row.passed else "WRONG",
+            )
             for row in self.rows
         ]
-        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        width = max(len(row[0]) for row in [HEADER, *self.cells()])
+        return "\n".join(
+            f"{tensor:<{width}}  {shape:>14}  {checked:>8}  {error:>14}  {verdict}"
+            for tensor, shape, checked, error, verdict in [HEADER, *self.cells()]
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the table for notebooks."""
+        return markup.table(HEADER, self.cells())
 
 
 def check_gradients(

@@ -11,7 +11,7 @@ from npnet import checks, data, saving
 from npnet.layer import Layer, Shape, check_shape
 from npnet.layers import Input
 from npnet.parameter import Parameter
-from npnet.summary import print_summary
+from npnet.summary import html_summary, print_summary
 from npnet.training import Trainer
 from npnet.utils import new_seed
 
@@ -274,6 +274,10 @@ def load_model(
     """Return the model a file of ``model.save`` holds, ready to go on training.
 
     Parameters
+    def _repr_html_(self) -> str:
+        """Return the summary as a table, for notebooks."""
+        return html_summary(self)
+
     ----------
     custom_objects
         {"ClassName": class} of layers, losses or optimizers that are not npnet's.

@@ -28,6 +28,7 @@ from npnet.canvas import (
     quantity,
     tidy,
 )
+from npnet.curves import Panel, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,8 +44,9 @@ def history_curves(history: Any, path: PathLike | None = None) -> "Figure":
     Parameters
     ----------
     history : History or dict
-        What ``fit`` returned, or its ``history``: {"loss": [...], "val_loss": [...], "accuracy": [...]}.
-        Values that are not finite leave a gap. Shorter lists of validation are spread evenly over the epochs.
+        What ``fit`` returned, its ``history``: {"loss": [...], "val_loss": [...], "accuracy": [...]}, or what
+        a run's history.json holds. Values that are not finite leave a gap. A History knows after which epochs
+        validation ran; in a dict, shorter lists of it are spread evenly over the epochs.
     path : str or path, optional
         Where to save the picture.
 
@@ -53,24 +55,14 @@ def history_curves(history: Any, path: PathLike | None = None) -> "Figure":
     ValueError
         If there is no epoch to draw, or the lists cannot belong to one run.
     """
-    curves = {name: np.asarray(v, dtype=float) for name, v in getattr(history, "history", history).items()}
-    names = [name for name in curves if not name.startswith("val_") and name != "learning_rate"]
-    names.sort(key=lambda name: name != "loss")
-    epochs = len(curves[names[0]]) if names else 0
-    if not epochs:
-        raise ValueError("history must hold at least one epoch of 'loss', got none. Call fit first.")
-    for name, values in curves.items():
-        shorter = name.startswith("val_") and values.ndim == 1 and 0 < len(values) < epochs
-        if values.shape != (epochs,) and not shorter:
-            raise ValueError(
-                f"history[{name!r}] must hold {epochs} numbers, one an epoch, got shape {values.shape}."
-            )
-
-    first = min(getattr(history, "epoch", None) or [0]) + 1
-    both = "training and validation" if any(name.startswith("val_") for name in curves) else "training"
-    figure = new_figure(4.5 * len(names), 3.0, "Learning curves", f"{both} over {quantity(epochs, 'epoch')}")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        _draw_curves(axes, name, first, curves[name], curves.get(f"val_{name}"))
+    shown = panels(history)
+    both = "training and validation" if any(len(panel.curves) > 1 for panel in shown) else "training"
+    epochs = shown[0].curves[0].x
+    figure = new_figure(
+        4.5 * len(shown), 3.0, "Learning curves", f"{both} over {quantity(len(epochs), 'epoch')}"
+    )
+    for axes, panel in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        _draw_curves(axes, panel)
     return finish(figure, path)
 
 
@@ -281,37 +273,26 @@ def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike |
 # --- how they are drawn -----------------------------------------------------------------------------------
 
 
-def _draw_curves(
-    axes: "Axes", name: str, first: int, training: np.ndarray, validation: np.ndarray | None
-) -> None:
+def _draw_curves(axes: "Axes", panel: Panel) -> None:
     """One panel of ``history_curves``: the curves, named where they end, and the best epoch."""
     from matplotlib.ticker import MaxNLocator
 
-    epochs = len(training)
-    curves = [("training", COLORS[0], training)]
-    if validation is not None:
-        curves.append(("validation", COLORS[1], validation))
+    first, last = panel.curves[0].x[0], panel.curves[0].x[-1]
+    size = 3 if last - first < 40 else 0
     ends = []
-    for label, color, values in curves:
-        every = epochs // len(values)
-        x = first - 1 + every * np.arange(1, len(values) + 1)
-        y = np.where(np.isfinite(values), values, np.nan)
-        axes.plot(x, y, color=color, lw=1.8, marker="o", ms=3 if epochs <= 40 else 0, clip_on=False)
-        finite = np.flatnonzero(np.isfinite(y))
-        if len(finite):
-            ends.append((y[finite[-1]], f"{label}\n{y[finite[-1]]:.4f}", color))
-    if len(finite):  # of the last curve: validation where there is one
-        higher = "acc" in name
-        best = finite[np.argmax(y[finite]) if higher else np.argmin(y[finite])]
-        axes.axvline(x[best], color=color, lw=1, ls=(0, (1, 2)), zorder=1)
-        axes.plot(x[best], y[best], "o", ms=9, mfc="none", mec=color, mew=1.5, clip_on=False)
-        words = f"{'highest' if higher else 'lowest'} in {label}: {y[best]:.4f}, epoch {x[best]}"
-    else:
-        words = "no finite value"
-    axes.set_title(name.replace("_", " ").capitalize(), loc="left", size=10.5, weight="bold", color=INK)
-    axes.set_title(words, loc="right", size=8.5, color=GREY)
+    for color, curve in zip(COLORS, panel.curves, strict=False):
+        y = np.where(np.isfinite(curve.y), curve.y, np.nan)
+        axes.plot(curve.x, y, color=color, lw=1.8, marker="o", ms=size, clip_on=False)
+        if curve.points:
+            value = curve.points[-1][1]
+            ends.append((value, f"{curve.name}\n{value:.4f}", color))
+    if panel.best:
+        axes.axvline(panel.best[0], color=color, lw=1, ls=(0, (1, 2)), zorder=1)
+        axes.plot(*panel.best, "o", ms=9, mfc="none", mec=color, mew=1.5, clip_on=False)
+    axes.set_title(panel.title, loc="left", size=10.5, weight="bold", color=INK)
+    axes.set_title(panel.words(), loc="right", size=8.5, color=GREY)
     axes.set_xlabel("epoch")
-    axes.set_xlim(*((first, first + epochs - 1) if epochs > 1 else (first - 0.5, first + 0.5)))
+    axes.set_xlim(*((first, last) if first < last else (first - 0.5, first + 0.5)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.margins(y=0.08)

@@ -3,14 +3,17 @@
 import shutil
 import sys
 from collections.abc import Callable
+from html import escape
 from typing import TYPE_CHECKING, Any
 
+from npnet import markup
 from npnet.progress import can_encode
 
 if TYPE_CHECKING:
     from npnet.models import Sequential
 
 BOX = "┏┳┓┡╇┩├┼┤└┴┘━─┃│…"
+HEADER = ("Layer (type)", "Output Shape", "Param #")
 ASCII = str.maketrans(BOX, "++++++++++++--||.")
 
 
@@ -25,7 +28,23 @@ def print_summary(model: "Sequential", line_length: int | None, print_fn: Callab
         Called once with each line.
     """
     width = line_length or min(88, shutil.get_terminal_size().columns - 4)
-    rows = [("Layer (type)", "Output Shape", "Param #")]
+    print_fn(f'Model: "{model.name}"')
+    plain = print_fn is print and not can_encode(BOX, sys.stdout)
+    for line in table([HEADER, *layer_rows(model)], width):
+        print_fn(line.translate(ASCII) if plain else line)
+    for line in totals(model):
+        print_fn(f" {line}")
+
+
+def html_summary(model: "Sequential") -> str:
+    """Return the same as an HTML table, for notebooks."""
+    lines = "<br>".join(totals(model))
+    return f"<p><b>{escape(model.name)}</b></p>{markup.table(HEADER, layer_rows(model))}<p>{lines}</p>"
+
+
+def layer_rows(model: "Sequential") -> list[tuple[str, str, str]]:
+    """Return (name and type, output shape, number of parameters) of each layer."""
+    rows = []
     shape = model.input_shape
     for layer in model.layers:
         output, count = "?", "0 (unbuilt)"
@@ -34,18 +53,21 @@ def print_summary(model: "Sequential", line_length: int | None, print_fn: Callab
             output = f"({', '.join(map(str, (None, *shape)))})"
             count = f"{layer.count_params():,}"
         rows.append((f"{layer.name} ({type(layer).__name__})", output, count))
+    return rows
 
-    print_fn(f'Model: "{model.name}"')
-    plain = print_fn is print and not can_encode(BOX, sys.stdout)
-    for line in table(rows, width):
-        print_fn(line.translate(ASCII) if plain else line)
+
+def totals(model: "Sequential") -> list[str]:
+    """Return the lines below the table: how many parameters of which kind, and their size."""
     trainable = sum(parameter.size for parameter in model.trainable_parameters)
     total = sum(layer.count_params() for layer in model.layers)
-    for kind, size in (("Total", total), ("Trainable", trainable), ("Non-trainable", total - trainable)):
-        print_fn(f" {kind} params: {size:,} ({binary_size(size * model.dtype.itemsize)})")
+    lines = [
+        f"{kind} params: {size:,} ({binary_size(size * model.dtype.itemsize)})"
+        for kind, size in (("Total", total), ("Trainable", trainable), ("Non-trainable", total - trainable))
+    ]
     memory = [slot.size for parameter in model.trainable_parameters for slot in parameter.slots.values()]
     if memory:
-        print_fn(f" Optimizer params: {sum(memory):,} ({binary_size(sum(memory) * model.dtype.itemsize)})")
+        lines.append(f"Optimizer params: {sum(memory):,} ({binary_size(sum(memory) * model.dtype.itemsize)})")
+    return lines
 
 
 def table(rows: list[tuple[str, str, str]], width: int) -> list[str]:

@@ -1,0 +1,147 @@
+"""What a notebook shows: histories, models and checks; and the tutorial as a notebook."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import npnet
+from npnet import markup, plotting
+from npnet.callbacks import History
+from npnet.curves import Curve, panels
+from npnet.layers import Dense
+from npnet.models import Sequential
+
+X = np.random.default_rng(0).random((12, 3), dtype=np.float32)
+Y = np.eye(2, dtype=np.float32)[np.arange(12) % 2]
+
+
+def small_model(**options):
+    model = Sequential(
+        [Dense(4, activation="relu", input_shape=(3,)), Dense(2, activation="softmax")], seed=0
+    )
+    model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"], kernels="numpy", **options)
+    return model
+
+
+class Cells(HTMLParser):
+    """The rows of text of all tables, and the names of all elements."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.rows, self.tags = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if self.tags[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+def test_history_knows_after_which_epochs_validation_ran():
+    history = small_model().fit(X, Y, epochs=5, verbose=0, validation_data=(X, Y), validation_freq=[1, 2, 5])
+    assert history.validation_epoch == [0, 1, 4]
+    loss = panels(history)[0]
+    assert loss.curves[0].x == [1, 2, 3, 4, 5] and loss.curves[1].x == [1, 2, 5]
+    axes = plotting.history_curves(history).axes[0]
+    assert list(axes.lines[1].get_xdata()) == [1, 2, 5]
+
+
+def test_a_run_s_json_is_a_history_too():
+    loss, accuracy = panels(
+        {
+            "epoch": [3, 4, 5],
+            "seconds": [1, 2, 3],
+            "learning_rate": [0.1, 0.1, 0.1],
+            "loss": [3, 2, 1],
+            "accuracy": [0.1, 0.2, 0.3],
+            "val_loss": [None, 2.5, None],
+            "val_accuracy": None,
+        }
+    )
+    assert loss.curves[1].points == [(4, 2.5)] and loss.best == (4, 2.5)
+    assert accuracy.curves[0].points == [(3, 0.1), (4, 0.2), (5, 0.3)]
+
+
+def test_a_history_shows_first_last_and_best_values_and_curves():
+    history = small_model().fit(X, Y, epochs=3, verbose=0, validation_data=(X, Y))
+    page = Cells(history._repr_html_())
+    assert page.rows[0] == ["", "first", "last", "best", "in epoch"]
+    assert [row[0] for row in page.rows[1:]] == [
+        "loss, training", "loss, validation", "accuracy, training", "accuracy, validation",
+    ]  # fmt: skip
+    assert page.rows[1][1:3] == [f"{history.history['loss'][i]:.4f}" for i in (0, -1)]
+    assert page.tags.count("svg") == page.tags.count("title") == 2
+    assert "0 epochs" in History()._repr_html_()
+
+
+def test_a_model_shows_its_summary_as_a_table():
+    page = Cells(small_model()._repr_html_())
+    assert page.rows == [
+        ["Layer (type)", "Output Shape", "Param #"],
+        ["dense (Dense)", "(None, 4)", "16"],
+        ["dense_1 (Dense)", "(None, 2)", "10"],
+    ]
+    assert "Total params: 26" in small_model()._repr_html_()
+
+
+def test_a_check_shows_its_verdicts_as_a_table(capsys):
+    check = npnet.check_gradients(small_model(), X, Y)
+    page = Cells(check._repr_html_())
+    assert page.rows[0] == ["tensor", "shape", "checked", "relative error", "verdict"]
+    assert [row[-1] for row in page.rows[1:]] == ["ok"] * 5
+    assert [" ".join(row) for row in page.rows] == [
+        " ".join(line.split()) for line in str(check).splitlines()
+    ]
+
+
+def test_names_are_escaped():
+    model = Sequential([Dense(2, input_shape=(3,), name="<b>&")], name="<script>")
+    page = Cells(model._repr_html_())
+    assert "script" not in page.tags and page.rows[1][0] == "<b>& (Dense)"
+    assert "<i>" not in markup.line_chart("<i>", [Curve("<i>", [1], [1])], "<i>")
+
+
+# --- charts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ((0.13, 0.48, 4), [0.2, 0.3, 0.4]),
+        ((0, 20, 5), [0, 5, 10, 15, 20]),
+        ((1, 2, 6, 1), [1, 2]),
+        ((-3e-4, 3e-4, 3), [-2e-4, 0, 2e-4]),
+    ],
+)
+def test_ticks_are_round(limits, expected):
+    assert markup.ticks(*limits) == expected
+
+
+@pytest.mark.parametrize("values", [[0.5], [2.0, 2.0], [3.0, float("nan"), 1.0], [1e-9, 1e9]])
+def test_every_curve_stays_inside_its_chart(values):
+    chart = markup.line_chart("a curve", [Curve("training", range(len(values)), values)], "epoch")
+    numbers = [
+        float(n)
+        for n in chart.split('<path d="M')[-1].split('"')[0].replace("L", " ").replace("M", " ").split()
+    ]
+    assert all(markup.LEFT <= x <= markup.WIDTH - markup.RIGHT for x in numbers[::2])
+    assert all(markup.TOP <= y <= markup.HEIGHT - markup.BOTTOM for y in numbers[1::2])
+
+
+def test_names_of_curves_that_end_together_keep_apart():
+    heights = markup.apart([100, 101])
+    assert heights[1] - heights[0] >= markup.NAME_HEIGHT
+    low = markup.apart([190, 199])
+    assert low[1] <= markup.HEIGHT - markup.BOTTOM and low[1] - low[0] >= markup.NAME_HEIGHT
+
+
+def test_a_chart_without_a_value_is_refused():
+    with pytest.raises(ValueError, match="at least one finite value"):
+        markup.line_chart("nothing", [Curve("training", [1], [float("nan")])], "epoch")
