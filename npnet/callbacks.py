@@ -12,6 +12,7 @@ from pathlib import Path
 
 from npnet import checks, markup
 from npnet.callback import EVENTS, Callback, Logs
+from npnet.diagnosis import DivergedError
 from npnet.monitors import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from npnet.progress import Progress
 
@@ -148,10 +149,12 @@ class LambdaCallback(Callback):
 class TerminateOnNaN(Callback):
     """Stop as soon as the loss is NaN or infinite.
 
+    ``npnet.diagnosis.first_non_finite`` tells where in the network it began, given the weights from before.
+
     Parameters
     ----------
     raise_error
-        Raise a RuntimeError instead of stopping quietly.
+        Raise a DivergedError, which is a RuntimeError, instead of stopping after the message.
     """
 
     def __init__(self, raise_error: bool = False):
@@ -161,8 +164,8 @@ class TerminateOnNaN(Callback):
         """Look at the loss."""
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
-            message = f"Batch {batch}: the loss is {loss}. Try a smaller learning rate, or clipnorm=1.0."
+            error = DivergedError(self.model, loss)
             if self.raise_error:
-                raise RuntimeError(message)
-            print(message)
+                raise error
+            print(error)
             self.model.stop_training = True

@@ -506,7 +506,7 @@ def test_a_loss_that_is_no_number_ends_training_at_once(raise_error, capsys):
         warnings.simplefilter("ignore", RuntimeWarning)
         if raise_error:
             with pytest.raises(
-                RuntimeError, match=r"Batch \d: the loss is (nan|inf)\. Try a smaller learning"
+                RuntimeError, match=r"Step \d, batch \d of epoch 1: the loss is (nan|inf) at .* Try a learning"
             ):
                 fit(net, watch, TerminateOnNaN(raise_error=True), epochs=5, batch_size=1)
         else:

@@ -17,18 +17,18 @@ ROOT = Path(npnet.__file__).parent
 ROWS = [
     {"curves", "kernels", "locking"},
     {"callback", "canvas", "checks", "config", "data", "files", "interrupts", "measuring", "progress"},
-    {"markup", "monitors"},
+    {"diagnosis", "markup", "monitors", "tensorboard"},
     {"callbacks", "datasets", "initializers", "plotting", "regularizers", "schedules", "summary", "utils"},
     {"parameter"},
     {"layer", "losses", "metrics", "optimizers"},
     {"activations", "preprocessing"},
     {"layers"},
-    {"network", "samples", "saving"},
+    {"network", "onnx", "samples", "saving"},
     {"fusion"},
     {"compiling"},
     {"training"},
     {"models"},
-    {"gradient_check", "recipes", "report"},
+    {"gradient_check", "recipes", "report", "sklearn"},
     {"__init__"},
     {"runs"},
     {"cli"},
@@ -134,6 +134,7 @@ def test_matplotlib_is_imported_inside_functions_only():
 
 def test_nothing_unsafe_or_unlisted_is_imported():
     allowed = {"numpy", "numba", "llvmlite", "matplotlib", "safetensors", "npnet"}
+    allowed |= {"onnx", "sklearn", "tensorboard"}  # each behind the extra of its name
     third_party = {
         name.split(".")[0]
         for tree in SOURCES.values()

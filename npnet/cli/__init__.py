@@ -19,7 +19,7 @@ import re
 import sys
 from typing import Any, NoReturn
 
-COMMANDS: tuple[str, ...] = ()
+COMMANDS = ("train", "check")
 
 
 class Parser(argparse.ArgumentParser):

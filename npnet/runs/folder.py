@@ -10,14 +10,21 @@ result.json            what the finished (or stopped) run came to
 confusion.csv          how often which class was taken for which
 *.png                  samples, history, confusion, mistakes, weights, boundary (of spiral)
 report.html            all of it on one page
+lock                   there while a process trains in the folder
 =====================  =================================================================================
 """
 
+import itertools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from npnet.files import write_atomically
+from npnet.locking import locked
+
+RUNS = Path("runs")  # where runs without a name are kept
 
 
 class RunFolder:
@@ -31,6 +38,61 @@ class RunFolder:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+
+    @classmethod
+    def new(cls, path: str | Path | None, dataset: str) -> "RunFolder":
+        """Make the folder of a new run: ``path``, else the first of runs/DATASET-001, -002 ... that is free.
+
+        Two processes never get the same one.
+
+        Raises
+        ------
+        FileExistsError
+            If ``path`` holds something.
+        OSError
+            If it cannot be made.
+        """
+        if path is not None:
+            run = cls(path)
+            run.require_new()
+            run.path.mkdir(parents=True, exist_ok=True)
+            return run
+        for number in itertools.count(1):
+            run = cls(RUNS / f"{dataset}-{number:03d}")
+            try:
+                run.path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            break
+        return run
+
+    def require_new(self) -> None:
+        """Raise a FileExistsError that says what to do if the folder holds something, or is none."""
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            return
+        if (self / "config.json").exists():
+            raise FileExistsError(
+                f"{self.path} holds a run. Go on with it, npnet train --resume {self.path}, or name another"
+                " folder."
+            )
+        if self.path.exists():
+            raise FileExistsError(f"{self.path} exists and is no empty folder. Name another.")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Train in this folder alone.
+
+        Raises
+        ------
+        ValueError
+            If another process does.
+        """
+
+        def refuse() -> None:
+            raise ValueError(f"Another process is training in {self.path}. Wait for it, or name another run.")
+
+        with locked(self / "lock", refuse):
+            yield
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name

@@ -1,0 +1,163 @@
+"""Train a network; leave a folder with its history, checkpoints, pictures and a report.
+
+Without options this is the tutorial's training: CIFAR-10, two hidden layers of 512, 20 epochs. Ctrl-C stops
+it after the present step, a second one at once; --resume goes on, to the same bits as without the stop.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from npnet import activations, optimizers, recipes
+from npnet.kernels import MODULES
+from npnet.runs import settings, train
+from npnet.runs.datasets import LOADERS
+
+HELP = "train a network: history, checkpoints, pictures, report"
+EXAMPLES = """\
+settings come from, each over the next: options, --config, --recipe
+
+examples:
+  npnet train                                   the tutorial's network on CIFAR-10
+  npnet train spiral                            a demonstration of five seconds
+  npnet train shapes --epochs 5                 pictures drawn on the spot: no download
+  npnet train --epochs 2 --limit 5000           a quick look
+  npnet train --recipe best                     the best training for the same network
+  npnet train --hidden 1024,512,256 --dropout 0.2 --optimizer adamw --schedule cosine
+  npnet train --config runs/cifar10-001/config.json --seed 1
+  npnet train --resume runs/cifar10-001         go on after Ctrl-C, or after a crash
+  npnet train --resume runs/cifar10-001 --epochs 40
+
+exit codes: 0 finished, 1 failed, 2 wrong options, 130 stopped by Ctrl-C
+"""
+EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options; those that are not given do not appear among the arguments."""
+    parser.epilog = EXAMPLES
+    parser.usage = "npnet train [cifar10 | shapes | spiral] [options]"
+
+    def add(group: Any, name: str, words: str, *flags: str, **options: Any) -> None:
+        flag = flags or (f"--{name.replace('_', '-')}",)
+        group.add_argument(
+            *flag, dest=name, default=argparse.SUPPRESS, help=f"{words}{_default(name)}", **options
+        )
+
+    data = parser.add_argument_group("data")
+    data.add_argument("dataset", nargs="?", choices=list(LOADERS), default=argparse.SUPPRESS, metavar="DATASET",
+                      help="cifar10, shapes or spiral [cifar10; shapes where that cannot be had]")  # fmt: skip
+    add(data, "data", "archive or folder of CIFAR-10", metavar="PATH")
+    add(data, "limit", "train on the first N samples only", type=int, metavar="N")
+    add(
+        data,
+        "inputs",
+        f"how pixels come in: {_listed(recipes.INPUTS)}",
+        choices=recipes.INPUTS,
+        metavar="FORM",
+    )
+    add(data, "flip", "mirror pictures at random", action=argparse.BooleanOptionalAction)
+    add(data, "shift", "move pictures at random by up to N pixels", type=int, metavar="N")
+
+    network = parser.add_argument_group("network")
+    add(network, "hidden", 'sizes of the hidden layers; "" for none', type=_sizes, metavar="N,N")
+    add(network, "activation", f"of the hidden layers: {_listed(activations.NAMES)}",
+        choices=list(activations.NAMES), metavar="NAME")  # fmt: skip
+    add(network, "dropout", "share of the hidden units left out in a step", type=float, metavar="SHARE")
+    add(
+        network, "batch_norm", "normalise hidden layers batch by batch", action=argparse.BooleanOptionalAction
+    )
+
+    training = parser.add_argument_group("training")
+    add(training, "recipe", "what all settings are that are not given: tutorial or best",
+        choices=list(recipes.RECIPES), metavar="NAME")  # fmt: skip
+    add(
+        training,
+        "config",
+        "settings from a JSON file, such as a run's config.json",
+        type=Path,
+        metavar="FILE",
+    )
+    add(training, "epochs", "passes over the samples", type=int, metavar="N")
+    add(training, "batch_size", "samples a step", type=int, metavar="N")
+    add(training, "optimizer", _listed(optimizers.NAMES), choices=list(optimizers.NAMES), metavar="NAME")
+    add(training, "learning_rate", "the highest one", "--lr", "--learning-rate", type=float, metavar="RATE")
+    add(training, "weight_decay", "times the learning rate, each step", type=float, metavar="X")
+    add(training, "schedule", f"of the learning rate: {_listed(recipes.SCHEDULES)}",
+        choices=recipes.SCHEDULES, metavar="NAME")  # fmt: skip
+    add(
+        training,
+        "label_smoothing",
+        "share of each target spread over all classes",
+        type=float,
+        metavar="SHARE",
+    )
+    add(training, "seed", "where all random numbers come from", type=int, metavar="N")
+
+    run = parser.add_argument_group("run")
+    add(run, "run_dir", "its folder [the next of runs/DATASET-001, -002 ...]", metavar="DIR")
+    add(run, "resume", "go on with this run; of the settings only --epochs may grow", metavar="RUN")
+    add(run, "threads", "of the kernels [as many as CPUs are allowed]", type=int, metavar="N")
+    add(run, "kernels", "numba, compiled, or numpy, readable [numba]", choices=list(MODULES), metavar="SET")
+    add(run, "quiet", "print nothing but errors", action="store_true")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train."""
+    options = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}
+    resume = getattr(arguments, "resume", None)
+    folder = getattr(arguments, "run_dir", resume)
+    if resume is not None and folder != resume:
+        arguments.parser.error("--run-dir names a new run's folder, --resume an old one's: give one of them")
+    try:
+        given = _read(arguments.config) | options if hasattr(arguments, "config") else options
+        settings.complete(given)
+    except (ValueError, TypeError) as error:
+        arguments.parser.error(str(error))
+    result = train(given, folder, resume is not None, getattr(arguments, "quiet", False))
+    return EXIT_CODES[result["status"]]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the settings of a JSON file."""
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON file: {error}.") from error
+    if not isinstance(given, dict):
+        raise ValueError(f'{file} must hold settings by name, {{"epochs": 20, ...}}, got {given!r}.')
+    return given
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(size) for size in text.split(",") if text]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected sizes such as 512,512, got {text!r}") from None
+
+
+def _listed(names: Any) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
+
+
+def _default(name: str) -> str:
+    """Return " [20; best 100]": what a setting is where nobody gives it."""
+    if name in settings.OF_RECIPES:
+        shown = {recipe: _shown(getattr(values, name)) for recipe, values in recipes.RECIPES.items()}
+        tutorial = shown.pop("tutorial")
+        others = [f"; {recipe} {value}" for recipe, value in shown.items() if value != tutorial]
+        return f" [{tutorial}{''.join(others)}]"
+    value = settings.OWN.get(name)
+    return "" if value is None else f" [{value}]"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (
+        "the optimizer's own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    )

@@ -1,0 +1,88 @@
+"""The datasets a run can train on, each as checked arrays with names and a fingerprint."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from npnet.datasets import cifar10, shapes, spiral
+
+Splits = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples (N, ...) as they were published, and labels (N,) from 0 to K - 1."""
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    class_names: tuple[str, ...]
+
+    @property
+    def of_images(self) -> bool:
+        """Whether a sample is a picture (H, W, C)."""
+        return self.x_train.ndim == 4
+
+    def describe(self) -> str:
+        """Return size and shape in words."""
+        kind = "images" if self.of_images else "points"
+        shape = " x ".join(map(str, self.x_train.shape[1:]))
+        return (
+            f"{self.name}: {len(self.x_train):,} {kind} to train on, {len(self.x_test):,} to test on,"
+            f" {shape}, {len(self.class_names)} classes"
+        )
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all samples and labels."""
+        result = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            result.update(f"{array.dtype.str} {array.shape}\n".encode())
+            result.update(np.ascontiguousarray(array).data)
+        return result.hexdigest()
+
+
+def _cifar10(path: str | None, limit: int | None) -> Splits:
+    (x, y), test = cifar10.load_data(path)
+    return (x[:limit], y[:limit]), test
+
+
+def _shapes(path: str | None, limit: int | None) -> Splits:
+    return shapes.load_data() if limit is None else shapes.load_data(n_train=limit)
+
+
+def _spiral(path: str | None, limit: int | None) -> Splits:
+    (x, y), test = spiral.load_data()
+    return (x[:limit], y[:limit]), test
+
+
+LOADERS: dict[str, tuple[Callable[[str | None, int | None], Splits], tuple[str, ...]]] = {
+    "cifar10": (_cifar10, cifar10.CLASS_NAMES),
+    "shapes": (_shapes, shapes.CLASS_NAMES),
+    "spiral": (_spiral, ("first arm", "second arm", "third arm")),
+}
+
+
+def load(name: str, path: str | None = None, limit: int | None = None) -> Dataset:
+    """Return a dataset.
+
+    Parameters
+    ----------
+    name
+        A key of ``LOADERS``.
+    path
+        Where CIFAR-10 lies; the others are drawn.
+    limit
+        How many samples to train on at most; the test part is whole.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be had or is damaged.
+    """
+    loader, class_names = LOADERS[name]
+    (x_train, y_train), (x_test, y_test) = loader(path, limit)
+    return Dataset(name, x_train, y_train.reshape(-1), x_test, y_test.reshape(-1), class_names)

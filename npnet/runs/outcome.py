@@ -1,0 +1,116 @@
+"""What a run came to: figures and pictures of a trained model."""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+
+from npnet import plotting, saving
+from npnet.files import write_atomically
+from npnet.models import Sequential, load_model
+from npnet.runs.datasets import Dataset
+from npnet.runs.folder import RunFolder
+from npnet.runs.recorder import BEST, LAST, Recorder
+from npnet.utils import to_categorical
+
+BATCH = 1000  # samples at a time where nothing is learned
+MISTAKES = 25
+
+
+def conclude(
+    folder: RunFolder, dataset: Dataset, recorder: Recorder, known: dict[str, Any]
+) -> dict[str, Any]:
+    """Examine the best model, write result.json, draw the pictures, write the report; return the result.
+
+    Parameters
+    ----------
+    known
+        What of the result is known already.
+    """
+    clock = recorder.clock
+    clock.start("pictures")
+    last = load_model(folder / LAST)
+    best = load_model(folder / BEST) if (folder / BEST).exists() else None
+    model = best or last
+    probabilities = model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
+    summary: list[str] = []
+    last.summary(line_length=80, print_fn=summary.append)
+    result = {
+        **known,
+        "epochs": last.position.epoch,
+        "best_epoch": best.position.epoch if best else None,
+        **examine(model, dataset, probabilities),
+        "parameters": last.count_params(),
+        "summary": "\n".join(summary),
+        "digest": saving.digest(saving.weights_of(last), {}),
+    }
+    folder.write_json("result.json", {**result, "seconds": clock.rounded()})
+    write_confusion(folder, result["class_names"], result["confusion"])
+    draw(folder, model, dataset, probabilities, recorder.history)
+    clock.stop()
+    result["seconds"] = clock.rounded()
+    folder.write_json("result.json", result)
+    return result
+
+
+def examine(model: Sequential, dataset: Dataset, probabilities: np.ndarray) -> dict[str, Any]:
+    """Return what the model knows of the test part.
+
+    Parameters
+    ----------
+    probabilities
+        What the model predicts, (N, K).
+    """
+    true, names = dataset.y_test, dataset.class_names
+    answer = probabilities.argmax(axis=1)
+    confusion = np.zeros((len(names), len(names)), int)
+    np.add.at(confusion, (true, answer), 1)
+    wrong = np.flatnonzero(answer != true)
+    surest = wrong[np.argsort(-probabilities[wrong, answer[wrong]], kind="stable")][:MISTAKES]
+    targets = to_categorical(true, len(names))
+    test = model.evaluate(dataset.x_test, targets, batch_size=BATCH, verbose=0, return_dict=True)
+    return {
+        "test": {name: test[name] for name in ("loss", "accuracy")},  # type: ignore[index,call-overload]
+        "class_names": list(names),
+        "confusion": confusion.tolist(),
+        "mistakes": [
+            {
+                "index": int(i),
+                "true": int(true[i]),
+                "predicted": int(answer[i]),
+                "probability": float(probabilities[i, answer[i]]),
+            }
+            for i in surest
+        ],
+    }
+
+
+def write_confusion(folder: RunFolder, names: list[str], confusion: list[list[int]]) -> None:
+    """Write confusion.csv: a row for each true class, a column for each answer."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["true class", *names])
+    writer.writerows([name, *row] for name, row in zip(names, confusion, strict=True))
+    write_atomically(folder / "confusion.csv", table.getvalue().encode())
+
+
+def draw(
+    folder: RunFolder,
+    model: Sequential,
+    dataset: Dataset,
+    probabilities: np.ndarray,
+    history: dict[str, list[float]],
+) -> None:
+    """Draw every picture of the run."""
+    x, y, names = dataset.x_test, dataset.y_test, dataset.class_names
+    if history["epoch"]:
+        curves = {name: history[name] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
+        plotting.history_curves(curves, path=folder / "history.png")
+    plotting.confusion_matrix(y, probabilities, names, path=folder / "confusion.png")
+    if dataset.of_images:
+        plotting.image_grid(dataset.x_train, dataset.y_train, names, path=folder / "samples.png")
+        plotting.confident_mistakes(x, y, probabilities, names, MISTAKES, path=folder / "mistakes.png")
+        plotting.first_layer_weights(model, x.shape[1:], path=folder / "weights.png")
+    else:
+        plotting.decision_boundary(model, x, y, path=folder / "boundary.png")

@@ -1,0 +1,131 @@
+"""The settings of a run: every one has a name, a default and a check, whoever gives it.
+
+What is given overrides the recipe, and the recipe says everything else. A run's config.json holds them all.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import npnet
+from npnet import activations, checks, optimizers, recipes
+from npnet.config import lookup, nearest
+from npnet.kernels import MODULES
+from npnet.runs.datasets import LOADERS
+
+Settings = dict[str, Any]
+Check = Callable[[str, Any], Any]
+
+OWN: Settings = {  # the settings that are no recipe's, with their defaults
+    "dataset": "cifar10",
+    "recipe": "tutorial",
+    "seed": 0,
+    "threads": None,
+    "kernels": None,
+    "limit": None,
+    "data": None,
+}
+OF_RECIPES = tuple(field.name for field in dataclasses.fields(recipes.Recipe))
+NAMES = ("dataset", "recipe", *OF_RECIPES, *(name for name in OWN if name not in ("dataset", "recipe")))
+OF_SPIRAL: Settings = {  # points of the plane want another network than pictures do
+    "epochs": 30,
+    "batch_size": 32,
+    "hidden": (64, 64),
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "flip": False,
+    "shift": 0,
+    "inputs": "raw",
+}
+
+
+def complete(given: Mapping[str, Any]) -> Settings:
+    """Return all settings of a run, checked: those given, else the recipe's.
+
+    Parameters
+    ----------
+    given
+        name -> value of any of ``NAMES``, as in a config.json.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a name is unknown (the nearest is named) or a value does not fit.
+    """
+    given = {name: value for name, value in given.items() if name != "npnet"}
+    for name in given:
+        if name not in NAMES:
+            raise ValueError(f"Unknown setting {name!r}.{nearest(name, list(NAMES))}")
+    own = OWN | given
+    recipe = dataclasses.asdict(lookup("recipe", own["recipe"], recipes.RECIPES))
+    if lookup("dataset", own["dataset"], LOADERS) is LOADERS["spiral"]:
+        recipe |= OF_SPIRAL
+    settings = own | recipe | given
+    checked = {name: CHECKS[name](name, settings[name]) for name in NAMES}
+    if checked["dataset"] == "spiral" and (checked["flip"] or checked["shift"]):
+        raise ValueError("flip and shift are for pictures; the samples of spiral are points of a plane.")
+    return {"npnet": npnet.__version__, **checked}
+
+
+def recipe_of(settings: Settings) -> recipes.Recipe:
+    """Return the part of the settings that decides the model and its training."""
+    values = {name: settings[name] for name in OF_RECIPES}
+    return recipes.Recipe(**values | {"hidden": tuple(settings["hidden"])})
+
+
+# --- what each may be ---------------------------------------------------------------------------------------
+
+
+def _one_of(table: Mapping[str, Any]) -> Check:
+    def check(name: str, value: Any) -> str:
+        lookup(name, checks.text(name, value), table)
+        return str(value)
+
+    return check
+
+
+def _whole(least: int) -> Check:
+    return lambda name, value: checks.integer(name, value, least)
+
+
+def _or_none(check: Check) -> Check:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _sizes(name: str, value: Any) -> list[int]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name} must be a list of sizes such as [512, 512], got {value!r}.")
+    return [checks.integer(name, units) for units in value]
+
+
+def _yes_or_no(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be true or false, got {value!r}.")
+    return value
+
+
+CHECKS: dict[str, Check] = {
+    "dataset": _one_of(LOADERS),
+    "recipe": _one_of(recipes.RECIPES),
+    "epochs": _whole(1),
+    "batch_size": _whole(1),
+    "hidden": _sizes,
+    "activation": _one_of(activations.NAMES),
+    "dropout": checks.share,
+    "batch_norm": _yes_or_no,
+    "optimizer": _one_of(optimizers.NAMES),
+    "learning_rate": _or_none(checks.positive),
+    "weight_decay": lambda name, value: checks.number(name, value, least=0),
+    "schedule": _one_of(dict.fromkeys(recipes.SCHEDULES)),
+    "label_smoothing": checks.share,
+    "flip": _yes_or_no,
+    "shift": _whole(0),
+    "inputs": _one_of(dict.fromkeys(recipes.INPUTS)),
+    "seed": _whole(0),
+    "threads": _or_none(_whole(1)),
+    "kernels": _or_none(_one_of(MODULES)),
+    "limit": _or_none(_whole(1)),
+    "data": _or_none(checks.text),
+}

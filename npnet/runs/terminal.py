@@ -1,0 +1,117 @@
+"""What a run says on the terminal before and after it trains."""
+
+import shutil
+import sys
+import textwrap
+from typing import Any
+
+import npnet
+from npnet.kernels import threads
+from npnet.models import Sequential
+from npnet.progress import can_encode, clock
+from npnet.runs.clock import NAMES
+from npnet.runs.datasets import Dataset
+from npnet.runs.folder import RunFolder
+from npnet.runs.settings import Settings
+
+WIDEST = 100  # columns that text fills at most
+LABEL = 11  # columns of the words on the left
+NO_BREAK = "\u00a0"
+BAR = 30  # cells of a class's bar at most
+
+
+def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model: Sequential) -> None:
+    """Print what is going to happen, and where."""
+    print(f"npnet {npnet.__version__}")
+    say("Dataset", dataset.describe())
+    say("Network", describe_network(settings, dataset, model))
+    say("Training", describe_training(settings, len(dataset.x_train)))
+    compiled = model.kernels.__name__.endswith("parallel")
+    say("Kernels", f"numba, {threads.get_threads()} threads" if compiled else "numpy")
+    say("Seed", str(settings["seed"]))
+    say("Folder", str(folder.path))
+    epoch, steps, _ = model.position
+    if epoch or steps:
+        say("Goes on", f"after {epoch} epochs" + (f" and {steps:,} steps" if steps else ""))
+    print(flush=True)
+
+
+def describe_network(settings: Settings, dataset: Dataset, model: Sequential) -> str:
+    """Return "3072-512-512-10, relu: 1,841,162 parameters"."""
+    sizes = "-".join(map(str, [dataset.x_train[0].size, *settings["hidden"], len(dataset.class_names)]))
+    extras = [settings["activation"]] if settings["hidden"] else []
+    extras += ["batch normalisation"] if settings["batch_norm"] else []
+    extras += [f"dropout {settings['dropout']:g}"] if settings["dropout"] else []
+    extras += [f"{settings['inputs']} inputs"] if dataset.of_images else []
+    return f"{sizes}, {', '.join(extras)}: {model.count_params():,} parameters"
+
+
+def describe_training(settings: Settings, n: int) -> str:
+    """Return "20 epochs of 1,563 steps of 32 samples, rmsprop"."""
+    batch_size, rate = settings["batch_size"], settings["learning_rate"]
+    parts = [f"{settings['epochs']} epochs of {-(-n // batch_size):,} steps of {batch_size} samples"]
+    parts += [settings["optimizer"] + ("" if rate is None else f" {rate:g}")]
+    parts += [f"weight decay {settings['weight_decay']:g}"] if settings["weight_decay"] else []
+    parts += [f"{settings['schedule']} schedule"] if settings["schedule"] != "constant" else []
+    parts += ["flips"] if settings["flip"] else []
+    parts += [f"shifts up to {settings['shift']}"] if settings["shift"] else []
+    parts += [f"label smoothing {settings['label_smoothing']:g}"] if settings["label_smoothing"] else []
+    return ", ".join(parts)
+
+
+def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
+    """Print what the run came to."""
+    print()
+    if result["status"] == "failed":
+        say("Failed", result["reason"])
+    best, test = result["best_epoch"], result["test"]
+    if best is not None:
+        say("Best epoch", f"{best} of {result['epochs']}")
+    of_what = "" if best is None else f" of epoch {best}, which it chose"
+    images = sum(map(sum, result["confusion"]))
+    scores = f"accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}"
+    say("Test", f"{scores} ({images:,} samples, the weights{of_what})")
+    say_classes(result["class_names"], result["confusion"])
+    if result["images_per_second"] is not None:
+        say("Speed", f"{result['images_per_second']:,} samples a second in training")
+    seconds = result["seconds"]
+    counted = [name for name in NAMES if seconds[name] >= 0.05]
+    parts = [f"{name} {duration(seconds[name])}" for name in counted]
+    say("Time", f"{duration(seconds['total'])}: {', '.join(parts)}")
+    if result["step_share"]:
+        shares = [f"{name} {share:.0%}" for name, share in result["step_share"].items()]
+        say("A step", f"{', '.join(shares)} (estimated: operations one by one)")
+    say("Report", str(folder / "report.html"))
+    if result["status"] == "interrupted":
+        say("Go on", f"npnet train --resume {folder.path}")
+
+
+def columns() -> int:
+    """Return how wide a line may be: the terminal's width, 80 where there is none."""
+    return min(shutil.get_terminal_size().columns, WIDEST)
+
+
+def say(label: str, text: str) -> None:
+    """Print a label and a text, which goes on below itself where the line is too short."""
+    first = f"{label:<{LABEL}}"
+    options: dict[str, Any] = {"initial_indent": first, "subsequent_indent": " " * LABEL}
+    wrapped = textwrap.wrap(text, columns(), break_long_words=False, break_on_hyphens=False, **options)
+    print("\n".join(wrapped).replace(NO_BREAK, " "))
+
+
+def say_classes(names: list[str], confusion: list[list[int]]) -> None:
+    """Print a line a class: how many of its samples are recognised, as a share and a bar."""
+    longest = max(map(len, names))
+    cells = min(BAR, columns() - LABEL - longest - len("  0.000 "))
+    full = "━" if can_encode("━", sys.stdout) else "="
+    for name, row, k in zip(names, confusion, range(len(names)), strict=True):
+        share = row[k] / max(sum(row), 1)
+        line = f"{'':{LABEL}}{name:<{longest}}  {share:.3f} {full * round(cells * share)}"
+        print(line.rstrip())
+
+
+def duration(seconds: float) -> str:
+    """Return "0.4 s", "12 s" or "3:05"."""
+    if seconds < 10:
+        return f"{seconds:.1f}{NO_BREAK}s"
+    return f"{seconds:.0f}{NO_BREAK}s" if seconds < 100 else clock(seconds)

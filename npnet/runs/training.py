@@ -1,0 +1,274 @@
+"""A training run from its settings to its report."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from npnet import data, recipes
+from npnet.callbacks import LambdaCallback, TerminateOnNaN
+from npnet.datasets import DatasetUnavailableError
+from npnet.diagnosis import DivergedError, first_non_finite
+from npnet.kernels import threads
+from npnet.kernels.announce import announce_compilation
+from npnet.layers import Normalization
+from npnet.models import Sequential, load_model
+from npnet.runs import datasets, environment, outcome, shares, terminal
+from npnet.runs.clock import Clock
+from npnet.runs.datasets import Dataset
+from npnet.runs.folder import RunFolder
+from npnet.runs.recorder import LAST, Recorder
+from npnet.runs.settings import Settings, complete, recipe_of
+from npnet.utils import to_categorical
+
+
+def train(
+    config: Mapping[str, Any],
+    folder: str | Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train a network, leave a folder with everything about it, and return what it came to.
+
+    Parameters
+    ----------
+    config
+        Settings by name, as in a config.json; the recipe says what is not given.
+    folder
+        Where the run is kept; by default the next free of runs/DATASET-001, -002 ...
+    resume
+        Go on with the run in ``folder``. Only a larger number of epochs may be given then.
+    quiet
+        Print nothing.
+
+    Returns
+    -------
+    dict
+        The content of result.json. Its "status" is "finished", "interrupted" (by Ctrl-C) or "failed" (the
+        loss became NaN or infinite).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a setting does not fit. Nothing has been written then.
+    OSError
+        If the dataset cannot be had, or the folder cannot be made or written.
+    """
+    with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
+        if not resume:
+            return _start(config, folder)
+        if folder is None:
+            raise ValueError("resume needs the folder of the run to go on with.")
+        return _go_on(config, RunFolder(folder))
+
+
+def _start(config: Mapping[str, Any], folder: str | Path | None) -> dict[str, Any]:
+    """Begin a new run."""
+    settings = complete(config)
+    if folder is not None:
+        RunFolder(folder).require_new()
+    clock = Clock()
+    try:
+        dataset, sha256 = _load(settings, clock)
+    except DatasetUnavailableError:
+        if "dataset" in config:
+            raise
+        print("CIFAR-10 is not on this machine and cannot be downloaded: training on drawn shapes instead.")
+        settings |= {"dataset": "shapes"}
+        dataset, sha256 = _load(settings, clock)
+    model = build(settings, dataset)
+    run = RunFolder.new(folder, dataset.name)
+    with run.held():
+        run.write_json("config.json", settings)
+        run.write_json("env.json", environment.describe(settings["kernels"], sha256))
+        model.save(run / LAST)
+        return Training(run, settings, dataset, model, Recorder(run, clock)).run()
+
+
+def _go_on(config: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
+    """Go on with a run."""
+    before = run.read_json("config.json")
+    settings = complete(before | config)
+    with run.held():
+        model = load_model(run / LAST)
+        done = model.position.epoch
+        clock = Clock(_check_that_it_can_go_on(run, before, settings, done))
+        dataset, sha256 = _load(settings, clock)
+        if sha256 != run.read_json("env.json")["dataset_sha256"]:
+            raise ValueError(
+                f"{run.path} was trained on other data: the SHA-256 of {dataset.name} is not the one in its"
+                " env.json. Give it the data it had, or start a new run."
+            )
+        recorder = Recorder(run, clock, done)
+        run.write_json("config.json", settings)
+        (run / "result.json").unlink(missing_ok=True)
+        return Training(run, settings, dataset, model, recorder).run()
+
+
+def _check_that_it_can_go_on(
+    run: RunFolder, before: Settings, settings: Settings, done: int
+) -> dict[str, float]:
+    """Return the seconds of the run so far, or raise a ValueError that says why there is no going on."""
+    for name, value in settings.items():
+        if name not in ("epochs", "npnet") and value != before[name]:
+            raise ValueError(
+                f"{name} is {before[name]!r} in {run.path} and stays so: of a run that goes on only the epochs"
+                f" may change. For another {name} start a new one: npnet train --config {run / 'config.json'}"
+            )
+    wanted, planned = settings["epochs"], before["epochs"]
+    if wanted < planned:
+        raise ValueError(f"epochs is {planned} in {run.path} and may only grow, got {wanted}.")
+    if wanted > planned and settings["schedule"] != "constant":
+        raise ValueError(
+            f"The learning rate of {run.path} follows a schedule over {planned} epochs that says nothing of"
+            f" later ones. Start a new run: npnet train --config {run / 'config.json'} --epochs {wanted}"
+        )
+    try:
+        result = run.read_json("result.json")
+    except FileNotFoundError:  # killed
+        history = run.read_json("history.json")["seconds"] if done else [0.0]
+        return {"training": history[min(done, len(history)) - 1]}
+    if result["status"] == "failed":
+        raise ValueError(
+            f"{run.path} failed and would fail again: {result['reason']} Change something and start a new run:"
+            f" npnet train --config {run / 'config.json'} --lr ..."
+        )
+    if done >= wanted:
+        raise ValueError(
+            f"{run.path} has done all of its {done} epochs. To train it longer:"
+            f" npnet train --resume {run.path} --epochs {2 * done}"
+        )
+    return {name: seconds for name, seconds in result["seconds"].items() if name != "total"}
+
+
+def _load(settings: Settings, clock: Clock) -> tuple[Dataset, str]:
+    """Return the dataset and its SHA-256; set the number of threads."""
+    if settings["threads"] is not None:
+        threads.set_threads(settings["threads"])
+    clock.start("loading")
+    dataset = datasets.load(settings["dataset"], settings["data"], settings["limit"])
+    sha256 = dataset.sha256()
+    clock.stop()
+    return dataset, sha256
+
+
+def build(settings: Settings, dataset: Dataset) -> Sequential:
+    """Return the compiled model of a run before its first step."""
+    measured = Normalization()
+    if settings["inputs"] == "standardised":
+        measured.adapt(dataset.x_train)
+    return recipes.build(
+        recipe_of(settings),
+        dataset.x_train.shape[1:],
+        len(dataset.class_names),
+        -(-len(dataset.x_train) // settings["batch_size"]),
+        settings["seed"],
+        settings["kernels"],
+        measured.mean,
+        measured.variance,
+    )
+
+
+class Training:
+    """A run whose folder, data and model are there."""
+
+    def __init__(
+        self, run: RunFolder, settings: Settings, dataset: Dataset, model: Sequential, recorder: Recorder
+    ):
+        self.folder, self.settings, self.dataset, self.model = run, settings, dataset, model
+        self.recorder, self.clock = recorder, recorder.clock
+        self.y_train, self.y_test = (
+            to_categorical(y, len(dataset.class_names)) for y in (dataset.y_train, dataset.y_test)
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Train, and leave what it came to."""
+        terminal.print_header(self.folder, self.settings, self.dataset, self.model)
+        known: dict[str, Any] = {"status": "finished", "reason": None}
+        known |= {"step_share": None, "images_per_second": None}
+        try:
+            self.clock.start("compiling")
+            known["step_share"] = self._compile()
+            self.clock.stop()
+            before = self.clock.seconds.get("training", 0.0), self._images()
+            try:
+                watchers = [TerminateOnNaN(raise_error=True), self.recorder]
+                self._fit(self.model, self.settings["epochs"], watchers)
+            finally:
+                seconds, images = self.clock.seconds["training"] - before[0], self._images() - before[1]
+                known["images_per_second"] = round(images / seconds) if seconds else None
+        except KeyboardInterrupt:
+            print("\nStopped. A second Ctrl-C leaves without pictures and report.")
+            known["status"] = "interrupted"
+            self.model.save(self.folder / LAST)
+        except DivergedError as error:
+            known |= {"status": "failed", "reason": f"{error.what} {self._where()} {self._advice()}"}
+        self.clock.stop()
+        result = outcome.conclude(self.folder, self.dataset, self.recorder, known)
+        terminal.print_result(self.folder, result)
+        return result
+
+    def _images(self) -> int:
+        """Return how many samples have been trained on, repetitions counted."""
+        epoch, steps, _ = self.model.position
+        n = len(self.y_train)
+        return epoch * n + min(steps * self.settings["batch_size"], n)
+
+    def _fit(self, model: Sequential, epochs: int, callbacks: list[Any], **options: Any) -> None:
+        dataset = self.dataset
+        options = {"validation_data": (dataset.x_test, self.y_test), "verbose": 1} | options
+        model.fit(
+            dataset.x_train,
+            self.y_train,
+            batch_size=self.settings["batch_size"],
+            epochs=epochs,
+            callbacks=callbacks,
+            initial_epoch=model.position,
+            validation_batch_size=outcome.BATCH,
+            **options,
+        )
+
+    def _compile(self) -> dict[str, float]:
+        """Train a twin for two steps, so that all kernels are there; return where the time of a step goes."""
+        twin, batch_size = build(self.settings, self.dataset), self.settings["batch_size"]
+        x, y = self.dataset.x_train, self.y_train
+        with announce_compilation(sys.stdout):
+            few = batch_size + 1
+            twin.fit(x[:few], y[:few], batch_size, verbose=0)
+            twin.predict(x[:1], verbose=0)
+            return shares.measure(twin, x, y, batch_size)
+
+    def _where(self) -> str:
+        """Say where in the step that failed the first value that is not finite is, and what to try."""
+        epoch, steps, _ = self.model.position
+        model = load_model(self.folder / LAST)
+
+        def stop(batch: int, logs: Any = None) -> None:
+            model.stop_training = batch == steps - 2
+
+        if model.position[:2] != (epoch, steps - 1):
+            self._fit(
+                model,
+                epoch + 1,
+                [LambdaCallback(on_train_batch_end=stop)],
+                verbose=0,
+                validation_data=None,
+            )
+        order = data.epoch_order(len(self.y_train), True, model.seed, epoch)
+        index = data.batches(order, self.settings["batch_size"])[steps - 1]
+        found = first_non_finite(model, self.dataset.x_train[index], self.y_train[index])
+        return f"The first value that is not finite is in {found}."
+
+    def _advice(self) -> str:
+        """Return two things to try."""
+        schedule = self.model.optimizer.schedule
+        highest = self.model.optimizer.learning_rate if schedule is None else self.settings["learning_rate"]
+        if self.dataset.of_images and self.settings["inputs"] == "raw":
+            other = "--inputs unit"
+        elif self.settings["optimizer"] == "sgd":
+            other = "--optimizer adam"
+        else:
+            other = "--schedule onecycle, which begins with small steps"
+        return f"Try --lr {highest / 10:g}, or {other}."
