@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import config
+from npnet import checks, config
 from npnet.kernels import rules
 from npnet.layer import Layer
 
@@ -71,9 +71,9 @@ class ReLU(Elementwise):
         **options: Any,
     ):
         super().__init__(**options)
-        self.max_value = max_value
-        self.negative_slope = negative_slope
-        self.threshold = threshold
+        self.max_value = None if max_value is None else checks.number("max_value", max_value, least=0)
+        self.negative_slope = checks.number("negative_slope", negative_slope, least=0)
+        self.threshold = checks.number("threshold", threshold, least=0)
         self.plain = max_value is None and negative_slope == 0 and threshold == 0
         self.rule = rules.relu if self.plain else rules.bounded_relu
         self.rule_backward = rules.relu_backward if self.plain else rules.bounded_relu_backward
@@ -85,7 +85,7 @@ class ReLU(Elementwise):
         if self.plain:
             return ()
         bound = np.inf if self.max_value is None else self.max_value
-        return float(self.negative_slope), float(self.threshold), float(bound)
+        return self.negative_slope, self.threshold, bound
 
 
 class LeakyReLU(Elementwise):
@@ -96,12 +96,12 @@ class LeakyReLU(Elementwise):
 
     def __init__(self, negative_slope: float = 0.3, **options: Any):
         super().__init__(**options)
-        self.negative_slope = negative_slope
+        self.negative_slope = checks.number("negative_slope", negative_slope)
 
     @property
     def constants(self) -> tuple[float, ...]:
         """The slope."""
-        return (float(self.negative_slope),)
+        return (self.negative_slope,)
 
 
 class ELU(Elementwise):
@@ -112,12 +112,12 @@ class ELU(Elementwise):
 
     def __init__(self, alpha: float = 1.0, **options: Any):
         super().__init__(**options)
-        self.alpha = alpha
+        self.alpha = checks.number("alpha", alpha)
 
     @property
     def constants(self) -> tuple[float, ...]:
         """The saturation value."""
-        return (float(self.alpha),)
+        return (self.alpha,)
 
 
 class RowWise(Layer):

@@ -83,7 +83,7 @@ class LearningRateScheduler(Callback):
     """Set the learning rate of each epoch to ``schedule(epoch, learning_rate)``."""
 
     def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0):
-        self.schedule = schedule
+        self.schedule = checks.function("schedule", schedule)
         self.verbose = verbose
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
@@ -143,7 +143,7 @@ class LambdaCallback(Callback):
         for event, hook in hooks.items():
             if event not in EVENTS:
                 raise TypeError(f"Unknown hook {event!r}. Known: {', '.join(EVENTS)}.")
-            setattr(self, event, hook)
+            setattr(self, event, checks.function(event, hook))
 
 
 class TerminateOnNaN(Callback):

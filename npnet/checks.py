@@ -5,8 +5,10 @@ TypeError that names the argument, what was expected, what came and what to do. 
 unless they arrive as lists: rows are converted batch by batch.
 """
 
+import math
 import warnings
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,78 @@ def integer(name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
+def number(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
+    """Return ``value`` as a finite float from ``least`` to ``most``."""
+    if not (math.isfinite(_real(name, value)) and least <= value <= most):
+        bounds = "" if least == -math.inf else f" and at least {least:g}"
+        if most < math.inf:
+            bounds = f" and lie between {least:g} and {most:g}"
+        raise ValueError(f"{name} must be finite{bounds}, got {value!r}.")
+    return float(value)
+
+
+def positive(name: str, value: Any) -> float:
+    """Return ``value`` as a finite float above 0."""
+    if not 0 < _real(name, value) < math.inf:
+        raise ValueError(f"{name} must be finite and positive, got {value!r}.")
+    return float(value)
+
+
+def share(name: str, value: Any) -> float:
+    """Return ``value`` as a float of at least 0 and below 1."""
+    if not 0 <= _real(name, value) < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}.")
+    return float(value)
+
+
+def _real(name: str, value: Any) -> Any:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} ({type(value).__name__}).")
+    return value
+
+
+def optional_seed(value: Any) -> int | None:
+    """Return a layer's or initializer's own seed, or None where it takes the model's stream."""
+    return None if value is None else integer("seed", value, least=0)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return ``value`` if it is True or False: the text "False" would count as true."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__}).")
+    return bool(value)
+
+
+def function(name: str, value: Any) -> Callable:
+    """Return ``value`` if it can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r} ({type(value).__name__}).")
+    return value
+
+
+def text(name: str, value: Any, without: str = "") -> str:
+    """Return ``value`` if it is text without any of some characters."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text, got {value!r} ({type(value).__name__}).")
+    if any(character in value for character in without):
+        raise ValueError(f"{name} must not hold any of {without!r}, got {value!r}.")
+    return value
+
+
 def array(name: str, value: Any) -> np.ndarray:
-    """Return ``value`` as an array of bool, integer or floating numbers."""
+    """Return ``value`` as an array of bool, integer or floating numbers with one row a sample."""
     if value is None:
         raise ValueError(f"{name} is None: expected an array with one row a sample.")
+    result = numbers(name, value)
+    if result.ndim == 0:
+        raise ValueError(f"{name} must have one row a sample, got the single number {value!r}.")
+    return result
+
+
+def numbers(name: str, value: Any) -> np.ndarray:
+    """Return ``value`` as an array of bool, integer or floating numbers."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f"{name} is a masked array. Leave such samples out, or fill them: {name}.filled(0).")
     try:
         result = np.asarray(value)
     except ValueError as error:
@@ -36,26 +106,27 @@ def array(name: str, value: Any) -> np.ndarray:
             f"{name} must hold numbers (bool, integers or floats), got dtype {result.dtype}."
             " Convert it first, for instance with numpy.asarray(values, dtype=float)."
         )
-    if result.ndim == 0:
-        raise ValueError(f"{name} must have one row a sample, got the single number {value!r}.")
     return result
 
 
-def finite(name: str, values: np.ndarray, dtype: Any = np.float32) -> None:
+def finite(
+    name: str,
+    values: np.ndarray,
+    dtype: Any = np.float32,
+    remedy: str = "Remove or replace such samples first.",
+) -> None:
     """Refuse NaN, infinity and what ``dtype`` cannot hold, naming the first place."""
     if values.dtype.kind != "f" or values.size == 0:
         return
     limit = np.finfo(dtype).max
+    values = np.atleast_1d(values)
     rows = max(1, CHUNK // max(1, values[0].size))
     for start in range(0, len(values), rows):
         chunk = values[start : start + rows]
         if not (chunk.min() >= -limit and chunk.max() <= limit):  # False for NaN as well
             first = np.argwhere(~(np.abs(chunk) <= limit))[0]
             index = (start + int(first[0]), *(int(i) for i in first[1:]))
-            raise ValueError(
-                f"{name} must be finite, got {chunk[tuple(first)]} at index {index}."
-                " Remove or replace such samples first."
-            )
+            raise ValueError(f"{name} must be finite, got {chunk[tuple(first)]} at index {index}. {remedy}")
 
 
 def same_length(name: str, values: np.ndarray, other_name: str, other: np.ndarray) -> None:
@@ -74,6 +145,28 @@ def like_outputs(name: str, values: np.ndarray, outputs: np.ndarray) -> np.ndarr
     if values.shape != outputs.shape:
         raise ValueError(f"{name} must have the shape of y_pred, {outputs.shape}, got {values.shape}.")
     return values
+
+
+def flat(name: str, value: Any) -> np.ndarray:
+    """Return one number a sample, given as (N,) or (N, 1), as (N,)."""
+    values = array(name, value)
+    if values.shape not in ((len(values),), (len(values), 1)):
+        raise ValueError(
+            f"{name} must hold one label a sample, shape ({len(values)},) or ({len(values)}, 1), got"
+            f" {values.shape}."
+        )
+    return values.reshape(-1)
+
+
+def predictions(value: Any) -> np.ndarray:
+    """Return outputs of a model, at least one row, as floats; they may hold NaN."""
+    y_pred = array("y_pred", value)
+    if y_pred.ndim < 2 or len(y_pred) == 0:
+        raise ValueError(
+            f"y_pred must be (batch, outputs) with a sample at least, got shape {y_pred.shape}."
+            " For one output a sample write y_pred[:, None]."
+        )
+    return y_pred if y_pred.dtype.kind == "f" else y_pred.astype(np.float64)
 
 
 def features(
@@ -114,7 +207,8 @@ def labels(name: str, y: np.ndarray) -> np.ndarray:
     """Return class labels as integers; floats are accepted where they are whole numbers."""
     if y.dtype.kind == "f":
         finite(name, y)
-        whole = y.astype(np.int64)
+        with np.errstate(invalid="ignore"):  # what int64 cannot hold differs below
+            whole = y.astype(np.int64)
         if (whole != y).any():
             raise ValueError(f"{name} must hold whole class labels, got {y[whole != y].flat[0]}.")
         return whole

@@ -85,6 +85,7 @@ class Compiled(Network):
             raise ValueError('compile needs a loss, for instance loss="categorical_crossentropy".')
         chosen_optimizer, chosen_loss = optimizers.get(optimizer), losses.get(loss)
         chosen_kernels = load(kernels)
+        checks.flag("fused", fused)
         if chosen_loss.reduction is None:
             raise ValueError('The loss to train needs reduction="sum_over_batch_size" or "sum", got None.')
         requested: list[list[Any]] = []

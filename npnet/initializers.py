@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import config
+from npnet import checks, config
 
 TRUNCATED_DEVIATION = 0.87962566103423978  # standard deviation of a standard normal cut off at +-2
 
@@ -32,7 +32,7 @@ class Constant(Initializer):
     """Every element is ``value``."""
 
     def __init__(self, value: float = 0.0):
-        self.value = value
+        self.value = checks.number("value", value)
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
         """Return an array filled with ``value``."""
@@ -75,14 +75,12 @@ class VarianceScaling(Initializer):
         distribution: str = "truncated_normal",
         seed: int | None = None,
     ):
-        if not scale > 0:
-            raise ValueError(f"scale must be positive, got {scale!r}.")
         config.lookup("mode", mode, dict.fromkeys(("fan_in", "fan_out", "fan_avg")))
         config.lookup("distribution", distribution, dict.fromkeys(("uniform", "truncated_normal")))
-        self.scale = scale
+        self.scale = checks.positive("scale", scale)
         self.mode = mode
         self.distribution = distribution
-        self.seed = seed
+        self.seed = checks.optional_seed(seed)
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
         """Return weights of ``shape`` (fan_in, fan_out), drawn in float64 and rounded to ``dtype``."""

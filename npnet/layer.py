@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import config, initializers, regularizers
+from npnet import checks, config, initializers, regularizers
 from npnet.kernels import UsesKernels
 from npnet.parameter import Parameter
 
@@ -35,7 +35,7 @@ class Layer(config.Configurable, UsesKernels):
     Parameters
     ----------
     name
-        Unique within a model; by default the class name with a number.
+        Unique within a model, without "/"; by default the class name with a number.
     input_shape
         Shape of one sample, if this is the first layer: ``(3072,)``.
     input_dim
@@ -54,11 +54,13 @@ class Layer(config.Configurable, UsesKernels):
         if input_dim is not None:
             input_shape = (input_dim,)
         self.input_dim = input_dim
-        self.name = name or ""
+        self.name = "" if name is None else checks.text("name", name, without="/")
         self.input_shape = None if input_shape is None else check_shape("input_shape", input_shape)
-        self.trainable = trainable
+        self.trainable = checks.flag("trainable", trainable)
         self.parameters: list[Parameter] = []
         self.rng: np.random.Generator | None = None  # of layers that draw random numbers when they run
+            if input_shape is not None:
+                raise ValueError("Give input_shape or input_dim, not both.")
         self.built = False
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
@@ -108,6 +110,9 @@ class Layer(config.Configurable, UsesKernels):
         parameter = Parameter(name, value, regularizers.get(regularizer), trainable)
         self.parameters.append(parameter)
         return parameter
+        checks.text("name", name, without="/")
+        if any(parameter.name == name for parameter in self.parameters):
+            raise ValueError(f"{type(self).__name__} has a parameter named {name!r} already.")
 
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of the parameters' arrays, in the order of ``parameters``."""
@@ -134,6 +139,8 @@ def check_shape(name: str, shape: Any) -> Shape:
         sizes = tuple(shape)
     except TypeError:
         raise ValueError(f"{name} must be a tuple such as (3072,), got {shape!r}.") from None
-    if not sizes or not all(isinstance(size, (int, np.integer)) and size > 0 for size in sizes):
+    if not sizes or not all(
+        isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size > 0 for size in sizes
+    ):
         raise ValueError(f"{name} must hold positive integers, got {shape!r}.")
     return tuple(int(size) for size in sizes)

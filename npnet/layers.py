@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from npnet import activations, config, initializers, regularizers
+from npnet import activations, checks, config, initializers, regularizers
 from npnet.activations import ELU, Activation, LeakyReLU, ReLU, Softmax
-from npnet.layer import Layer, Shape
+from npnet.layer import Layer, Shape, check_shape
 from npnet.preprocessing import Normalization, RandomFlip, RandomTranslation
 
 __all__ = [
@@ -25,7 +25,7 @@ class Input(Layer):
     """
 
     def __init__(self, shape: Shape, name: str | None = None):
-        super().__init__(name=name, input_shape=shape)
+        super().__init__(name=name, input_shape=check_shape("shape", shape))
         self.shape = self.input_shape
 
 
@@ -62,7 +62,7 @@ class Dense(Layer):
             raise ValueError(f"units must be a positive integer, got {units!r}.")
         self.units = int(units)
         self.activation = activations.get(activation)
-        self.use_bias = use_bias
+        self.use_bias = checks.flag("use_bias", use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
@@ -140,8 +140,8 @@ class Rescaling(Layer):
 
     def __init__(self, scale: float, offset: float = 0.0, **options: Any):
         super().__init__(**options)
-        self.scale = float(scale)
-        self.offset = float(offset)
+        self.scale = checks.number("scale", scale)
+        self.offset = checks.number("offset", offset)
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return scale x + offset."""
@@ -167,10 +167,8 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, seed: int | None = None, **options: Any):
         super().__init__(**options)
-        if not 0 <= rate < 1:
-            raise ValueError(f"rate must be at least 0 and below 1, got {rate!r}.")
-        self.rate = float(rate)
-        self.seed = seed
+        self.rate = checks.share("rate", rate)
+        self.seed = checks.optional_seed(seed)
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Keep the stream the masks are drawn from."""
@@ -226,13 +224,11 @@ class BatchNormalization(Layer):
         super().__init__(**options)
         if axis != -1:
             raise ValueError(f"axis must be -1, the last axis, got {axis!r}.")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must lie between 0 and 1, got {momentum!r}.")
         self.axis = axis
-        self.momentum = float(momentum)
-        self.epsilon = float(epsilon)
-        self.center = center
-        self.scale = scale
+        self.momentum = checks.number("momentum", momentum, 0, 1)
+        self.epsilon = checks.positive("epsilon", epsilon)
+        self.center = checks.flag("center", center)
+        self.scale = checks.flag("scale", scale)
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)

@@ -106,9 +106,7 @@ class Loss(config.Configurable, UsesKernels):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> float | np.ndarray:
         """Return the loss of predictions (N, K) against targets, without touching the training state."""
-        y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-        if y_pred.dtype.kind != "f":
-            y_pred = y_pred.astype(np.float64)
+        y_true, y_pred = checks.array("y_true", y_true), checks.predictions(y_pred)
         if sample_weight is not None:
             sample_weight = checks.sample_weight("sample_weight", sample_weight, len(y_pred))
         twin = type(self)(**self.get_config())
@@ -135,7 +133,7 @@ class CategoricalCrossentropy(Loss):
     ):
         super().__init__(reduction)
         self.from_logits = from_logits
-        self.label_smoothing = check_smoothing(label_smoothing)
+        self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
         self.activation = None if from_logits else "softmax"
 
     def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
@@ -181,11 +179,13 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         reduction: str | None = "sum_over_batch_size",
     ):
         super().__init__(from_logits, reduction=reduction)
+        if ignore_class is not None:
+            checks.integer("ignore_class", ignore_class, least=-(2**63))
         self.ignore_class = ignore_class
 
     def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return one-hot rows; a row of zeros for the ignored class."""
-        labels = np.asarray(y_true).reshape(-1, 1)
+        labels = checks.labels("y_true", checks.flat("y_true", y_true)).reshape(-1, 1)
         checks.same_length("y_true", labels, "y_pred", y_pred)
         counted = labels if self.ignore_class is None else labels[labels != self.ignore_class]
         checks.label_range("y_true", counted, y_pred.shape[-1], f"y_pred with {y_pred.shape[-1]} outputs")
@@ -219,7 +219,7 @@ class BinaryCrossentropy(Loss):
     ):
         super().__init__(reduction)
         self.from_logits = from_logits
-        self.label_smoothing = check_smoothing(label_smoothing)
+        self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
         self.activation = None if from_logits else "sigmoid"
 
     def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
@@ -266,13 +266,6 @@ class MeanAbsoluteError(Loss):
     def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return sign(y_pred - y_true) / outputs."""
         return self.kernels.mean_absolute_error_backward(y_true, y_pred)
-
-
-def check_smoothing(label_smoothing: float) -> float:
-    """Return ``label_smoothing`` if it lies in [0, 1]."""
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must lie between 0 and 1, got {label_smoothing!r}.")
-    return float(label_smoothing)
 
 
 NAMES: dict[str, type[Loss]] = {

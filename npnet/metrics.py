@@ -20,7 +20,7 @@ class Metric(config.Configurable):
     key: str
 
     def __init__(self, name: str | None = None):
-        self.name = name or self.key
+        self.name = self.key if name is None else checks.text("name", name)
         self.reset_state()
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
@@ -29,7 +29,7 @@ class Metric(config.Configurable):
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch."""
-        values = self.values(np.asarray(y_true), np.asarray(y_pred))
+        values = self.values(checks.array("y_true", y_true), checks.predictions(y_pred))
         values = values.reshape(len(values), -1).mean(
             axis=1
         )  # one number a sample, whatever the output's shape
@@ -68,7 +68,9 @@ class SparseCategoricalAccuracy(Metric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return True where the two agree."""
-        return y_true.reshape(-1) == y_pred.argmax(axis=-1)
+        labels = checks.flat("y_true", y_true)
+        checks.same_length("y_true", labels, "y_pred", y_pred)
+        return labels == y_pred.argmax(axis=-1)
 
 
 class BinaryAccuracy(Metric):
@@ -78,7 +80,7 @@ class BinaryAccuracy(Metric):
 
     def __init__(self, name: str | None = None, threshold: float = 0.5):
         super().__init__(name)
-        self.threshold = threshold
+        self.threshold = checks.number("threshold", threshold)
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the share of each sample's outputs."""
@@ -92,18 +94,18 @@ class TopKCategoricalAccuracy(Metric):
 
     def __init__(self, k: int = 5, name: str | None = None):
         super().__init__(name)
-        if not isinstance(k, (int, np.integer)) or k < 1:
-            raise ValueError(f"k must be a positive integer, got {k!r}.")
-        self.k = int(k)
+        self.k = checks.integer("k", k)
 
-    def labels(self, y_true: np.ndarray) -> np.ndarray:
+    def labels(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the label of each sample."""
-        return y_true.argmax(axis=-1)
+        return checks.like_outputs("y_true", y_true, y_pred).argmax(axis=-1)
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return True where fewer than k outputs exceed the target's. NaN exceeds and is exceeded."""
-        target = np.take_along_axis(y_pred, self.labels(y_true)[:, None], axis=-1)
-        return (~(y_pred <= target)).sum(axis=-1) < self.k
+        labels = self.labels(y_true, y_pred)
+        inside = (labels >= 0) & (labels < y_pred.shape[-1])  # a label of an ignored class may not be
+        target = np.take_along_axis(y_pred, np.where(inside, labels, 0)[:, None], axis=-1)
+        return inside & ((~(y_pred <= target)).sum(axis=-1) < self.k)
 
 
 class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
@@ -111,9 +113,11 @@ class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
 
     key = "sparse_top_k_categorical_accuracy"
 
-    def labels(self, y_true: np.ndarray) -> np.ndarray:
+    def labels(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the labels as one axis of integers."""
-        return y_true.reshape(-1).astype(np.intp)
+        labels = checks.labels("y_true", checks.flat("y_true", y_true))
+        checks.same_length("y_true", labels, "y_pred", y_pred)
+        return labels
 
 
 class MeanSquaredError(Metric):

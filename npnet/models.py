@@ -47,10 +47,15 @@ class Sequential(Trainer):
         dtype: Any = "float32",
         seed: int | None = None,
     ):
-        self.name = name or "sequential"
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
+        self.name = "sequential" if name is None else checks.text("name", name)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            self.dtype = np.dtype(object)
+        if dtype is None or self.dtype not in (np.float32, np.float64):
             raise ValueError(f'dtype must be "float32" or "float64", got {dtype!r}.')
+        if layers is not None and not isinstance(layers, (list, tuple)):
+            raise TypeError(f"layers must be a list of layers, got {layers!r}.")
         self.seed = new_seed() if seed is None else checks.integer("seed", seed, least=0)
         self.layers: list[Layer] = []
         self.input_shape: Shape | None = None
@@ -160,6 +165,7 @@ class Sequential(Trainer):
             if any(parameter.value.dtype != self.dtype for parameter in layer.parameters):
                 raise ValueError(f"Layer {layer.name!r} has weights of another dtype than {self.dtype}.")
             return
+        layer.parameters.clear()  # of a build that failed
         layer.build(input_shape, data.stream(self.seed, data.WEIGHTS, index), self.dtype)
         layer.input_shape = input_shape
         layer.built = True
@@ -228,20 +234,21 @@ class Sequential(Trainer):
         Raises
         ------
         ValueError
-            If their number, a shape or a value does not fit. Nothing has changed then.
+            If their number or a shape does not fit, or one holds NaN or infinity. Nothing has changed then.
         """
         self._require_built("set_weights")
+        if not isinstance(weights, (list, tuple)):
+            raise TypeError(f"weights must be a list of arrays, got {type(weights).__name__}.")
         if len(weights) != len(self.parameters):
             raise ValueError(f"weights must hold {len(self.parameters)} arrays, got {len(weights)}.")
         arrays = []
         for i, (parameter, weight) in enumerate(zip(self.parameters, weights, strict=True)):
-            array = np.asarray(weight)
-            if array.dtype.kind not in "buif":
-                raise TypeError(f"weights[{i}] must hold numbers, got dtype {array.dtype}.")
+            array = checks.numbers(f"weights[{i}]", weight)
             if array.shape != parameter.shape:
                 raise ValueError(
                     f"weights[{i}] ({parameter.name}) must have shape {parameter.shape}, got {array.shape}."
                 )
+            checks.finite(f"weights[{i}] ({parameter.name})", array, self.dtype, "Training had diverged?")
             arrays.append(array)
         for parameter, array in zip(self.parameters, arrays, strict=True):
             parameter.assign(array)

@@ -1,11 +1,13 @@
 """Callbacks that watch one value and act when it is, or is no longer, the best so far."""
 
 import math
+import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 
+from npnet import checks
 from npnet.callback import Callback, Logs
 
 
@@ -25,9 +27,9 @@ class Monitor(Callback):
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0):
         if mode not in ("auto", "min", "max"):
             raise ValueError(f'mode must be "auto", "min" or "max", got {mode!r}.')
-        self.monitor = monitor
+        self.monitor = checks.text("monitor", monitor)
         self.mode = mode
-        self.min_delta = abs(min_delta)
+        self.min_delta = abs(checks.number("min_delta", min_delta))
         last_word = monitor.removeprefix("val_")
         grows = "acc" in last_word or last_word.endswith(("auc", "precision", "recall"))
         self.sign = 1 if mode == "max" or (mode == "auto" and grows) else -1
@@ -80,11 +82,11 @@ class EarlyStopping(Monitor):
         start_from_epoch: int = 0,
     ):
         super().__init__(monitor, mode, min_delta)
-        self.patience = patience
+        self.patience = checks.integer("patience", patience, least=0)
         self.verbose = verbose
-        self.baseline = baseline
+        self.baseline = None if baseline is None else checks.number("baseline", baseline)
         self.restore_best_weights = restore_best_weights
-        self.start_from_epoch = start_from_epoch
+        self.start_from_epoch = checks.integer("start_from_epoch", start_from_epoch, least=0)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Start without a best epoch."""
@@ -148,9 +150,11 @@ class ModelCheckpoint(Monitor):
         initial_value_threshold: float | None = None,
     ):
         super().__init__(monitor, mode)
-        if save_freq != "epoch" and not (isinstance(save_freq, int) and save_freq > 0):
+        if save_freq != "epoch" and (type(save_freq) is not int or save_freq < 1):
             raise ValueError(f'save_freq must be "epoch" or a positive number of steps, got {save_freq!r}.')
-        self.filepath = str(filepath)
+        if initial_value_threshold is not None:
+            checks.number("initial_value_threshold", initial_value_threshold)
+        self.filepath = os.fspath(filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
@@ -222,13 +226,13 @@ class ReduceLROnPlateau(Monitor):
         min_lr: float = 0.0,
     ):
         super().__init__(monitor, mode, min_delta)
-        if not 0 < factor < 1:
+        if not 0 < checks.number("factor", factor) < 1:
             raise ValueError(f"factor must lie between 0 and 1, got {factor!r}.")
         self.factor = factor
-        self.patience = patience
+        self.patience = checks.integer("patience", patience, least=0)
         self.verbose = verbose
-        self.cooldown = cooldown
-        self.min_lr = min_lr
+        self.cooldown = checks.integer("cooldown", cooldown, least=0)
+        self.min_lr = checks.number("min_lr", min_lr, least=0)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Start watching."""

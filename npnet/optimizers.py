@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import config, schedules
+from npnet import checks, config, schedules
 from npnet.kernels import rules
 from npnet.parameter import Parameter
 
@@ -53,9 +53,9 @@ class Optimizer(config.Configurable):
         if len(given) > 1:
             raise ValueError(f"Only one of clipnorm, clipvalue, global_clipnorm may be given, got {given}.")
         for name in given:
-            check_positive(name, clips[name])
-        if weight_decay is not None and not weight_decay >= 0:
-            raise ValueError(f"weight_decay must be at least 0, got {weight_decay!r}.")
+            checks.positive(name, clips[name])
+        if weight_decay is not None:
+            checks.number("weight_decay", weight_decay, least=0)
         if isinstance(learning_rate, (schedules.LearningRateSchedule, dict)):
             self.schedule: schedules.LearningRateSchedule | None = schedules.get(learning_rate)
         else:
@@ -78,7 +78,7 @@ class Optimizer(config.Configurable):
             raise TypeError(
                 "The learning rate follows a schedule and cannot be set. Give the optimizer a number instead."
             )
-        self._learning_rate = check_positive("learning_rate", value, zero_allowed=True)
+        self._learning_rate = checks.number("learning_rate", value, least=0)
 
     @property
     def rule(self) -> Callable[..., tuple]:
@@ -146,7 +146,7 @@ class SGD(Optimizer):
         self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any
     ):
         super().__init__(learning_rate, **options)
-        self.momentum = check_share("momentum", momentum)
+        self.momentum = checks.share("momentum", momentum)
         self.nesterov = nesterov
         self.slot_names = ("velocity",) if momentum else ()
 
@@ -187,9 +187,9 @@ class RMSprop(Optimizer):
         **options: Any,
     ):
         super().__init__(learning_rate, **options)
-        self.rho = check_share("rho", rho)
-        self.momentum = check_share("momentum", momentum)
-        self.epsilon = check_positive("epsilon", epsilon)
+        self.rho = checks.share("rho", rho)
+        self.momentum = checks.share("momentum", momentum)
+        self.epsilon = checks.positive("epsilon", epsilon)
         self.centered = centered
         self.epsilon_inside = epsilon_inside
         self.plain = epsilon_inside and not momentum and not centered
@@ -221,8 +221,10 @@ class Adagrad(Optimizer):
         **options: Any,
     ):
         super().__init__(learning_rate, **options)
-        self.initial_accumulator_value = initial_accumulator_value
-        self.epsilon = check_positive("epsilon", epsilon)
+        self.initial_accumulator_value = checks.number(
+            "initial_accumulator_value", initial_accumulator_value, least=0
+        )
+        self.epsilon = checks.positive("epsilon", epsilon)
 
     @property
     def rule(self) -> Callable[..., tuple]:
@@ -260,9 +262,9 @@ class Adam(Optimizer):
         **options: Any,
     ):
         super().__init__(learning_rate, **options)
-        self.beta_1 = check_share("beta_1", beta_1)
-        self.beta_2 = check_share("beta_2", beta_2)
-        self.epsilon = check_positive("epsilon", epsilon)
+        self.beta_1 = checks.share("beta_1", beta_1)
+        self.beta_2 = checks.share("beta_2", beta_2)
+        self.epsilon = checks.positive("epsilon", epsilon)
         self.amsgrad = amsgrad
         self.slot_names = ("first_moment", "second_moment") + (("largest",) if amsgrad else ())
 
@@ -294,25 +296,6 @@ class AdamW(Adam):
         super().__init__(
             learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options
         )
-
-
-def check_positive(name: str, value: Any, zero_allowed: bool = False) -> float:
-    """Return ``value`` as a finite positive float."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}.") from None
-    if not (number > 0 or (zero_allowed and number == 0)) or number == float("inf"):
-        least = "at least 0" if zero_allowed else "positive"
-        raise ValueError(f"{name} must be finite and {least}, got {value!r}.")
-    return number
-
-
-def check_share(name: str, value: float) -> float:
-    """Return ``value`` as a float in [0, 1)."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}.")
-    return float(value)
 
 
 NAMES: dict[str, type[Optimizer]] = {

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import config
+from npnet import checks, config
 
 
 class Regularizer(config.Configurable):
@@ -23,11 +23,8 @@ class L1L2(Regularizer):
     """penalty = l1 sum |w| + l2 sum w^2;  gradient = l1 sign(w) + 2 l2 w."""
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0):
-        for name, value in (("l1", l1), ("l2", l2)):
-            if not value >= 0 or value == float("inf"):
-                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}.")
-        self.l1 = float(l1)
-        self.l2 = float(l2)
+        self.l1 = checks.number("l1", l1, least=0)
+        self.l2 = checks.number("l2", l2, least=0)
 
     def penalty(self, weight: np.ndarray) -> float:
         """Return l1 sum |w| + l2 sum w^2, summed in float64."""

@@ -95,6 +95,7 @@ def class_weights(class_weight: dict[int, float], y: np.ndarray, units: int) -> 
         if not (np.isfinite(value) and value >= 0):
             raise ValueError(f"class_weight[{label}] must be finite and at least 0, got {value!r}.")
         weight[labels == label] = value
+    checks.finite("class_weight", weight, remedy="Give smaller weights.")
     return weight
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from npnet import config, data, layers
+from npnet import checks, config, data, layers
 from npnet.files import write_atomically
 from npnet.layer import shapes_in_file
 from npnet.parameter import Parameter
@@ -43,8 +43,9 @@ def save_model(model: "Sequential", filepath: str | Path, overwrite: bool = True
 
     Raises
     ------
-    FileExistsError, OSError
-        The file that was there is untouched then.
+    FileExistsError, OSError, ValueError
+        If the file is there, cannot be written, or a weight is NaN or infinite. The file that was there is
+        untouched then.
     """
     model._require_built("save")
     metadata: dict[str, Any] = {"architecture": architecture(model)}
@@ -107,7 +108,7 @@ def load_model(
         for layer in model.layers:
             if layer.rng:
                 layer.rng.bit_generator.state = metadata["streams"][layer.name]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{path} describes no model that can be built: {error!r}.") from error
     finally:
         shapes_in_file.reset(token)
@@ -134,8 +135,18 @@ def named_parameters(model: "Sequential") -> dict[str, Parameter]:
 
 
 def weights_of(model: "Sequential") -> Tensors:
-    """Return the parameters' arrays by name."""
-    return {name: parameter.value for name, parameter in named_parameters(model).items()}
+    """Return the parameters' arrays by name.
+
+    Raises
+    ------
+    ValueError
+        If one holds NaN or infinity: such a model must not replace a good one.
+    """
+    weights = {name: parameter.value for name, parameter in named_parameters(model).items()}
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinity: training has diverged. Nothing was saved.")
+    return weights
 
 
 def slots_of(model: "Sequential") -> Tensors:
@@ -172,8 +183,10 @@ def restore_training(model: "Sequential", state: dict[str, Any], tensors: Tensor
         kernels=state["kernels"],
         fused=state["fused"],
     )
-    model.optimizer.iterations = state["iterations"]
-    model.position = data.Position(**state["position"])
+    model.optimizer.iterations = checks.integer("iterations", state["iterations"], least=0)
+    epoch, batch = (checks.integer(name, state["position"][name], least=0) for name in ("epoch", "batch"))
+    sums = {name: [float(total), float(count)] for name, (total, count) in state["position"]["sums"].items()}
+    model.position = data.Position(epoch, batch, sums)
     for name, parameter in named_parameters(model).items():
         for slot in model.optimizer.slot_names:
             saved = tensors.get(f"{name}/{slot}")
@@ -204,7 +217,8 @@ def assign(
     if mismatches and not skip_mismatch:
         raise ValueError(f"{path} does not fit the model: {mismatches[0]}.")
     for name, tensor in fitting.items():
-        if not np.isfinite(tensor).all():
+        limit = np.finfo(parameters[name].value.dtype).max
+        if not (np.abs(tensor) <= limit).all():
             raise ValueError(
                 f"{path} holds NaN or infinity in {name}: training had diverged. Use another file."
             )
@@ -244,13 +258,21 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
             texts = dict(file.metadata() or {})
             if texts.get("format") != FORMAT:
                 raise ValueError(f"{path} is no {FORMAT} file (format {texts.get('format')!r}).")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            names = list(file.keys())
+            if unknown := {file.get_slice(name).get_dtype() for name in names} - {"F32", "F64"}:
+                raise ValueError(
+                    f"{path} holds numbers of the kind {min(unknown)}; npnet writes F32 and F64."
+                )
+            tensors = {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file or is damaged: {error}") from None
     expected = texts.pop("digest", None)
     if digest(tensors, texts) != expected:
         raise ValueError(f"{path} is damaged: its digest does not match. Use another copy.")
-    return tensors, {key: json.loads(text) for key, text in texts.items() if key != "format"}
+    try:
+        return tensors, {key: json.loads(text) for key, text in texts.items() if key != "format"}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} holds a description that is no JSON: {error}") from None
 
 
 def digest(tensors: Tensors, texts: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ and formulas are Keras 3's; the one-cycle schedule, which Keras lacks, is PyTorc
 import math
 from typing import Any
 
-from npnet import config
+from npnet import checks, config
 
 
 class LearningRateSchedule(config.Configurable):
@@ -30,9 +30,9 @@ class ExponentialDecay(LearningRateSchedule):
     def __init__(
         self, initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = check_steps("decay_steps", decay_steps)
-        self.decay_rate = decay_rate
+        self.initial_learning_rate = checks.number("initial_learning_rate", initial_learning_rate, least=0)
+        self.decay_steps = checks.positive("decay_steps", decay_steps)
+        self.decay_rate = checks.number("decay_rate", decay_rate, least=0)
         self.staircase = staircase
 
     def __call__(self, step: int) -> float:
@@ -53,14 +53,14 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     """
 
     def __init__(self, boundaries: list[int], values: list[float]):
-        if len(values) != len(boundaries) + 1:
+        self.boundaries = [checks.number("boundaries", boundary) for boundary in boundaries]
+        self.values = [checks.number("values", value, least=0) for value in values]
+        if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
                 f"values must hold one number more than boundaries, got {len(values)} and {len(boundaries)}."
             )
-        if sorted(boundaries) != list(boundaries):
+        if sorted(self.boundaries) != self.boundaries:
             raise ValueError(f"boundaries must increase, got {boundaries}.")
-        self.boundaries = list(boundaries)
-        self.values = list(values)
 
     def __call__(self, step: int) -> float:
         """Return the learning rate after ``step`` steps."""
@@ -82,11 +82,13 @@ class CosineDecay(LearningRateSchedule):
         warmup_target: float | None = None,
         warmup_steps: int = 0,
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = check_steps("decay_steps", decay_steps)
-        self.alpha = alpha
+        self.initial_learning_rate = checks.number("initial_learning_rate", initial_learning_rate, least=0)
+        self.decay_steps = checks.positive("decay_steps", decay_steps)
+        self.alpha = checks.number("alpha", alpha, least=0)
+        if warmup_target is not None:
+            checks.number("warmup_target", warmup_target, least=0)
         self.warmup_target = warmup_target
-        self.warmup_steps = warmup_steps
+        self.warmup_steps = checks.integer("warmup_steps", warmup_steps, least=0)
 
     def __call__(self, step: int) -> float:
         """Return the learning rate after ``step`` steps."""
@@ -125,13 +127,13 @@ class OneCycle(LearningRateSchedule):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
     ):
-        self.max_learning_rate = max_learning_rate
-        self.total_steps = check_steps("total_steps", total_steps)
-        if not 0 < pct_start < 1:
+        self.max_learning_rate = checks.number("max_learning_rate", max_learning_rate, least=0)
+        self.total_steps = checks.positive("total_steps", total_steps)
+        if not 0 < checks.number("pct_start", pct_start) < 1:
             raise ValueError(f"pct_start must lie between 0 and 1, got {pct_start!r}.")
         self.pct_start = pct_start
-        self.div_factor = div_factor
-        self.final_div_factor = final_div_factor
+        self.div_factor = checks.positive("div_factor", div_factor)
+        self.final_div_factor = checks.positive("final_div_factor", final_div_factor)
 
     def __call__(self, step: int) -> float:
         """Return the learning rate after ``step`` steps."""
@@ -145,13 +147,6 @@ class OneCycle(LearningRateSchedule):
 
 def _half_cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def check_steps(name: str, steps: int) -> int:
-    """Return ``steps`` if it is positive."""
-    if not steps > 0:
-        raise ValueError(f"{name} must be positive, got {steps!r}.")
-    return steps
 
 
 NAMES: dict[str, type[LearningRateSchedule]] = {

@@ -107,6 +107,7 @@ class Trainer(Compiled):
         )
         shown = check_verbose(verbose)
         validate_after = checks.validation_epochs(validation_freq)
+        checks.flag("shuffle", shuffle)
         train = self._check_samples(x, y, sample_weight, class_weight)
         validation = None
         if validation_data is not None:
@@ -115,7 +116,7 @@ class Trainer(Compiled):
             x_val, y_val, weight = (*validation_data, None)[:3]
             validation = self._check_samples(x_val, y_val, weight, prefix="validation ")
         elif validation_split:
-            kept = data.split(len(train), validation_split)
+            kept = data.split(len(train), checks.number("validation_split", validation_split))
             train, validation = train.rows(0, kept), train.rows(kept, len(train))
             if class_weight is not None:
                 validation.weight = None  # as in Keras, classes are weighted in training only

@@ -30,7 +30,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
     ValueError
         If a label is not an integer in 0..K-1. (Keras lets negative labels wrap around.)
     """
-    labels = checks.labels("x", np.asarray(x))
+    labels = checks.labels("x", checks.numbers("x", x))
     if labels.ndim > 1 and labels.shape[-1] == 1:
         labels = labels[..., 0]
     if num_classes is None:

@@ -91,7 +91,7 @@ def test_names():
         Dense(3, kernel_initializer="glorot_unifrom")
     with pytest.raises(ValueError, match='Did you mean "fan_in"'):
         VarianceScaling(mode="fanin")
-    with pytest.raises(ValueError, match="scale must be positive"):
+    with pytest.raises(ValueError, match="scale must be finite and positive"):
         VarianceScaling(scale=0)
     with pytest.raises(ValueError, match='Did you mean "l2"'):
         Dense(3, kernel_regularizer="l22")
@@ -107,5 +107,5 @@ def test_penalties():
     assert both.penalty(w) == 6.5 and both.gradient(w).dtype == np.float32
     np.testing.assert_array_equal(both.gradient(w), l1.gradient(w) + l2.gradient(w))
     assert regularizers.get("l1").l1 == regularizers.get("l2").l2 == 0.01 and regularizers.get(None) is None
-    with pytest.raises(ValueError, match="l2 must be a finite number"):
+    with pytest.raises(ValueError, match="l2 must be finite and at least 0"):
         regularizers.L2(-0.1)

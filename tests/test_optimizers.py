@@ -262,7 +262,7 @@ def test_arguments_are_checked():
     ]:
         with pytest.raises(ValueError, match=message):
             make()
-    with pytest.raises(TypeError, match="learning_rate must be a number, got str"):
+    with pytest.raises(TypeError, match=r"learning_rate must be a number, got 'fast' \(str\)"):
         SGD("fast")
 
 

@@ -72,7 +72,7 @@ def test_described_by_their_arguments(schedule):
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="decay_steps must be positive"):
+    with pytest.raises(ValueError, match="decay_steps must be finite and positive"):
         ExponentialDecay(0.1, 0, 0.5)
     with pytest.raises(ValueError, match="one number more"):
         PiecewiseConstantDecay([1, 2], [0.1, 0.2])

@@ -173,9 +173,9 @@ def test_validation_split_is_the_tail_before_shuffling():
     assert rows[1] == list(range(kept, 23)), "validation is not shuffled"
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, 1e-18, 0.999, float("nan"), True])
+@pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, 1e-18, 0.999, float("nan"), True, "a"])
 def test_wrong_validation_splits_are_refused(share):
-    with pytest.raises(ValueError, match="validation_split"):
+    with pytest.raises((ValueError, TypeError), match="validation_split"):
         model().fit(X, Y, validation_split=share, verbose=0)
 
 
