@@ -20,7 +20,8 @@ class DivergedError(RuntimeError):
         optimizer, (epoch, batch, _) = model.optimizer, model.position
         step = optimizer.iterations
         rate = optimizer.schedule(step - 1) if optimizer.schedule else optimizer.learning_rate
-        self.what = f"Step {step:,}, batch {batch} of epoch {epoch + 1}: the loss is {loss} at a learning rate of {rate:g}."
+        place = f"Step {step:,}, batch {batch} of epoch {epoch + 1}"
+        self.what = f"{place}: the loss is {loss} at a learning rate of {rate:g}."
         super().__init__(f"{self.what} Try a learning rate of {rate / 10:g}, or clipnorm=1.0.")
 
 

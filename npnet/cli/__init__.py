@@ -14,6 +14,7 @@ Exit codes
 import argparse
 import difflib
 import importlib
+import itertools
 import os
 import re
 import sys
@@ -27,6 +28,14 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse options that do not exist before their values can be taken for something else."""
+        if self._subparsers is None:
+            for word in itertools.takewhile(lambda word: word != "--", args or ()):
+                if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
+                    self.error(f"unrecognized arguments: {word}")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print the message with the nearest right word, and exit with 2."""

@@ -46,17 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
     data = parser.add_argument_group("data")
-    data.add_argument("dataset", nargs="?", choices=list(LOADERS), default=argparse.SUPPRESS, metavar="DATASET",
-                      help="cifar10, shapes or spiral [cifar10; shapes where that cannot be had]")  # fmt: skip
+    data.add_argument("dataset", nargs="?", choices=list(LOADERS), metavar="DATASET",
+        help="cifar10, shapes or spiral [cifar10; shapes where that cannot be had]")  # fmt: skip
     add(data, "data", "archive or folder of CIFAR-10", metavar="PATH")
     add(data, "limit", "train on the first N samples only", type=int, metavar="N")
-    add(
-        data,
-        "inputs",
-        f"how pixels come in: {_listed(recipes.INPUTS)}",
-        choices=recipes.INPUTS,
-        metavar="FORM",
-    )
+    add(data, "inputs", f"how pixels come in: {_listed(recipes.INPUTS)}",
+        choices=list(recipes.INPUTS), metavar="FORM")  # fmt: skip
     add(data, "flip", "mirror pictures at random", action=argparse.BooleanOptionalAction)
     add(data, "shift", "move pictures at random by up to N pixels", type=int, metavar="N")
 
@@ -106,6 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
     options = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}
+    if arguments.dataset is None:
+        del options["dataset"]
     resume = getattr(arguments, "resume", None)
     folder = getattr(arguments, "run_dir", resume)
     if resume is not None and folder != resume:
@@ -123,6 +120,8 @@ def _read(file: Path) -> dict[str, Any]:
     """Return the settings of a JSON file."""
     try:
         given = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"--config {file}: {error.strerror}.") from error
     except ValueError as error:
         raise ValueError(f"{file} is no JSON file: {error}.") from error
     if not isinstance(given, dict):

@@ -34,7 +34,7 @@ OF_SPIRAL: Settings = {  # points of the plane want another network than picture
     "optimizer": "adam",
     "learning_rate": 0.01,
     "weight_decay": 0.0,
-    "schedule": "constant",
+    "schedule": "cosine",
     "flip": False,
     "shift": 0,
     "inputs": "raw",

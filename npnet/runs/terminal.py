@@ -65,12 +65,13 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     if result["status"] == "failed":
         say("Failed", result["reason"])
     best, test = result["best_epoch"], result["test"]
+    which = "the last weights"
     if best is not None:
         say("Best epoch", f"{best} of {result['epochs']}")
-    of_what = "" if best is None else f" of epoch {best}, which it chose"
-    images = sum(map(sum, result["confusion"]))
+        which = f"weights of epoch {best}, the best on them"
+    samples = sum(map(sum, result["confusion"]))
     scores = f"accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}"
-    say("Test", f"{scores} ({images:,} samples, the weights{of_what})")
+    say("Test", f"{scores} ({samples:,} samples; {which})")
     say_classes(result["class_names"], result["confusion"])
     if result["images_per_second"] is not None:
         say("Speed", f"{result['images_per_second']:,} samples a second in training")
@@ -81,6 +82,8 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     if result["step_share"]:
         shares = [f"{name} {share:.0%}" for name, share in result["step_share"].items()]
         say("A step", f"{', '.join(shares)} (estimated: operations one by one)")
+    if (folder / "boundary.png").exists():
+        say("Picture", str(folder / "boundary.png"))
     say("Report", str(folder / "report.html"))
     if result["status"] == "interrupted":
         say("Go on", f"npnet train --resume {folder.path}")

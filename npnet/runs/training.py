@@ -111,11 +111,12 @@ def _check_that_it_can_go_on(
     run: RunFolder, before: Settings, settings: Settings, done: int
 ) -> dict[str, float]:
     """Return the seconds of the run so far, or raise a ValueError that says why there is no going on."""
+    anew = f"Start a new run: npnet train --config {run / 'config.json'}"
     for name, value in settings.items():
         if name not in ("epochs", "npnet") and value != before[name]:
             raise ValueError(
-                f"{name} is {before[name]!r} in {run.path} and stays so: of a run that goes on only the epochs"
-                f" may change. For another {name} start a new one: npnet train --config {run / 'config.json'}"
+                f"{name} is {before[name]!r} in {run.path} and stays so: of a run that goes on only epochs"
+                f" may change. {anew} and your {name}."
             )
     wanted, planned = settings["epochs"], before["epochs"]
     if wanted < planned:
@@ -123,7 +124,7 @@ def _check_that_it_can_go_on(
     if wanted > planned and settings["schedule"] != "constant":
         raise ValueError(
             f"The learning rate of {run.path} follows a schedule over {planned} epochs that says nothing of"
-            f" later ones. Start a new run: npnet train --config {run / 'config.json'} --epochs {wanted}"
+            f" later ones. {anew} --epochs {wanted}"
         )
     try:
         result = run.read_json("result.json")
@@ -132,8 +133,7 @@ def _check_that_it_can_go_on(
         return {"training": history[min(done, len(history)) - 1]}
     if result["status"] == "failed":
         raise ValueError(
-            f"{run.path} failed and would fail again: {result['reason']} Change something and start a new run:"
-            f" npnet train --config {run / 'config.json'} --lr ..."
+            f"{run.path} failed and would fail again: {result['reason']} {anew} and what you change."
         )
     if done >= wanted:
         raise ValueError(
