@@ -1,39 +1,19 @@
 """Every derivative of npnet against central differences, and the check itself against wrong ones."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small import compiled, one_hot, random
 
 import npnet
+from npnet import activations, gradient_cases, layers, losses, regularizers
 from npnet.kernels import rules
-from npnet.layers import (
-    ELU,
-    Activation,
-    BatchNormalization,
-    Dense,
-    Dropout,
-    Flatten,
-    Layer,
-    LeakyReLU,
-    ReLU,
-    Rescaling,
-    Softmax,
-)
-from npnet.losses import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    SparseCategoricalCrossentropy,
-)
-from npnet.regularizers import L1, L1L2, L2
+from npnet.layers import BatchNormalization, Dense, Dropout, Layer, LeakyReLU, ReLU
 
-N, D, K = 6, 5, 3
-LABELS = np.arange(N) % K
-IGNORED = np.where(np.arange(N) == 2, 255, LABELS)
-BITS = (np.arange(N * K).reshape(N, K) % 2).astype(float)
-SOFT = random(2, N, K) ** 2
-SOFT /= SOFT.sum(axis=-1, keepdims=True)
+N, D, K = gradient_cases.N, gradient_cases.D, gradient_cases.K
+CASES = gradient_cases.everything()
+LOSSES = [case for case in CASES if case.group == "losses"]
 
 
 def check(layers, y, loss="mse", kernels="numpy", x=None, sample_weight=None, **options):
@@ -46,124 +26,59 @@ def assert_right(result):
     assert result.passed and result.tolerance == 1e-8, f"\n{result}"
 
 
-# --- each part ---------------------------------------------------------------------------------------------
+# --- everything --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_gradients_are_right(case):
+    assert_right(case.check("numpy"))
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=lambda case: case.name)
+def test_weighted_losses(case):
+    assert_right(dataclasses.replace(case, sample_weight=np.array([0.5, 1, 2, 0, 1, 3])).check("numpy"))
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "linear", "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "softmax",
-        "log_softmax", "gelu", "silu",
-    ],
-)  # fmt: skip
-def test_activation(name):
-    assert_right(check([Dense(4, name, input_shape=(D,)), Dense(K)], random(3, N, K)))
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        lambda: Dense(4),
-        lambda: Dense(4, use_bias=False),
-        lambda: Activation("tanh"),
-        lambda: ReLU(),
-        lambda: ReLU(max_value=0.7),
-        lambda: ReLU(max_value=0.9, negative_slope=0.3, threshold=-0.2),
-        lambda: LeakyReLU(0.1),
-        lambda: ELU(alpha=0.6),
-        lambda: Softmax(),
-        lambda: Rescaling(0.5, offset=2.0),
-        lambda: Dropout(0.4),
-        lambda: Dropout(0.4, seed=1),
-        lambda: Dropout(0.0),
-        lambda: BatchNormalization(),
-        lambda: BatchNormalization(center=False),
-        lambda: BatchNormalization(scale=False, epsilon=0.1),
-        lambda: BatchNormalization(trainable=False, moving_mean_initializer="ones"),
-        lambda: Dense(4, "tanh", trainable=False),
-    ],
-    ids=lambda make: repr(make()),
+    "case", [case for case in CASES if case.group == "models"], ids=lambda case: case.name
 )
-def test_layer(layer):
-    layers = [Dense(4, input_shape=(D,)), layer(), Dense(K)]
-    assert_right(check(layers, random(3, N, K)))
+def test_whole_models_with_compiled_kernels(case):
+    assert_right(case.check("numba"))
 
 
-@pytest.mark.parametrize("layer", [Flatten, BatchNormalization])
-def test_layer_of_pictures(layer):
-    layers = [layer(input_shape=(2, 3, 2)), Flatten(), Dense(K)]
-    assert_right(check(layers, random(3, N, K), x=random(1, N, 2, 3, 2)))
+def test_everything_is_checked():
+    """What stands in a registry has a case, so what is added there is checked."""
+    kinds = {type(layer) for case in CASES for layer in case.layers}
+    kinds |= {type(link) for case in CASES for layer in case.layers for link in layer.chain()}
+    assert kinds >= set(layers.CLASSES.values()) - {layers.Input}
+    assert kinds >= set(activations.NAMES.values())
+    assert {type(losses.get(case.loss)) for case in CASES} >= set(losses.NAMES.values())
+    penalties = {
+        type(layer.kernel_regularizer) for case in CASES for layer in case.layers if type(layer) is Dense
+    }
+    assert penalties >= set(regularizers.NAMES.values())
 
 
-LOSSES = {
-    "mse": (MeanSquaredError(), "linear", random(3, N, K)),
-    "mse_sum": (MeanSquaredError(reduction="sum"), "linear", random(3, N, K)),
-    "mae": (MeanAbsoluteError(), "linear", random(3, N, K)),
-    "cross_entropy": (CategoricalCrossentropy(), "softmax", one_hot(N, K)),
-    "soft_targets": (CategoricalCrossentropy(), "softmax", SOFT),
-    "targets_not_summing_to_one": (CategoricalCrossentropy(), "softmax", SOFT * 0.7),
-    "smoothing": (CategoricalCrossentropy(label_smoothing=0.3), "softmax", one_hot(N, K)),
-    "not_joined": (CategoricalCrossentropy(), "sigmoid", SOFT),
-    "logits": (CategoricalCrossentropy(from_logits=True), None, SOFT * 0.7),
-    "logits_smoothing": (CategoricalCrossentropy(True, 0.2), None, one_hot(N, K)),
-    "logits_of_softmax": (CategoricalCrossentropy(from_logits=True), "softmax", one_hot(N, K)),
-    "sum": (CategoricalCrossentropy(reduction="sum"), "softmax", one_hot(N, K)),
-    "sparse": (SparseCategoricalCrossentropy(), "softmax", LABELS),
-    "sparse_column": (SparseCategoricalCrossentropy(), "softmax", LABELS[:, None]),
-    "sparse_logits": (SparseCategoricalCrossentropy(from_logits=True), None, LABELS),
-    "sparse_not_joined": (SparseCategoricalCrossentropy(), "sigmoid", LABELS),
-    "ignore_class": (SparseCategoricalCrossentropy(ignore_class=255), "softmax", IGNORED),
-    "ignore_class_logits": (SparseCategoricalCrossentropy(True, ignore_class=255), None, IGNORED),
-    "ignore_class_sum": (SparseCategoricalCrossentropy(False, 255, "sum"), "softmax", IGNORED),
-    "binary": (BinaryCrossentropy(), "sigmoid", BITS),
-    "binary_smoothing": (BinaryCrossentropy(label_smoothing=0.3), "sigmoid", BITS),
-    "binary_not_joined": (BinaryCrossentropy(), "softmax", BITS),
-    "binary_logits": (BinaryCrossentropy(from_logits=True), None, BITS),
-    "binary_logits_smoothing": (BinaryCrossentropy(True, 0.3), None, BITS),
-}
+def test_a_new_layer_is_checked_without_a_word_and_a_wrong_one_is_found(monkeypatch):
+    for right, cls in ((True, Square), (False, HalfSquare)):
+        monkeypatch.setitem(layers.CLASSES, cls.__name__, cls)
+        (case,) = [case for case in gradient_cases.everything() if case.name == cls.__name__]
+        assert case.check().passed is right
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("name", LOSSES)
-def test_loss(name, weighted):
-    loss, last, y = LOSSES[name]
-    weight = np.array([0.5, 1, 2, 0, 1, 3]) if weighted else None
-    layers = [Dense(4, "tanh", input_shape=(D,)), Dense(K, last)]
-    assert_right(check(layers, y, loss, sample_weight=weight))
+def test_a_new_layer_that_needs_arguments_is_asked_for_an_example(monkeypatch):
+    class Power(Square):
+        def __init__(self, exponent):
+            super().__init__()
+
+    monkeypatch.setitem(layers.CLASSES, "Power", Power)
+    with pytest.raises(TypeError, match=r"Power has no gradient check.*EXAMPLES"):
+        gradient_cases.everything()
 
 
-@pytest.mark.parametrize("penalty", [L1(0.1), L2(0.1), L1L2(0.1, 0.2)], ids=repr)
-def test_regularizer(penalty):
-    layers = [
-        Dense(4, "tanh", input_shape=(D,), kernel_regularizer=penalty, bias_regularizer=penalty),
-        Dense(K, kernel_regularizer=penalty, trainable=False),
-    ]
-    assert_right(check(layers, random(3, N, K)))
-
-
-# --- whole models ------------------------------------------------------------------------------------------
-
-
-def test_tutorial_network(kernels):
-    layers = [Dense(512, "relu", input_shape=(3072,)), Dense(512, "relu"), Dense(10, "softmax")]
-    x, y = np.random.default_rng(0).random((3, 3072)), one_hot(3, 10)
-    assert_right(check(layers, y, "categorical_crossentropy", kernels, x, entries=6))
-
-
-def test_network_of_everything(kernels):
-    layers = [
-        Rescaling(0.5, input_shape=(2, 3)), Flatten(), Dense(9, use_bias=False), BatchNormalization(), ReLU(),
-        Dropout(0.3), Dense(8, "gelu", kernel_regularizer="l2"), BatchNormalization(), LeakyReLU(),
-        Dropout(0.2), Dense(7, "selu", bias_regularizer="l1"), Dense(K, "softmax"),
-    ]  # fmt: skip
-    loss = CategoricalCrossentropy(label_smoothing=0.1)
-    weight = np.linspace(0.2, 2, 16)
-    assert_right(check(layers, one_hot(16, K), loss, kernels, random(1, 16, 2, 3), weight))
-
-
-def test_deep_network(kernels):
-    layers = [Dense(7, "tanh", input_shape=(D,)), *(Dense(7, "elu") for _ in range(6)), Dense(K, "sigmoid")]
-    assert_right(check(layers, BITS, "binary_crossentropy", kernels))
+def test_what_a_wrong_gradient_looks_like():
+    verdicts = [row.passed for row in gradient_cases.wrong_case().check().rows]
+    assert verdicts == [False, False, False, True, True]
 
 
 # --- the check itself --------------------------------------------------------------------------------------

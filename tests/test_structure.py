@@ -29,6 +29,7 @@ ROWS = [
     {"training"},
     {"models"},
     {"gradient_check", "recipes", "report", "sklearn"},
+    {"gradient_cases"},
     {"__init__"},
     {"runs"},
     {"cli"},

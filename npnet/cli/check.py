@@ -1,0 +1,119 @@
+"""Is every gradient right?
+
+Each activation, layer, loss and regularizer is put into a small network,
+followed by three whole ones, and every number of its gradients is compared
+with (L(w + e) - L(w - e)) / 2e: the change of the loss when that number is
+nudged, in float64. What counts is |a - n| / (|a| + |n|), a from backward,
+n from nudging; right ones end far below 1e-8.
+"""
+
+import argparse
+import sys
+import textwrap
+import time
+
+from npnet import kernels
+from npnet.gradient_cases import Case, describe, everything, wrong_case
+from npnet.gradient_check import GradientCheck
+from npnet.kernels.announce import announce_compilation
+from npnet.runs.terminal import columns
+
+HELP = "compare every gradient with finite differences"
+EXAMPLES = """\
+examples:
+  npnet check                    both sets of kernels
+  npnet check --kernels numpy    the readable ones alone
+  npnet check --wrong            what a wrong gradient looks like
+
+exit codes: 0 all gradients are right, 1 one is not, 2 wrong options
+"""
+LEAST = 24  # columns for the names; with less, figures go on a line of their own
+TITLES = {
+    "activations": "Activations, behind a Dense",
+    "layers": "Layers, between two Dense",
+    "losses": "Losses: of what, targets",
+    "regularizers": "Regularizers, of kernel and bias",
+    "models": "Whole networks",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("--kernels", choices=tuple(kernels.MODULES), help="one set of kernels only")
+    parser.add_argument("--wrong", action="store_true", help="show a wrong gradient being caught")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, print the table, and tell whether all is right."""
+    sets = (arguments.kernels,) if arguments.kernels else tuple(kernels.MODULES)
+    return show_wrong(sets[0]) if arguments.wrong else show_everything(sets)
+
+
+def show_everything(sets: tuple[str, ...]) -> int:
+    """Print a row for each case, the largest error of each set of kernels, and the tables of wrong ones."""
+    cases, started = everything(), time.perf_counter()
+    print(f"Checking {len(cases)} networks, with the kernels of {' and of '.join(sets)} ...", flush=True)
+    results: list[dict[str, GradientCheck]] = [{} for _ in cases]
+    for name in sets:
+        with announce_compilation(sys.stdout):
+            for case, result in zip(cases, results, strict=True):
+                result[name] = case.check(name)
+    group = ""
+    for case, result in zip(cases, results, strict=True):
+        if case.group != group:
+            group = case.group
+            print("\n" + line(TITLES.get(group, group), "shape", "numbers", list(sets), ""))
+        print(row(case, result))
+    tables = [table for result in results for table in result.values()]
+    wrong = [(case, name) for case, result in zip(cases, results, strict=True)
+             for name, table in result.items() if not table.passed]  # fmt: skip
+    for case, name in wrong:
+        print(f"\n{case.name}, {name}:\n{results[cases.index(case)][name]}")
+    numbers = sum(r.checked for table in tables for r in table.rows)
+    worst = max(r.error for table in tables for r in table.rows)
+    verdict = f"{len(wrong)} of them WRONG" if wrong else "all right"
+    print(
+        f"\n{numbers:,} numbers in {len(tables)} checks: {verdict}. Largest error {worst:.1e}, allowed"
+        f" {tables[0].tolerance:.0e}; {time.perf_counter() - started:.1f} s."
+    )
+    return 1 if wrong else 0
+
+
+def row(case: Case, result: dict[str, GradientCheck]) -> str:
+    """Return the line, or lines, of a case."""
+    first = next(iter(result.values()))
+    return line(
+        case.name,
+        "x".join(map(str, case.samples.shape)),
+        f"{sum(r.checked for r in first.rows):,}",
+        [f"{max(r.error for r in table.rows):.1e}" for table in result.values()],
+        "ok" if all(table.passed for table in result.values()) else "WRONG",
+    )
+
+
+def line(name: str, shape: str, numbers: str, errors: list[str], verdict: str) -> str:
+    """Lay out a row: the name, which goes on below itself, and figures at the right."""
+    figures = f"  {shape:>7}  {numbers:>7}" + "".join(f"  {error:>7}" for error in errors) + f"  {verdict:<5}"
+    width = columns() - len(figures)
+    if width < LEAST:
+        return f"{textwrap.fill(name, columns())}\n{figures}".rstrip()
+    first, *others = textwrap.wrap(name, width, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join([f"{first:<{width}}{figures}".rstrip(), *others])
+
+
+def show_wrong(kernel_set: str) -> int:
+    """Print the table of a network with a slip in it, and how to read it."""
+    case = wrong_case()
+    layer = case.layers[1]
+    result = case.check(kernel_set)
+    print(f"Dense, {describe(layer)}, Dense, where\n  {type(layer).__doc__}\n\n{result}\n")
+    print(
+        textwrap.fill(
+            "Blame flows from the loss to the input, so all that lies before the slip is wrong and all that"
+            " lies behind it is right. Read the table from below: the slip is in the layer between the last"
+            " wrong tensor and the first right one.",
+            columns(),
+        )
+    )
+    return 1 if result.passed else 0
