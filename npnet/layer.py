@@ -52,6 +52,8 @@ class Layer(config.Configurable, UsesKernels):
         trainable: bool = True,
     ):
         if input_dim is not None:
+            if input_shape is not None:
+                raise ValueError("Give input_shape or input_dim, not both.")
             input_shape = (input_dim,)
         self.input_dim = input_dim
         self.name = "" if name is None else checks.text("name", name, without="/")
@@ -59,8 +61,6 @@ class Layer(config.Configurable, UsesKernels):
         self.trainable = checks.flag("trainable", trainable)
         self.parameters: list[Parameter] = []
         self.rng: np.random.Generator | None = None  # of layers that draw random numbers when they run
-            if input_shape is not None:
-                raise ValueError("Give input_shape or input_dim, not both.")
         self.built = False
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
@@ -103,6 +103,9 @@ class Layer(config.Configurable, UsesKernels):
         trainable: bool = True,
     ) -> Parameter:
         """Create a parameter, append it to ``parameters`` and return it."""
+        checks.text("name", name, without="/")
+        if any(parameter.name == name for parameter in self.parameters):
+            raise ValueError(f"{type(self).__name__} has a parameter named {name!r} already.")
         expected = shapes_in_file.get()
         if expected is not None and expected.get(f"{self.name}/{name}") != shape:
             raise ValueError(f"{self.name}/{name} of shape {shape} is not in the file.")
@@ -110,9 +113,6 @@ class Layer(config.Configurable, UsesKernels):
         parameter = Parameter(name, value, regularizers.get(regularizer), trainable)
         self.parameters.append(parameter)
         return parameter
-        checks.text("name", name, without="/")
-        if any(parameter.name == name for parameter in self.parameters):
-            raise ValueError(f"{type(self).__name__} has a parameter named {name!r} already.")
 
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of the parameters' arrays, in the order of ``parameters``."""

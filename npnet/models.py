@@ -274,6 +274,10 @@ class Sequential(Trainer):
     def __repr__(self) -> str:
         return f"<Sequential {self.name!r}: {', '.join(repr(layer) for layer in self.layers)}>"
 
+    def _repr_html_(self) -> str:
+        """Return the summary as a table, for notebooks."""
+        return html_summary(self)
+
 
 def load_model(
     filepath: str | Path, custom_objects: dict[str, Any] | None = None, compile: bool = True
@@ -281,10 +285,6 @@ def load_model(
     """Return the model a file of ``model.save`` holds, ready to go on training.
 
     Parameters
-    def _repr_html_(self) -> str:
-        """Return the summary as a table, for notebooks."""
-        return html_summary(self)
-
     ----------
     custom_objects
         {"ClassName": class} of layers, losses or optimizers that are not npnet's.
