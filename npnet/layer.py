@@ -42,7 +42,14 @@ class Layer(config.Configurable, UsesKernels):
         Keras's older way to say ``input_shape=(input_dim,)``.
     trainable
         False freezes the layer's parameters.
+
+    Attributes
+    ----------
+    takes_integers
+        Whether ``forward`` also takes integers, pictures' bytes for instance; else they are converted first.
     """
+
+    takes_integers = False
 
     def __init__(
         self,

@@ -121,6 +121,8 @@ class Dense(Layer):
 class Flatten(Layer):
     """(N, H, W, C) -> (N, H W C), in the order the numbers lie in memory."""
 
+    takes_integers = True
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (H W C,)."""
         return (int(np.prod(input_shape)),)

@@ -11,9 +11,6 @@ import numpy as np
 from npnet import checks
 from npnet.layer import Layer, Shape
 
-FILL_MODES = ("constant", "nearest", "reflect", "wrap")
-Places = tuple[np.ndarray, np.ndarray]
-
 
 class Normalization(Layer):
     """y = (x - mean) / sqrt(variance), feature by feature: channel by channel where samples are pictures.
@@ -31,7 +28,7 @@ class Normalization(Layer):
     >>> standardise.adapt(x_train)
     """
 
-    takes_any_dtype = True
+    takes_integers = True
 
     def __init__(self, axis: int = -1, mean: Any = None, variance: Any = None, **options: Any):
         super().__init__(**options)
@@ -62,6 +59,8 @@ class Normalization(Layer):
         x = checks.array("data", data)
         if x.ndim < 2 or not x.size:
             raise ValueError(f"data must be (samples, ..., features), got shape {x.shape}.")
+        if self.built and self.input_shape is not None and x.shape[-1] != self.input_shape[-1]:
+            raise ValueError(f"data must have {self.input_shape[-1]} features, got {x.shape[-1]}.")
         checks.finite("data", x)
         rows = max(1, checks.CHUNK // x[0].size)
         pieces = [x[start : start + rows] for start in range(0, len(x), rows)]
@@ -105,26 +104,27 @@ class Normalization(Layer):
 
 
 class PixelMover(Layer):
-    """y[n,i,j] = x[n, rows[n,i], columns[n,j]] in training, rows and columns drawn anew; otherwise y = x.
+    """Lays the pixels of each picture (N, H, W, C) anew in training, in one of several ways; else y = x.
 
-    Subclasses give ``draw(rng, n, height, width)``.
+    Subclasses give ``arrangements(axis, size)``.
     """
 
-    takes_any_dtype = True
+    takes_integers = True
     fill_value = 0.0
 
     def __init__(self, seed: int | None = None, **options: Any):
         super().__init__(**options)
-        self.seed = seed
+        self.seed = checks.optional_seed(seed)
 
-    def draw(self, rng: np.random.Generator, n: int, height: int, width: int) -> Places:
-        """Return where n pictures' rows (n, height) and columns (n, width) come from; -1: filled up."""
+    def arrangements(self, axis: int, size: int) -> np.ndarray:
+        """Return the ways (., size) in which rows (axis 0) or columns (axis 1) may lie; -1: filled up."""
         raise NotImplementedError
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
-        """Keep the stream that is drawn from."""
-        self.rng = rng if self.seed is None else np.random.default_rng(self.seed)
+        """Keep the stream that is drawn from: one that weights drawn from ``rng`` have no part in."""
+        self.rng = rng.spawn(1)[0] if self.seed is None else np.random.default_rng(self.seed)
         self.dtype = np.dtype(dtype)
+        self.rows, self.columns = (self.arrangements(axis, input_shape[axis]) for axis in (0, 1))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's shape, (height, width, channels)."""
@@ -139,20 +139,21 @@ class PixelMover(Layer):
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return moved pixels in training, else x."""
         if not training:
-            self.places = None
+            self.ways = None
             return x
         if self.rng is None:
-            raise RuntimeError(
-                f"{type(self).__name__} {self.name!r} has no random numbers before it is built."
-            )
+            kind = type(self).__name__
+            raise RuntimeError(f"{kind} {self.name!r} has no random numbers before it is built.")
         if x.dtype.kind != "f" and x.dtype.type(self.fill_value) != self.fill_value:
             x = x.astype(self.dtype)
-        self.places = self.draw(self.rng, *x.shape[:3])
-        return self.kernels.move_pixels(x, *self.places, self.fill_value)
+        self.ways = self.rng.integers(0, [[len(self.rows)], [len(self.columns)]], (2, len(x)))
+        return self.kernels.move_pixels(x, self.rows, self.columns, self.ways, self.fill_value)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Return to each pixel the sum of what became of it."""
-        return dy if self.places is None else self.kernels.move_pixels_backward(dy, *self.places)
+        if self.ways is None:
+            return dy
+        return self.kernels.move_pixels_backward(dy, self.rows, self.columns, self.ways)
 
 
 class RandomFlip(PixelMover):
@@ -166,23 +167,16 @@ class RandomFlip(PixelMover):
         An own stream for the coins; by default one derived from the model's seed.
     """
 
-    MODES = ("horizontal", "vertical", "horizontal_and_vertical")
-
     def __init__(self, mode: str = "horizontal_and_vertical", seed: int | None = None, **options: Any):
         super().__init__(seed, **options)
-        self.mode = _choice("mode", mode, self.MODES)
+        self.mode = _choice("mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
 
-    def draw(self, rng: np.random.Generator, n: int, height: int, width: int) -> Places:
-        """Return rows and columns, of some pictures in reverse."""
-        coins = rng.integers(0, 2, (2, n, 1))
-        vertical, horizontal = coins[0] * ("vertical" in self.mode), coins[1] * ("horizontal" in self.mode)
-        return _mirrored(vertical, height), _mirrored(horizontal, width)
-
-
-def _mirrored(mirror: np.ndarray, size: int) -> np.ndarray:
-    """Return 0 ... size - 1 for each picture, or size - 1 ... 0 where ``mirror`` (N, 1) is 1."""
-    places = np.arange(size)
-    return np.where(mirror, places[::-1], places)
+    def arrangements(self, axis: int, size: int) -> np.ndarray:
+        """Return the usual order and, where this axis is mirrored, the reverse."""
+        order = np.arange(size)
+        return (
+            np.stack([order, order[::-1]]) if ("vertical", "horizontal")[axis] in self.mode else order[None]
+        )
 
 
 class RandomTranslation(PixelMover):
@@ -218,28 +212,21 @@ class RandomTranslation(PixelMover):
         super().__init__(seed, **options)
         self.height_factor = _limits("height_factor", height_factor)
         self.width_factor = _limits("width_factor", width_factor)
-        self.fill_mode = _choice("fill_mode", fill_mode, FILL_MODES)
-        self.fill_value = float(fill_value)
+        self.fill_mode = _choice("fill_mode", fill_mode, ("constant", "nearest", "reflect", "wrap"))
+        self.fill_value = checks.number("fill_value", fill_value)
 
-    def draw(self, rng: np.random.Generator, n: int, height: int, width: int) -> Places:
-        """Return rows and columns, each shifted by as many pixels as were drawn."""
-        places = []
-        for (low, high), size in ((self.height_factor, height), (self.width_factor, width)):
-            shift = rng.integers(round(low * size), round(high * size), (n, 1), endpoint=True)
-            places.append(_filled(np.arange(size) - shift, size, self.fill_mode))
-        return places[0], places[1]
-
-
-def _filled(places: np.ndarray, size: int, fill_mode: str) -> np.ndarray:
-    """Return ``places`` with those outside 0 ... size - 1 replaced as ``fill_mode`` says."""
-    if fill_mode == "nearest":
-        return np.clip(places, 0, size - 1)
-    if fill_mode == "wrap":
-        return places % size
-    if fill_mode == "reflect":
-        there_and_back = places % (2 * size)
-        return np.minimum(there_and_back, 2 * size - 1 - there_and_back)
-    return np.where((places >= 0) & (places < size), places, -1)
+    def arrangements(self, axis: int, size: int) -> np.ndarray:
+        """Return the order after each whole shift, the edge filled as ``fill_mode`` says."""
+        low, high = (round(limit * size) for limit in (self.height_factor, self.width_factor)[axis])
+        places = np.arange(size) - np.arange(low, high + 1)[:, None]
+        if self.fill_mode == "nearest":
+            return np.clip(places, 0, size - 1)
+        if self.fill_mode == "wrap":
+            return places % size
+        if self.fill_mode == "reflect":
+            there_and_back = places % (2 * size)
+            return np.minimum(there_and_back, 2 * size - 1 - there_and_back)
+        return np.where((places >= 0) & (places < size), places, -1)
 
 
 def _limits(name: str, factor: Any) -> tuple[float, float]:

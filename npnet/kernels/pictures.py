@@ -9,12 +9,14 @@ from npnet.kernels.runtime import compiled
 from npnet.kernels.vectors import lanes_of, load, load_as, store
 
 
-def move_pixels(x, rows, columns, fill_value):
-    """y[n,i,j] = x[n, rows[n,i], columns[n,j]], ``fill_value`` where an index is -1."""
-    x, rows, columns = (np.require(array, requirements=("C", "W")) for array in (x, rows, columns))
+def move_pixels(x, rows, columns, ways, fill_value):
+    """y[n,i,j] = x[n, rows[ways[0,n],i], columns[ways[1,n],j]], ``fill_value`` where an index is -1."""
+    x, rows, columns, ways = (
+        np.require(array, requirements=("C", "W")) for array in (x, rows, columns, ways)
+    )
     y = np.empty_like(x)
     lines = *x.shape[:2], x.shape[2] * x.shape[3]
-    _moving(x.shape[3])(x.reshape(lines), rows, columns, x.dtype.type(fill_value), y.reshape(lines))
+    _moving(x.shape[3])(x.reshape(lines), rows, columns, ways, x.dtype.type(fill_value), y.reshape(lines))
     return y
 
 
@@ -28,30 +30,25 @@ def standardize(x, mean, deviation):
 
 @cache
 def _moving(channels):
-    """The kernel y[n,i,j] = x[n, rows[n,i], columns[n,j]], or fill where an index is -1.
-
-    x and y are (N, H, W channels), the rows of a picture in one piece.
-    """
+    """The kernel of ``move_pixels``, for x and y (N, H, W channels): the rows of a picture in one piece."""
 
     @compiled(parallel=True)
-    def move(x, rows, columns, fill, y):
+    def move(x, rows, columns, ways, fill, y):
         width = columns.shape[1]
         for n in prange(y.shape[0]):
-            places = np.empty(width, np.uint64)  # unsigned: no index is tried for counting from the end
-            for j in range(width):
-                places[j] = max(columns[n, j], 0) * channels
-            for i in range(rows.shape[1]):
+            sources, across = rows[ways[0, n]], columns[ways[1, n]]
+            for i in range(sources.size):
                 out = y[n, i]
-                if rows[n, i] < 0:
+                if sources[i] < 0:
                     out[:] = fill
                     continue
-                source, k = x[n, rows[n, i]], np.uint64(0)
+                source = x[n, sources[i]]
                 for j in range(width):
-                    for c in range(channels):
-                        out[k + np.uint64(c)] = source[places[j] + np.uint64(c)]
-                    k += np.uint64(channels)
+                    at, place = np.uint64(j * channels), np.uint64(max(across[j], 0) * channels)
+                    for c in range(channels):  # unsigned: no index is tried for counting from the end
+                        out[at + np.uint64(c)] = source[place + np.uint64(c)]
                 for j in range(width):
-                    if columns[n, j] < 0:
+                    if across[j] < 0:
                         out[j * channels : (j + 1) * channels] = fill
 
     return move

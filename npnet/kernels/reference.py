@@ -115,19 +115,24 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
 # --- pictures (N, H, W, C) and samples before the network ---------------------------------------------------
 
 
-def move_pixels(x, rows, columns, fill_value):
-    """y[n,i,j] = x[n, rows[n,i], columns[n,j]]:  rows (N, H), columns (N, W); -1 stands for ``fill_value``."""
-    y = x[np.arange(len(x))[:, None, None], rows[:, :, None], columns[:, None, :]]
-    y[(rows < 0)[:, :, None] | (columns < 0)[:, None, :]] = fill_value
+def move_pixels(x, rows, columns, ways, fill_value):
+    """y[n,i,j] = x[n, r[n,i], s[n,j]]  with  r[n] = rows[ways[0,n]]  and  s[n] = columns[ways[1,n]].
+
+    rows (., H) and columns (., W) are the ways pixels can come to lie, ways (2, N) says which of them each
+    picture goes. An index of -1 stands for ``fill_value``.
+    """
+    r, s = rows[ways[0]][:, :, None], columns[ways[1]][:, None, :]
+    y = x[np.arange(len(x))[:, None, None], r, s]
+    y[(r < 0) | (s < 0)] = fill_value
     return y
 
 
-def move_pixels_backward(dy, rows, columns):
-    """dx[n,r,s] = sum of dy[n,i,j] over all i with rows[n,i] = r and j with columns[n,j] = s."""
-    filled = (rows < 0)[:, :, None] | (columns < 0)[:, None, :]
+def move_pixels_backward(dy, rows, columns, ways):
+    """dx[n,h,w] = sum of dy[n,i,j] over all i with r[n,i] = h and all j with s[n,j] = w."""
+    r, s = rows[ways[0]][:, :, None], columns[ways[1]][:, None, :]
     dx = np.zeros_like(dy)
-    places = np.arange(len(dy))[:, None, None], rows[:, :, None], columns[:, None, :]
-    np.add.at(dx, places, np.where(filled[..., None], 0, dy))
+    came = ((r >= 0) & (s >= 0))[..., None]
+    np.add.at(dx, (np.arange(len(dy))[:, None, None], r, s), np.where(came, dy, 0))
     return dx
 
 
@@ -157,8 +162,10 @@ def cross_entropy_backward(y_true, y_pred):
 
 
 def softmax_cross_entropy_forward(y_true, logits):
-    """L[n] = -sum_k t[n,k] log softmax(logits)[n,k].  Returns L and the probabilities."""
-    return -(y_true * log_softmax_forward(logits)).sum(axis=-1), softmax_forward(logits)
+    """L[n] = -sum_k t[n,k] log softmax(logits)[n,k], with 0 log 0 = 0.  Returns L and the probabilities."""
+    log_p = log_softmax_forward(logits)
+    log_p = np.where((y_true == 0) & (log_p == -np.inf), 0, log_p)
+    return -(y_true * log_p).sum(axis=-1), softmax_forward(logits)
 
 
 def softmax_cross_entropy_backward(y_true, probabilities):
