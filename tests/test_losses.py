@@ -259,6 +259,18 @@ def test_infinite_logits(kernels):
             assert np.isnan(kernel_sets.load(kernels).log_softmax_forward(np.array([row]))).any()
 
 
+@pytest.mark.parametrize("dtype", PRECISION)
+def test_a_class_of_probability_zero_costs_nothing_unless_it_is_the_target(kernels, dtype):
+    """A logit of -inf, by which a class is masked out: 0 log 0 = 0, but 1 log 0 is infinite."""
+    logits = np.array([[-np.inf, 0.0, 0.0]] * 4 + [[-np.inf, np.nan, 0.0]], dtype)
+    t = np.array([[0, 1, 0], [0, 0.5, 0.5], [1, 0, 0], [0.5, 0.5, 0], [0, 0, 1]], dtype)
+    values, p = kernel_sets.load(kernels).softmax_cross_entropy_forward(t, logits)
+    assert values.dtype == dtype
+    np.testing.assert_allclose(values, [np.log(2), np.log(2), np.inf, np.inf, np.nan], rtol=1e-6)
+    gradient = kernel_sets.load(kernels).softmax_cross_entropy_backward(t, p)
+    np.testing.assert_allclose(gradient[:2], [[0, -0.5, 0.5], [0, 0, 0]], atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("loss", "y_true", "message"),
     [
