@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-slow bench lint clean
+.PHONY: train test test-slow test-peers bench lint clean
 
 train: .venv/installed
 	$(BIN)/python examples/cifar10_mlp.py
@@ -13,6 +13,9 @@ test: .venv/tested
 
 test-slow: .venv/tested
 	$(BIN)/python -m pytest -m slow
+
+test-peers: .venv/tested .venv/benched
+	$(BIN)/python -m pytest -m peers
 
 bench: .venv/benched
 	$(BIN)/python -m benchmarks training

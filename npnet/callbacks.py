@@ -15,10 +15,12 @@ from npnet.callback import EVENTS, Callback, Logs
 from npnet.diagnosis import DivergedError
 from npnet.monitors import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from npnet.progress import Progress
+from npnet.tensorboard import TensorBoard
 
 __all__ = [
     "CSVLogger", "Callback", "EarlyStopping", "History", "LambdaCallback", "LearningRateScheduler",
-    "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau", "TerminateOnNaN",
+    "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau", "TensorBoard",
+    "TerminateOnNaN",
 ]  # fmt: skip
 
 

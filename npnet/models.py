@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import checks, data, saving
+from npnet import checks, data, onnx, saving
 from npnet.layer import Layer, Shape, check_shape
 from npnet.layers import Input
 from npnet.parameter import Parameter
@@ -270,6 +270,12 @@ class Sequential(Trainer):
     def load_weights(self, filepath: str | Path, skip_mismatch: bool = False) -> None:
         """Read the weights from a file of ``save`` or ``save_weights``, by layer and parameter name."""
         saving.load_weights(self, filepath, skip_mismatch)
+
+    def export(self, filepath: str | Path, format: str = "onnx") -> None:
+        """Write the model for other runtimes; see ``npnet.onnx``."""
+        if format != "onnx":
+            raise ValueError(f'format must be "onnx", got {format!r}.')
+        onnx.export(self, filepath)
 
     def __repr__(self) -> str:
         return f"<Sequential {self.name!r}: {', '.join(repr(layer) for layer in self.layers)}>"
