@@ -146,7 +146,8 @@ def ticks(low: float, high: float, count: int, least: float = 0) -> list[float]:
     """
     rough = max((high - low) / count, least)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= 0.999 * rough)
+    steps = [factor * power for factor in (1, 2, 2.5, 5, 10) if not least or factor * power % least == 0]
+    step = next(step for step in steps if step >= 0.999 * rough)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 

@@ -149,6 +149,14 @@ def first_layer_weights(
     ValueError
         If the weights do not belong to images of this shape, or are not finite.
     """
+    images, total = first_layer_images(model, image_shape, count)
+    subtitle = f"the {len(images)} of {quantity(total, 'unit')} with the largest weights; grey is zero"
+    cols = min(16, len(images))
+    return finish(mosaic("What the first layer looks for", subtitle, images, cols), path)
+
+
+def first_layer_images(model: Any, image_shape: tuple[int, ...], count: int = 64) -> tuple[np.ndarray, int]:
+    """Return the pictures of ``first_layer_weights`` as floats in 0..1, and how many units there are."""
     count = checks.integer("count", count)
     arrays = model.get_weights() if hasattr(model, "get_weights") else [np.asarray(model)]
     weight = next((array for array in arrays if array.ndim == 2), None)
@@ -164,11 +172,7 @@ def first_layer_weights(
     strongest = np.argsort(-np.linalg.norm(weight, axis=0), kind="stable")[:count]
     units = weight[:, strongest].T
     units = units / np.maximum(np.abs(units).max(axis=1, keepdims=True), np.finfo(units.dtype).tiny)
-    images = _images("image_shape", (0.5 + 0.5 * units).reshape(-1, *image_shape))
-    total = quantity(weight.shape[1], "unit")
-    subtitle = f"the {len(images)} of {total} with the largest weights; grey is zero"
-    cols = min(16, len(images))
-    return finish(mosaic("What the first layer looks for", subtitle, images, cols), path)
+    return _images("image_shape", (0.5 + 0.5 * units).reshape(-1, *image_shape)), weight.shape[1]
 
 
 def confident_mistakes(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import plotting, saving
+from npnet import plotting, report, saving
 from npnet.files import write_atomically
 from npnet.models import Sequential, load_model
 from npnet.runs.datasets import Dataset
@@ -48,9 +48,13 @@ def conclude(
     folder.write_json("result.json", {**result, "seconds": clock.rounded()})
     write_confusion(folder, result["class_names"], result["confusion"])
     draw(folder, model, dataset, probabilities, recorder.history)
+    if dataset.of_images:
+        surest = [mistake["index"] for mistake in result["mistakes"]]
+        report.keep_images(folder, dataset.x_train, dataset.y_train, dataset.x_test[surest])
     clock.stop()
     result["seconds"] = clock.rounded()
     folder.write_json("result.json", result)
+    report.write_report(folder)
     return result
 
 
