@@ -12,6 +12,8 @@ Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadat
 import hashlib
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from npnet.models import Sequential
 
 FORMAT = "npnet 1"
+MOST_LAYERS = 1000  # of a file: the time to build grows with their square
 Tensors = dict[str, np.ndarray]
 
 
@@ -95,24 +98,38 @@ def load_model(
     token = shapes_in_file.set({name: tensor.shape for name, tensor in tensors.items()})
     try:
         with config.custom_objects(custom_objects):
-            model = kind(
-                [layers.from_config(layer) for layer in description["layers"]],
-                name=description["name"],
-                dtype=description["dtype"],
-                seed=description["seed"],
-            )
-            model.build((None, *description["input_shape"]))
+            with _blaming(path):
+                if len(description["layers"]) > MOST_LAYERS:
+                    raise ValueError(
+                        f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read"
+                    )
+                model = kind(
+                    [layers.from_config(layer) for layer in description["layers"]],
+                    name=description["name"],
+                    dtype=description["dtype"],
+                    seed=description["seed"],
+                )
+                model.build((None, *description["input_shape"]))
             assign(named_parameters(model), tensors, path)
-            if compile and "training" in metadata:
-                restore_training(model, metadata["training"], tensors)
-        for layer in model.layers:
-            if layer.rng:
-                layer.rng.bit_generator.state = metadata["streams"][layer.name]
-    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"{path} describes no model that can be built: {error!r}.") from error
+            with _blaming(path):
+                if compile and "training" in metadata:
+                    restore_training(model, metadata["training"], tensors)
+                for layer in model.layers:
+                    if layer.rng:
+                        layer.rng.bit_generator.state = metadata["streams"][layer.name]
     finally:
         shapes_in_file.reset(token)
     return model
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turn whatever a strange description leads to into a ValueError that names the file."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        reason = str(error) if type(error) is ValueError else repr(error)
+        raise ValueError(f"{path} describes no model that can be built: {reason}") from error
 
 
 # --- a model as tensors and JSON ----------------------------------------------------------------------------
