@@ -57,7 +57,8 @@ class Progress:
         if self.live:
             columns = shutil.get_terminal_size().columns
             timing = f"{clock(elapsed)} {per_step(elapsed, self.target)}"
-            self._draw(self._line(self.target, timing, values, columns - 1), end="\n")
+            first, *more = folded(self._line(self.target, timing, values, columns - 1), columns - 1)
+            self._draw(first, end="\n" + "".join(f"{line}\n" for line in more))
         else:
             timing = f"{clock(elapsed)} - {per_step(elapsed, self.target)}"
             self.stream.write(f"{self.prefix}{self.target}/{self.target} - {timing}{listed(values)}\n")
@@ -100,6 +101,16 @@ def listed(values: dict[str, float]) -> str:
         f" - {name}: {value:.4f}" if abs(value) > 1e-3 or value == 0 else f" - {name}: {value:.4e}"
         for name, value in values.items()
     )
+
+
+def folded(line: str, width: int) -> list[str]:
+    """Return the line cut before a " - " wherever it would be wider than ``width``."""
+    lines = [""]
+    for part in line.replace(" - ", "\n - ").split("\n"):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines
 
 
 def clock(seconds: float) -> str:

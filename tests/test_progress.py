@@ -149,6 +149,17 @@ def test_a_line_that_is_redrawn_never_wraps(width, clocked, columns):
     assert all((bar == 20) == (width >= 110) for bar in bars)
 
 
+def test_a_finished_line_that_is_too_long_goes_on_below_at_a_value(clocked, columns):
+    columns(60)
+    screen = Screen()
+    progress = Progress(157, stream=screen)
+    clocked[0] = 5
+    progress.finish({"accuracy": 0.185, "loss": 2.4155, "val_accuracy": 0.1863, "val_loss": 2.2763})
+    assert screen.getvalue() == (
+        "\r157/157 5s 32ms/step - accuracy: 0.1850 - loss: 2.4155\n - val_accuracy: 0.1863 - val_loss: 2.2763\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -193,7 +204,9 @@ def test_streams_that_know_little_of_themselves():
 def test_training_on_a_terminal(width):
     text = run_on_terminal(width, "model.fit(x, y, epochs=2, validation_data=(x, y))")
     assert text.count("Epoch 1/2\n") == text.count("Epoch 2/2\n") == 1
-    last = drawn(text)[-1]
+    finished = text.rsplit("\r", 1)[1].splitlines()
+    assert all(len(line.rstrip()) < width for line in finished)
+    last = "".join(line.rstrip() for line in finished)
     expected = (
         r"3/3 (━+ )?\d+s \d+[mu]s/step - accuracy: 0\.\d{4} - loss: \d\.\d{4} - val_accuracy: 0\.\d{4}"
         r" - val_loss: \d\.\d{4}"

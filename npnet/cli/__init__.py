@@ -18,9 +18,10 @@ import itertools
 import os
 import re
 import sys
+import warnings
 from typing import Any, NoReturn
 
-COMMANDS = ("train", "check")
+COMMANDS = ("train", "evaluate", "predict", "check")
 
 
 class Parser(argparse.ArgumentParser):
@@ -75,7 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     if rest:
         arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        return int(arguments.run(arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
@@ -85,3 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"npnet {arguments.command}: {error}", file=sys.stderr)
         return 1
+
+
+def _show_warning(message: Any, *_: Any) -> None:
+    """Print a warning without the place in the program that Python would add."""
+    print(f"npnet: {message}", file=sys.stderr)

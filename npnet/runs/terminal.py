@@ -65,7 +65,7 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     if result["status"] == "failed":
         say("Failed", result["reason"])
     best, test = result["best_epoch"], result["test"]
-    which = "the last weights"
+    which = "the last weights" + (" saved" if result["status"] == "failed" else "")
     if best is not None:
         say("Best epoch", f"{best} of {result['epochs']}")
         which = f"weights of epoch {best}, the best on them"

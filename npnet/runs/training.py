@@ -3,9 +3,12 @@
 import contextlib
 import io
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from npnet import data, recipes
 from npnet.callbacks import LambdaCallback, TerminateOnNaN
@@ -189,9 +192,7 @@ class Training:
         known: dict[str, Any] = {"status": "finished", "reason": None}
         known |= {"step_share": None, "images_per_second": None}
         try:
-            self.clock.start("compiling")
             known["step_share"] = self._compile()
-            self.clock.stop()
             before = self.clock.seconds.get("training", 0.0), self._images()
             try:
                 watchers = [TerminateOnNaN(raise_error=True), self.recorder]
@@ -219,26 +220,31 @@ class Training:
     def _fit(self, model: Sequential, epochs: int, callbacks: list[Any], **options: Any) -> None:
         dataset = self.dataset
         options = {"validation_data": (dataset.x_test, self.y_test), "verbose": 1} | options
-        model.fit(
-            dataset.x_train,
-            self.y_train,
-            batch_size=self.settings["batch_size"],
-            epochs=epochs,
-            callbacks=callbacks,
-            initial_epoch=model.position,
-            validation_batch_size=outcome.BATCH,
-            **options,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # TerminateOnNaN says more
+            model.fit(
+                dataset.x_train,
+                self.y_train,
+                batch_size=self.settings["batch_size"],
+                epochs=epochs,
+                callbacks=callbacks,
+                initial_epoch=model.position,
+                validation_batch_size=outcome.BATCH,
+                **options,
+            )
 
     def _compile(self) -> dict[str, float]:
         """Train a twin for two steps, so that all kernels are there; return where the time of a step goes."""
+        self.clock.start("compiling")
         twin, batch_size = build(self.settings, self.dataset), self.settings["batch_size"]
         x, y = self.dataset.x_train, self.y_train
-        with announce_compilation(sys.stdout):
+        with announce_compilation(sys.stdout), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the training itself gives the same
             few = batch_size + 1
             twin.fit(x[:few], y[:few], batch_size, verbose=0)
             twin.predict(x[:1], verbose=0)
-            return shares.measure(twin, x, y, batch_size)
+            share = shares.measure(twin, x, y, batch_size)
+        self.clock.stop()
+        return share
 
     def _where(self) -> str:
         """Say where in the step that failed the first value that is not finite is, and what to try."""

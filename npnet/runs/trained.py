@@ -1,0 +1,95 @@
+"""The trained model of a run, asked about the test part and about pictures of one's own."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from npnet.models import Sequential, load_model
+from npnet.picture_file import read_picture
+from npnet.runs import datasets
+from npnet.runs.folder import RunFolder
+from npnet.runs.outcome import BATCH, examine
+from npnet.runs.recorder import BEST, LAST
+from npnet.runs.settings import Settings, complete
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model of a run, with the settings it was trained by."""
+
+    folder: RunFolder
+    settings: Settings
+    which: str
+    model: Sequential
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the outputs stand for."""
+        return datasets.LOADERS[self.settings["dataset"]][1]
+
+    def __str__(self) -> str:
+        epochs = self.model.position.epoch
+        return f"the {self.which} model of {self.folder.path}, after {epochs} of {self.settings['epochs']} epochs"
+
+    def examine(self, data: str | None = None) -> dict[str, Any]:
+        """Return loss, accuracy, confusion and mistakes on the test part; see ``outcome.examine``.
+
+        Parameters
+        ----------
+        data
+            Where CIFAR-10 lies, if not where the run found it.
+        """
+        dataset = datasets.load(self.settings["dataset"], data or self.settings["data"], limit=1)
+        probabilities = self.model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
+        return examine(self.model, dataset, probabilities)
+
+    def classify(self, paths: Iterable[str | Path]) -> list[dict[str, Any]]:
+        """Return what the model takes pictures for, the most probable class first.
+
+        Returns
+        -------
+        list of dict
+            For each path "file", "error" (None or a sentence), "size" (what was done to it) and "classes":
+            a list of {"class", "probability"}.
+
+        Raises
+        ------
+        ValueError
+            If the model was not trained on pictures.
+        """
+        shape = self.model.input_shape or ()
+        if len(shape) != 3:
+            raise ValueError(
+                f"{self.folder.path} was trained on {self.settings['dataset']}, samples of shape {shape}, and"
+                " knows no pictures. Name a run of cifar10 or shapes."
+            )
+        return [self._classify(path, shape) for path in paths]
+
+    def _classify(self, path: str | Path, shape: tuple[int, ...]) -> dict[str, Any]:
+        answer: dict[str, Any] = {"file": str(path), "error": None, "size": None, "classes": None}
+        try:
+            picture, answer["size"] = read_picture(path, shape)
+        except (OSError, ValueError) as error:
+            return answer | {"error": str(error)}
+        probabilities = self.model.predict(picture[None], verbose=0)[0]
+        return answer | {
+            "classes": [
+                {"class": self.class_names[k], "probability": float(probabilities[k])}
+                for k in (-probabilities).argsort(kind="stable")
+            ]
+        }
+
+
+def load(folder: str | Path, last: bool = False) -> Trained:
+    """Return the best model of a run, or the ``last``.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the folder holds no run, or a file of it is damaged.
+    """
+    run = RunFolder(folder)
+    settings = complete(run.read_json("config.json"))
+    best = not last and (run / BEST).exists()  # a run stopped in its first epoch has no best
+    return Trained(run, settings, "best" if best else "last", load_model(run / (BEST if best else LAST)))
