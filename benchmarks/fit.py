@@ -89,6 +89,7 @@ def status(name):
 
 def measure(form, threads, rows):
     """Return the seconds of fit, of its bare steps and of epochs with validation, and the megabytes added."""
+    from npnet.data import Batch, batches
     from npnet.kernels.threads import set_threads
 
     set_threads(threads)
@@ -112,6 +113,7 @@ def measure(form, threads, rows):
         x, y = x[: len(x) // 3], y[: len(x) // 3]  # enough to compare, on a quiet or a busy machine
         order = order[order < len(x)]
         step = model._prepare_to_train(model._check_samples(x, y))
+        at_once = model._steps_at_once(BATCH, heard=False)
 
         def fit():
             clock = make_clock()
@@ -120,9 +122,9 @@ def measure(form, threads, rows):
 
         def steps():
             start = time.perf_counter()
-            for first in range(0, len(order), BATCH):
-                index = order[first : first + BATCH]
-                step(x, index, y[index], None)
+            all_batches = [Batch(index, y[index]) for index in batches(order, BATCH)]
+            for first in range(0, len(all_batches), at_once):
+                step(x, all_batches[first : first + at_once])
             return time.perf_counter() - start
 
         compared = interleave({"fit": fit, "steps": steps}, ROUNDS)

@@ -8,7 +8,7 @@ PARTS = ("gather", "forward", "softmax, cross-entropy", "input gradient", "gradi
 
 
 def instrument(step, clock):
-    """Make the parts of a ``fusion.FusedStep`` add their seconds to ``clock[part, index of the layer]``."""
+    """Make the parts of a ``fusion.FusedSteps`` add their seconds to ``clock[part, index of the layer]``."""
 
     def timed(function, *key):
         @wraps(function)

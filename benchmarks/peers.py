@@ -59,12 +59,18 @@ class Npnet(Peer):
         self.model.set_weights([p for pair in self.task.weights for p in pair])
         x, _ = self.task.data
         self.step = self.model._prepare_to_train(self.model._check_samples(x, self.task.one_hot))
+        self.at_once = self.model._steps_at_once(self.task.batch, heard=False)
         self.steps = 0
 
     def losses(self, steps):
+        from npnet.data import Batch
+
         (x, _), y_true = self.task.data, self.task.one_hot
-        batches = [(np.arange(rows.start, rows.stop), y_true[rows]) for rows in self.next_batches(steps)]
-        return [self.step(x, index, y, None)[0] for index, y in batches]
+        batches = [Batch(np.arange(rows.start, rows.stop), y_true[rows]) for rows in self.next_batches(steps)]
+        losses = []
+        for first in range(0, steps, self.at_once):
+            losses += [loss for loss, _ in self.step(x, batches[first : first + self.at_once])]
+        return losses
 
 
 class NpnetUnfused(Npnet):

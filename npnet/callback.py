@@ -89,6 +89,12 @@ def has_own(callback: Callback, name: str) -> bool:
     return name in vars(callback) or getattr(type(callback), name, None) is not getattr(Callback, name, None)
 
 
+def hears_batches(callback: Callback) -> bool:
+    """Tell whether the callback has a hook that is called for batches of training."""
+    events = "on_train_batch_begin", "on_train_batch_end"
+    return any(has_own(callback, name) for event in events for name in NAMES_OF[event])
+
+
 class CallbackList:
     """Calls each event's hook of those callbacks that have one."""
 

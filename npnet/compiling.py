@@ -13,11 +13,11 @@ from npnet.kernels import load
 from npnet.kernels.announce import announce_compilation
 from npnet.layer import Layer, Shape
 from npnet.metrics import Means, Metric
-from npnet.network import Network
+from npnet.network import Network, Result
 from npnet.parameter import Parameter
 from npnet.samples import Samples, check_targets, class_weights, warn_about_last_layer
 
-Step = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None], tuple[float, np.ndarray]]
+Steps = Callable[[np.ndarray, list[data.Batch]], list[Result]]
 
 
 class Compiled(Network):
@@ -31,9 +31,10 @@ class Compiled(Network):
     compiled = False
     requested_kernels: str | None = None
     fused = True
+    steps_per_execution: int | str = "auto"
     _requested_metrics: list[list[Any]]
     _metrics: list[list[Metric]]
-    _step: Step | None = None
+    _step: Steps | None = None
     _trained: list[Parameter]
 
     def build(self, input_shape: Any = None) -> None:
@@ -61,6 +62,7 @@ class Compiled(Network):
         weighted_metrics: list[Any] | None = None,
         kernels: str | None = None,
         fused: bool = True,
+        steps_per_execution: int | str = "auto",
     ) -> None:
         """Choose how to train.
 
@@ -75,6 +77,10 @@ class Compiled(Network):
             installed.
         fused
             Compute neighbouring operations as one where the kernels can. The results agree to rounding.
+        steps_per_execution
+            Steps that ``fit`` takes in one call of the kernels, with the same results, bit for bit. Callbacks
+            hear of the first batch of each call before it and of the last one after it. "auto": as many as
+            pay, but one where a callback listens to batches.
 
         Raises
         ------
@@ -85,6 +91,8 @@ class Compiled(Network):
             raise ValueError('compile needs a loss, for instance loss="categorical_crossentropy".')
         chosen_optimizer, chosen_loss = optimizers.get(optimizer), losses.get(loss)
         chosen_kernels = load(kernels)
+        if steps_per_execution != "auto":
+            steps_per_execution = checks.integer("steps_per_execution", steps_per_execution)
         checks.flag("fused", fused)
         if chosen_loss.reduction is None:
             raise ValueError('The loss to train needs reduction="sum_over_batch_size" or "sum", got None.')
@@ -106,6 +114,7 @@ class Compiled(Network):
         self.optimizer, self.loss, self.kernels = chosen_optimizer, chosen_loss, chosen_kernels
         self.requested_kernels = kernels
         self.fused = fused
+        self.steps_per_execution = steps_per_execution
         self._requested_metrics = requested
         self._metrics = []
         self._step = None
@@ -170,31 +179,37 @@ class Compiled(Network):
                 for requested in self._requested_metrics
             ]
 
-    def _prepare_to_train(self, samples: Samples) -> Step:
-        """Make ready to train and return the step."""
+    def _prepare_to_train(self, samples: Samples) -> Steps:
+        """Make ready to train and return the function that takes the steps."""
         self._prepare(samples)
         trained = self.trainable_parameters
         if not trained:
             raise RuntimeError("The model has nothing to train: no layer with parameters is trainable.")
         if self._step is None or trained != self._trained:
             self._trained = trained
-            self._step = (fusion.plan(self) if self.fused else None) or self.train_step
+            self._step = (fusion.plan(self) if self.fused else None) or self.train_steps
         return self._step
 
-    def _announcing(self, step: Step) -> Step:
-        """Return the step with a line about the kernels its first call compiles, validation's among them."""
+    def _steps_at_once(self, batch_size: int, heard: bool) -> int:
+        """Return how many steps to take in one call; ``heard``: a callback listens to batches."""
+        if self.steps_per_execution != "auto":
+            return int(self.steps_per_execution)
+        if heard or not isinstance(self._step, fusion.FusedSteps):
+            return 1
+        return self._step.steps_at_once(batch_size)
+
+    def _announcing(self, step: Steps) -> Steps:
+        """Return the function with a line about the kernels its first call compiles, validation's too."""
         announced = False
 
-        def announcing(
-            x: np.ndarray, index: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
-        ) -> tuple[float, np.ndarray]:
+        def announcing(x: np.ndarray, batches: list[data.Batch]) -> list[Result]:
             nonlocal announced
             if announced:
-                return step(x, index, y_true, sample_weight)
+                return step(x, batches)
             announced = True
             with announce_compilation(sys.stdout):
-                self.forward(data.gather(x, index[:1], self.dtype))
-                return step(x, index, y_true, sample_weight)
+                self.forward(data.gather(x, batches[0].rows[:1], self.dtype))
+                return step(x, batches)
 
         return announcing
 

@@ -20,6 +20,14 @@ class Position(NamedTuple):
     sums: dict[str, list[float]] = {}  # noqa: RUF012 (never written to)
 
 
+class Batch(NamedTuple):
+    """Which rows of x make a batch, with their targets and weights."""
+
+    rows: np.ndarray
+    y_true: np.ndarray
+    sample_weight: np.ndarray | None = None
+
+
 def stream(seed: int, purpose: int, index: int) -> np.random.Generator:
     """Return the generator of (seed, purpose, index)."""
     return np.random.default_rng([seed, purpose, index])

@@ -7,6 +7,8 @@ from npnet.kernels import UsesKernels
 from npnet.layer import Layer
 from npnet.parameter import Parameter
 
+Result = tuple[float, np.ndarray]  # of a step: the loss before it, and the predictions it was computed from
+
 
 class Network(UsesKernels):
     """A chain of links, a loss and an optimizer.
@@ -42,7 +44,7 @@ class Network(UsesKernels):
 
     def train_step(
         self, x: np.ndarray, index: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
-    ) -> tuple[float, np.ndarray]:
+    ) -> Result:
         """One step in the readable order: forward, loss, backward, update.
 
         Parameters
@@ -67,6 +69,10 @@ class Network(UsesKernels):
         loss += self.regularize()
         self.optimizer.step(self.trainable_parameters, self.kernels)
         return loss, y_pred
+
+    def train_steps(self, x: np.ndarray, batches: list[data.Batch]) -> list[Result]:
+        """Take one step after the other; return what ``train_step`` returns for each."""
+        return [self.train_step(x, *batch) for batch in batches]
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the output of the chain for a batch in the model's dtype."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from npnet import activations, checks
+from npnet.data import Batch
 from npnet.layer import Layer, Shape
 from npnet.losses import (
     BinaryCrossentropy,
@@ -33,6 +34,10 @@ class Samples:
         """Return some of the rows, as views."""
         weight = None if self.weight is None else self.weight[start:stop]
         return Samples(self.x[start:stop], self.y[start:stop], weight)
+
+    def batch(self, index: np.ndarray) -> Batch:
+        """Return the targets and weights of the rows ``index``."""
+        return Batch(index, self.y[index], None if self.weight is None else self.weight[index])
 
 
 def check_targets(name: str, value: Any, loss: Loss, output_shape: Shape) -> np.ndarray:

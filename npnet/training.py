@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from npnet import checks, data, interrupts
-from npnet.callback import Callback, CallbackList, Logs, check_callbacks
+from npnet.callback import Callback, CallbackList, Logs, check_callbacks, hears_batches
 from npnet.callbacks import History, ProgbarLogger
-from npnet.compiling import Compiled, Step
+from npnet.compiling import Compiled, Steps
 from npnet.layers import BatchNormalization, Normalization, Rescaling
 from npnet.progress import Progress, check_verbose
 from npnet.samples import Samples
@@ -137,9 +137,11 @@ class Trainer(Compiled):
             )
         history = History()
         params = {"verbose": shown, "epochs": epochs, "steps": steps}
-        watchers = [*check_callbacks(callbacks), history, *([ProgbarLogger()] if shown else [])]
+        listeners = check_callbacks(callbacks)
+        watchers = [*listeners, history, *([ProgbarLogger()] if shown else [])]
         call = CallbackList(watchers, self, params)
         step = self._prepare_to_train(train)
+        at_once = self._steps_at_once(batch_size, any(map(hears_batches, listeners)))
         if shown:
             step = self._announcing(step)
         self.history = history
@@ -151,7 +153,7 @@ class Trainer(Compiled):
                 for epoch in range(start.epoch, epochs):
                     self.position = start if epoch == start.epoch else data.Position(epoch)
                     call("on_epoch_begin", epoch, {})
-                    logs = self._train_epoch(step, train, batch_size, shuffle, call, interrupt)
+                    logs = self._train_epoch(step, train, batch_size, at_once, shuffle, call, interrupt)
                     if validation is not None and validate_after(epoch):
                         values = self._evaluate(validation, validation_batch_size, call, interrupt=interrupt)
                         logs |= {f"val_{name}": value for name, value in values.items()}
@@ -167,9 +169,10 @@ class Trainer(Compiled):
 
     def _train_epoch(
         self,
-        step: Step,
+        step: Steps,
         train: Samples,
         batch_size: int,
+        at_once: int,
         shuffle: bool,
         call: CallbackList,
         interrupt: interrupts.Interrupt,
@@ -180,14 +183,15 @@ class Trainer(Compiled):
         if done:
             means.resume(sums)
         order = data.epoch_order(len(train), shuffle, self.seed, epoch)
-        for batch, index in enumerate(data.batches(order, batch_size)[done:], start=done):
-            call("on_train_batch_begin", batch, {})
-            y = train.y[index]
-            weight = None if train.weight is None else train.weight[index]
-            loss, y_pred = step(train.x, index, y, weight)
-            means.update(loss, y, y_pred, weight)
-            self.position = data.Position(epoch, batch + 1, means.sums())
-            call("on_train_batch_end", batch, means.logs())
+        batches = data.batches(order, batch_size)
+        while done < len(batches):
+            call("on_train_batch_begin", done, {})
+            taken = [train.batch(index) for index in batches[done : done + at_once]]
+            for batch, (loss, y_pred) in zip(taken, step(train.x, taken), strict=True):
+                means.update(loss, batch.y_true, y_pred, batch.sample_weight)
+            done += len(taken)
+            self.position = data.Position(epoch, done, means.sums())
+            call("on_train_batch_end", done - 1, means.logs())
             interrupt.check()
             if self.stop_training:
                 break
@@ -290,8 +294,7 @@ class Trainer(Compiled):
         self._require_compiled("train_on_batch")
         batch = self._check_samples(x, y, sample_weight, class_weight)
         step = self._prepare_to_train(batch)
-        index = np.arange(len(batch))
-        loss, y_pred = step(batch.x, index, batch.y[index], batch.weight)
+        [(loss, y_pred)] = step(batch.x, [data.Batch(np.arange(len(batch)), batch.y, batch.weight)])
         means = self._new_means()
         means.update(loss, batch.y, y_pred, batch.weight)
         return self._reported(means.logs(), return_dict)

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import npnet
-from npnet import fusion, losses, optimizers
+from npnet import fusion, losses, optimizers, schedules
+from npnet.callbacks import LambdaCallback
+from npnet.data import Batch
 from npnet.kernels import reference
 from npnet.layer import Layer
 from npnet.layers import BatchNormalization, Dense, Dropout, Flatten, Rescaling
@@ -62,8 +64,8 @@ def assert_same_training(models, x, y, tolerance=1e-5, **options):
     np.testing.assert_allclose(*histories, rtol=tolerance)
     for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
-    assert isinstance(models[0]._step, fusion.FusedStep)
-    assert not isinstance(models[1]._step, fusion.FusedStep)
+    assert isinstance(models[0]._step, fusion.FusedSteps)
+    assert not isinstance(models[1]._step, fusion.FusedSteps)
 
 
 def test_the_usual_network_takes_whole_steps():
@@ -248,10 +250,64 @@ def test_predictions_belong_to_the_caller():
     x, y = samples(64)
     model = pair(network)[0]
     model.fit(x, y, verbose=0)
-    _, first = model._step(x, np.arange(32), y[:32], None)
-    kept = first.copy()
-    model._step(x, np.arange(32, 64), y[32:], None)
-    np.testing.assert_array_equal(first, kept)
+    batches = [Batch(np.arange(start, start + 16), y[start : start + 16]) for start in (0, 16, 32, 48)]
+    [(_, first), (_, second)] = model._step(x, batches[:2])
+    kept = first.copy(), second.copy()
+    model._step(x, batches[2:])
+    np.testing.assert_array_equal((first, second), kept)
+
+
+# --- several steps in one call ---------------------------------------------------------------------------
+
+
+SEVERAL = {
+    "usual": (usual_network, "categorical_crossentropy"),
+    "one layer": (lambda: [Dense(5, activation="softmax")], "categorical_crossentropy"),
+    "stage by stage": (network, "categorical_crossentropy"),
+    "an ignored class": (usual_network, losses.SparseCategoricalCrossentropy(ignore_class=2)),
+}
+
+
+@pytest.mark.parametrize(("layers", "loss"), SEVERAL.values(), ids=SEVERAL)
+@pytest.mark.parametrize("inputs", [37, 700])
+def test_steps_in_one_call_are_the_same_steps(layers, loss, inputs):
+    """Bit for bit: weights, losses, metrics; with a schedule, weights of samples and a shorter last batch."""
+    x, y = samples(101, inputs)
+    y = y if isinstance(loss, str) else y.argmax(axis=1)
+    results = []
+    for steps in (1, 3, 50, "auto"):
+        rate = schedules.ExponentialDecay(0.01, decay_steps=2, decay_rate=0.9)
+        model = Sequential([*([Dense(130, "relu")] if inputs == 700 else []), *layers()], seed=1)
+        model.compile(optimizers.Adam(rate), loss, ["accuracy"], kernels="numba", steps_per_execution=steps)
+        history = model.fit(x, y, batch_size=10, epochs=2, sample_weight=np.linspace(0, 2, 101), verbose=0)
+        results.append((history.history, [w.tobytes() for w in model.get_weights()]))
+        assert model.optimizer.iterations == 22
+    assert results[0] == results[1] == results[2] == results[3]
+
+
+def heard_batches(steps):
+    """Batches that callbacks hear of: first of each call, last of each call."""
+    x, y = samples(70)
+    begun, ended = [], []
+    recorder = LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: begun.append(batch),
+        on_train_batch_end=lambda batch, logs: ended.append(batch),
+    )
+    model = Sequential(usual_network())
+    model.compile("sgd", "categorical_crossentropy", kernels="numba", steps_per_execution=steps)
+    model.fit(x, y, batch_size=10, verbose=0, callbacks=[recorder])
+    return begun, ended
+
+
+def test_callbacks_hear_of_every_call():
+    assert heard_batches("auto") == heard_batches(1) == (list(range(7)), list(range(7)))
+    assert heard_batches(3) == ([0, 3, 6], [2, 5, 6])
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, "all"])
+def test_steps_per_execution_is_checked(steps):
+    with pytest.raises((TypeError, ValueError), match="steps_per_execution must be"):
+        Sequential(network()).compile("sgd", "mse", steps_per_execution=steps)
 
 
 # --- no plan ---------------------------------------------------------------------------------------------
@@ -295,12 +351,12 @@ def test_any_number_of_threads_gives_the_same_bits(layers):
     x, y = rng.random((300, 700), np.float32), np.eye(5)[rng.integers(0, 5, 300)]
     weights, threads = [], npnet.get_threads()
     try:
-        for count in (1, 2, 3):
+        for count in (1, 2, 4, 7):
             npnet.set_threads(count)
             model = Sequential([Dense(300, activation="relu"), *layers()], seed=1)
             model.compile("adam", "categorical_crossentropy", kernels="numba")
-            model.fit(x, y, epochs=2, batch_size=150, verbose=0)
+            model.fit(x, y, epochs=2, batch_size=70, verbose=0)
             weights.append([w.tobytes() for w in model.get_weights()])
     finally:
         npnet.set_threads(threads)
-    assert weights[0] == weights[1] == weights[2]
+    assert weights[0] == weights[1] == weights[2] == weights[3]

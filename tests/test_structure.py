@@ -24,6 +24,7 @@ ROWS = [
     {"activations", "preprocessing"},
     {"layers"},
     {"network", "onnx", "samples", "saving"},
+    {"stages"},
     {"fusion"},
     {"compiling"},
     {"training"},

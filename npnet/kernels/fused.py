@@ -33,6 +33,7 @@ ROW_BLOCK = 128  # samples a task handles: 128 rows of DEPTH numbers fit the L2 
 UPDATE_DEPTH = 64  # samples a gradient sums at a time: beside them in the L1 cache lie weights and slots
 PANEL_ROWS = 64  # samples up to which updates go panel by panel
 TASKS = 16  # at least, where there is enough to do
+PANELS = 4  # of weights that a task of many samples updates and uses at a time
 
 # --- the batch -------------------------------------------------------------------------------------------
 
@@ -61,8 +62,8 @@ def gather_tasks(team, phase, x, index, out, numbers):
 
 
 @cache
-def forward_tasks(rule, remembers_x):
-    """y = rule(x W + b); where the rule's derivative wants x W + b, that is written to z."""
+def _forward_block(rule, remembers_x):
+    """One panel of y for one block of samples, as far as some squares of the weights go."""
 
     @compiled
     def finish(bias, z, y, at, column, constants):
@@ -75,10 +76,35 @@ def forward_tasks(rule, remembers_x):
                 store(y, place, lanes_of(y), rule(numbers, *constants))
 
     @compiled
-    def work(team, phase, x, weight, bias, n, z, y, constants):
+    def work(x, weight, bias, n, z, y, p, q, blocks, top, constants):
+        """y (+)= x W for samples from ``top`` on and ``blocks`` squares from q on; the last ones finish y."""
         w, rows = width_of(y), x.shape[1]
         square = weight.shape[2] * w * w
-        block = DEPTH // w
+        here = (p * x.shape[0] + q) * square
+        for r in range(top, min(top + ROW_BLOCK, n), ROWS):
+            at = (p * rows + r) * w
+            # Meanwhile the next rows of x are called to the cache, and the next weights, a part with each of
+            # the first tiles.
+            part = (r - top) // ROWS % (w // ROWS) * w * ROWS
+            multiply_tile_ahead(
+                x, (q * rows + r) * w, w, 1, rows * w,
+                weight, here, w, square, w, blocks, y, at, w, q > 0,
+                (q * rows + r + ROWS) * w, weight, here + blocks * square + part, ROWS, square,
+            )  # fmt: skip
+            if q + blocks == x.shape[0]:
+                finish(bias, z, y, at, p * w, constants)
+
+    return work
+
+
+@cache
+def forward_tasks(rule, remembers_x):
+    """y = rule(x W + b); where the rule's derivative wants x W + b, that is written to z."""
+    forward_block = _forward_block(rule, remembers_x)
+
+    @compiled
+    def work(team, phase, x, weight, bias, n, z, y, constants):
+        block = DEPTH // width_of(y)
         group = max(1, y.shape[0] * -(-n // ROW_BLOCK) // TASKS)  # panels of y that a task computes
         groups = -(-y.shape[0] // group)
         tasks = -(-n // ROW_BLOCK) * groups
@@ -88,19 +114,7 @@ def forward_tasks(rule, remembers_x):
             for q in range(0, x.shape[0], block):
                 blocks = min(block, x.shape[0] - q)
                 for p in range(left, min(left + group, y.shape[0])):
-                    here = (p * x.shape[0] + q) * square
-                    for r in range(top, min(top + ROW_BLOCK, n), ROWS):
-                        at = (p * rows + r) * w
-                        # Meanwhile the next rows of x are called to the cache, and the next weights, a part
-                        # with each of the first tiles.
-                        part = (r - top) // ROWS % (w // ROWS) * w * ROWS
-                        multiply_tile_ahead(
-                            x, (q * rows + r) * w, w, 1, rows * w,
-                            weight, here, w, square, w, blocks, y, at, w, q > 0,
-                            (q * rows + r + ROWS) * w, weight, here + block * square + part, ROWS, square,
-                        )  # fmt: skip
-                        if q + blocks == x.shape[0]:
-                            finish(bias, z, y, at, p * w, constants)
+                    forward_block(x, weight, bias, n, z, y, p, q, blocks, top, constants)
             done(team, phase)
             task = take(team, phase, tasks)
         return tasks
@@ -168,12 +182,12 @@ def backward_tasks(rule):
 
 
 @cache
-def update_tasks(rule, slots):
-    """W, slots <- rule(decay W, x' dz, slots), and of b: the gradient is never stored."""
+def _update(rule, slots):
+    """(square, bias): the update of one square of the weights, and of one panel's bias."""
     layers = (0,) * (1 + slots)
 
     @compiled
-    def update_square(weight, at, gradient, count, decay, hyperparameters):
+    def apply(weight, at, gradient, count, decay, hyperparameters):
         every, square = lanes_of(weight), width_of(weight) * width_of(weight)
         for e in range(0, count, every):
             before = load_stack(weight, at + e, square, layers)
@@ -181,7 +195,37 @@ def update_tasks(rule, slots):
             store_stack(weight, at + e, square, after)
 
     @compiled
+    def update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters):
+        w, rows = width_of(weight), x.shape[1]
+        here = (p * x.shape[0] + q) * weight.shape[2] * w * w
+        for k in range(0, n, UPDATE_DEPTH):
+            steps = min(UPDATE_DEPTH, n - k)
+            last = k + steps == n
+            # Meanwhile what comes next is called to the cache: the next samples, or after the last ones the
+            # weights with their slots and the next columns of x.
+            x_next = (q + 1) * rows if last else q * rows + k + steps
+            for i in range(0, w, ROWS):
+                if last:
+                    multiply_tile_ahead(
+                        x, (q * rows + k) * w + i, 1, w, 0,
+                        dz, (p * rows + k) * w, w, 0, steps, 1, gradient, i * w, w, k > 0,
+                        x_next * w + i * steps,
+                        weight, here + i // ROWS * steps * lanes_of(weight), lanes_of(weight), 0,
+                    )  # fmt: skip
+                else:
+                    multiply_tile_ahead(
+                        x, (q * rows + k) * w + i, 1, w, 0,
+                        dz, (p * rows + k) * w, w, 0, steps, 1, gradient, i * w, w, k > 0,
+                        x_next * w + i * steps,
+                        dz, (p * rows + k + steps) * w + i * steps, ROWS, 0,
+                    )  # fmt: skip
+        # Rows that only fill up stay zero. So do such columns: they have no gradient.
+        apply(weight, here, gradient, min(w, inputs - q * w) * w, decay, hyperparameters)
+
+    @compiled
     def update_bias(bias, dz, p, n, decay, hyperparameters):
+        if bias.size == 0:
+            return
         w, rows = width_of(dz), dz.shape[1]
         for j in range(0, w, lanes_of(dz)):
             sums = fill(dz, 0.0)
@@ -191,11 +235,17 @@ def update_tasks(rule, slots):
             after = rule(before[0] * decay, sums, *before[1:], *hyperparameters)
             store_stack(bias, p * w + j, bias.shape[1], after)
 
+    return update_square, update_bias
+
+
+@cache
+def update_tasks(rule, slots):
+    """W, slots <- rule(decay W, x' dz, slots), and of b: the gradient is never stored."""
+    update_square, update_bias = _update(rule, slots)
+
     @compiled
     def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
-        w, rows = width_of(weight), x.shape[1]
-        square = weight.shape[2] * w * w
-        gradient = aligned_empty(w * w, weight)
+        gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
         if n <= PANEL_ROWS:  # a task is a stretch of one panel of weights
             group, across = -(-x.shape[0] // 4), 1
         else:  # or all that some panels of x have to do, while they stay in the L2 cache
@@ -207,32 +257,45 @@ def update_tasks(rule, slots):
             first, left = task % groups * group, task // groups * across
             for p in range(left, min(left + across, weight.shape[0])):
                 for q in range(first, min(first + group, x.shape[0])):
-                    here = (p * x.shape[0] + q) * square
-                    for k in range(0, n, UPDATE_DEPTH):
-                        steps = min(UPDATE_DEPTH, n - k)
-                        last = k + steps == n
-                        # Meanwhile what comes next is called to the cache: the next samples, or after the
-                        # last ones the weights with their slots and the next columns of x.
-                        x_next = (q + 1) * rows if last else q * rows + k + steps
-                        for i in range(0, w, ROWS):
-                            if last:
-                                multiply_tile_ahead(
-                                    x, (q * rows + k) * w + i, 1, w, 0,
-                                    dz, (p * rows + k) * w, w, 0, steps, 1, gradient, i * w, w, k > 0,
-                                    x_next * w + i * steps,
-                                    weight, here + i // ROWS * steps * lanes_of(weight), lanes_of(weight), 0,
-                                )  # fmt: skip
-                            else:
-                                multiply_tile_ahead(
-                                    x, (q * rows + k) * w + i, 1, w, 0,
-                                    dz, (p * rows + k) * w, w, 0, steps, 1, gradient, i * w, w, k > 0,
-                                    x_next * w + i * steps,
-                                    dz, (p * rows + k + steps) * w + i * steps, ROWS, 0,
-                                )  # fmt: skip
-                    # Rows that only fill up stay zero. So do such columns: they have no gradient.
-                    update_square(weight, here, gradient, min(w, inputs - q * w) * w, decay, hyperparameters)
-                if first == 0 and bias.size:
+                    update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters)
+                if first == 0:
                     update_bias(bias, dz, p, n, decay, hyperparameters)
+            done(team, phase)
+            task = take(team, phase, tasks)
+        return tasks
+
+    return work
+
+
+@cache
+def update_forward_tasks(rule, slots, activation, remembers_x):
+    """``update_tasks`` with the present batch and ``forward_tasks`` with the next one, in one pass over W.
+
+    A task takes panels of W from top to bottom, so it needs as many panels as there are threads to be fair.
+    """
+    update_square, update_bias = _update(rule, slots)
+    forward_block = _forward_block(activation, remembers_x)
+
+    @compiled
+    def work(
+        team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants
+    ):  # fmt: skip
+        gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
+        block = DEPTH // width_of(y)
+        across = 1 if n <= PANEL_ROWS else PANELS
+        tasks = -(-weight.shape[0] // across)
+        task = take(team, phase, tasks)
+        while task < tasks:
+            panels = range(task * across, min(task * across + across, weight.shape[0]))
+            for p in panels:
+                update_bias(bias, dz, p, n, decay, hyperparameters)
+            for q in range(0, x.shape[0], block):
+                blocks = min(block, x.shape[0] - q)
+                for p in panels:
+                    for i in range(q, q + blocks):
+                        update_square(x, dz, n, inputs, weight, gradient, p, i, decay, hyperparameters)
+                    for top in range(0, n, ROW_BLOCK):
+                        forward_block(next_x, weight, bias, n, z, y, p, q, blocks, top, constants)
             done(team, phase)
             task = take(team, phase, tasks)
         return tasks

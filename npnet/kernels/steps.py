@@ -1,23 +1,31 @@
-"""The phases of ``fused.py``, each in a parallel loop of its own, or a whole training step in one loop.
+"""The phases of ``fused.py``, each in a parallel loop of its own, or whole training steps in one loop.
 
 Starting a parallel loop costs microseconds while its threads are awake and a tenth of a millisecond when they
-have gone to sleep. A step whose phases share one loop pays once.
+have gone to sleep. Steps whose phases share one loop pay once.
 """
 
 from functools import cache
 
 import numpy as np
 from numba import prange
+from numba.extending import overload
 
 from npnet.kernels import rules
-from npnet.kernels.fused import backward_tasks, forward_tasks, gather_tasks, softmax_tasks, update_tasks
+from npnet.kernels.fused import (
+    backward_tasks,
+    forward_tasks,
+    gather_tasks,
+    softmax_tasks,
+    update_forward_tasks,
+    update_tasks,
+)
 from npnet.kernels.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
 from npnet.kernels.runtime import compiled, get_num_threads, set_num_threads
 from npnet.kernels.tasks import new_counters, wait
 
 __all__ = [
     "backward", "forward", "from_panels", "from_squares", "gather", "panels", "softmax_cross_entropy",
-    "squares", "to_panels", "to_squares", "train_step", "update",
+    "squares", "to_panels", "to_squares", "train_steps", "update",
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
@@ -63,8 +71,8 @@ def _phase(tasks):
             set_num_threads(1)
         team = get_num_threads()
         counters = new_counters(1, team)
-        for thread in prange(team):
-            tasks((counters, thread, team), 0, *arguments, numbers)
+        for thread in prange(team):  # counts unsigned: not converted, everything here is compiled twice
+            tasks((counters, np.int64(thread), team), 0, *arguments, numbers)
         set_num_threads(threads)
 
     return kernel
@@ -73,55 +81,104 @@ def _phase(tasks):
 # --- all of them -----------------------------------------------------------------------------------------
 
 
-@cache
-def train_step(hidden, hidden_backward, remembers_x, update, slots):
-    """The kernel of a whole step: gather, forward, softmax with cross-entropy, backward, update.
+def at_each(vectors, i):
+    """(vectors[0][i], vectors[1][i], ...)"""
+    raise NotImplementedError("only inside compiled kernels")
 
-    For chains of Dense with one activation between all of them. Layers are numbered from 0: ``flows[i]`` are
-    the panels that go into layer i and ``flows[i + 1]`` those that come out, ``remembered[i]`` what the
-    activation's derivative reads, ``flows_back[i]`` is d loss / d (x W + b), ``inputs[i]`` how many inputs.
+
+@overload(at_each)
+def _at_each(vectors, i):
+    if len(vectors) == 0:
+        return lambda vectors, i: ()
+    return lambda vectors, i: (vectors[0][i],) + at_each(vectors[1:], i)  # noqa: RUF005
+
+
+@cache
+def train_steps(hidden, hidden_backward, remembers_x, update, slots):
+    """The kernel of some steps, one after the other: gather, forward, loss, backward, update.
+
+    For chains of Dense with one activation between all of them, and softmax with cross-entropy at the end.
+    Layers are numbered from 0: ``flows[i]`` are the panels that come out of layer i, ``remembered[i]`` what
+    the activation's derivative reads, ``flows_back[i]`` is d loss / d (x W + b), ``inputs[i]`` their number.
+
+    Each step has a row of ``index``, ``y_true``, ``sample_weight``, ``losses``, ``y_pred`` and ``decay`` and
+    an element of each of the ``hyperparameters``. While a step flows back, idle threads gather the next one's
+    batch into the other of the two ``batches``; the first layer's update and its next forward pass are one
+    pass over the weights.
     """
     forward, last_forward = forward_tasks(hidden, remembers_x), forward_tasks(rules.linear, False)
     backward, learn = backward_tasks(hidden_backward), update_tasks(update, slots)
+    learn_forward = update_forward_tasks(update, slots, hidden, remembers_x)
 
     @compiled
     def work(
-        team, x, index, scaling, flows, remembered, flows_back, weights, biases, inputs, constants,
+        team, x, index, scaling, batches, flows, remembered, flows_back, weights, biases, inputs, constants,
         y_true, sample_weight, loss_scale, losses, y_pred, decay, hyperparameters,
     ):  # fmt: skip
-        n, last, now = index.size, len(weights) - 1, 0
-        wait(team, now, gather_tasks(team, now, x, index, flows[0], scaling))
-        for i in range(last):
+        (steps, n), last, now = index.shape, len(weights) - 1, 0
+        y, dy = flows[last], flows_back[last]
+        one_pass = len(weights[0]) >= 2 * team[2]
+        wait(team, now, gather_tasks(team, now, x, index[0], batches[0], scaling))
+        for step in range(steps):
+            batch, next_batch = batches[step % 2], batches[(step + 1) % 2]
+            numbers = at_each(hyperparameters, step)
+            if step == 0 or not one_pass:
+                now += 1
+                tasks = forward(
+                    team, now, batch, weights[0], biases[0], n, remembered[0], flows[0], constants
+                )
+                wait(team, now, tasks)
+            for i in range(1, last):
+                now += 1
+                tasks = forward(
+                    team, now, flows[i - 1], weights[i], biases[i], n, remembered[i], flows[i], constants
+                )
+                wait(team, now, tasks)
+            if last > 0:
+                now += 1
+                tasks = last_forward(team, now, flows[last - 1], weights[last], biases[last], n, y, y, ())
+                wait(team, now, tasks)
             now += 1
-            tasks = forward(
-                team, now, flows[i], weights[i], biases[i], n, remembered[i], flows[i + 1], constants
+            tasks = softmax_tasks(
+                team, now, y, y_true[step], sample_weight[step], losses[step], y_pred[step], dy, loss_scale
             )
+            gathering = now + 1
+            if step + 1 < steps:
+                gathered = gather_tasks(team, gathering, x, index[step + 1], next_batch, scaling)
+            else:
+                gathered = 0
             wait(team, now, tasks)
-        now += 1
-        y = flows[last + 1]
-        tasks = last_forward(team, now, flows[last], weights[last], biases[last], n, y, y, ())
-        wait(team, now, tasks)
-        now += 1
-        tasks = softmax_tasks(
-            team, now, y, y_true, sample_weight, losses, y_pred, flows_back[last], loss_scale
-        )
-        wait(team, now, tasks)
-        for i in range(last, 0, -1):
             now += 1
-            tasks = backward(
-                team, now, flows_back[i], weights[i], n, remembered[i - 1], flows_back[i - 1], constants
-            )
+            for i in range(last, 0, -1):
+                now += 1
+                tasks = backward(
+                    team, now, flows_back[i], weights[i], n, remembered[i - 1], flows_back[i - 1], constants
+                )
+                wait(team, now, tasks)
+            for i in range(last, 0, -1):  # all gradients have flowed back by the weights as they were
+                now += 1
+                tasks = learn(
+                    team, now, flows[i - 1], flows_back[i], n, inputs[i], weights[i], biases[i],
+                    decay[step], numbers,
+                )  # fmt: skip
+                wait(team, now, tasks)
+            wait(team, gathering, gathered)
+            now += 1
+            if step + 1 < steps and one_pass:
+                tasks = learn_forward(
+                    team, now, batch, flows_back[0], n, inputs[0], weights[0], biases[0],
+                    decay[step], numbers, next_batch, remembered[0], flows[0], constants,
+                )  # fmt: skip
+            else:
+                tasks = learn(
+                    team, now, batch, flows_back[0], n, inputs[0], weights[0], biases[0],
+                    decay[step], numbers,
+                )  # fmt: skip
             wait(team, now, tasks)
-        for i in range(last, -1, -1):  # all gradients have flowed back by the weights as they were
-            now += 1
-            learn(
-                team, now, flows[i], flows_back[i], n, inputs[i], weights[i], biases[i],
-                decay, hyperparameters,
-            )  # fmt: skip
 
     @compiled(parallel=True)
     def kernel(
-        x, index, scaling, flows, remembered, flows_back, weights, biases, inputs, constants,
+        x, index, scaling, batches, flows, remembered, flows_back, weights, biases, inputs, constants,
         y_true, sample_weight, loss_scale, losses, y_pred, decay, hyperparameters,
     ):  # fmt: skip
         size = 0
@@ -131,11 +188,12 @@ def train_step(hidden, hidden_backward, remembers_x, update, slots):
         if index.size * size <= SERIAL:
             set_num_threads(1)
         team = get_num_threads()
-        counters = new_counters(3 * len(weights) + 2, team)
-        for thread in prange(team):
+        counters = new_counters(index.shape[0] * (3 * len(weights) + 2), team)
+        for thread in prange(team):  # counts unsigned: not converted, everything here is compiled twice
             work(
-                (counters, thread, team), x, index, scaling, flows, remembered, flows_back, weights, biases,
-                inputs, constants, y_true, sample_weight, loss_scale, losses, y_pred, decay, hyperparameters,
+                (counters, np.int64(thread), team), x, index, scaling, batches, flows, remembered, flows_back,
+                weights, biases, inputs, constants, y_true, sample_weight, loss_scale, losses, y_pred, decay,
+                hyperparameters,
             )  # fmt: skip
         set_num_threads(threads)
 
