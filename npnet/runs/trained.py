@@ -29,8 +29,8 @@ class Trained:
         return datasets.LOADERS[self.settings["dataset"]][1]
 
     def __str__(self) -> str:
-        epochs = self.model.position.epoch
-        return f"the {self.which} model of {self.folder.path}, after {epochs} of {self.settings['epochs']} epochs"
+        done, planned = self.model.position.epoch, self.settings["epochs"]
+        return f"the {self.which} model of {self.folder.path}, after {done} of {planned} epochs"
 
     def examine(self, data: str | None = None) -> dict[str, Any]:
         """Return loss, accuracy, confusion and mistakes on the test part; see ``outcome.examine``.
@@ -70,7 +70,9 @@ class Trained:
         answer: dict[str, Any] = {"file": str(path), "error": None, "size": None, "classes": None}
         try:
             picture, answer["size"] = read_picture(path, shape)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            return answer | {"error": f"{path} cannot be read: {error.strerror}."}
+        except ValueError as error:
             return answer | {"error": str(error)}
         probabilities = self.model.predict(picture[None], verbose=0)[0]
         return answer | {

@@ -1,0 +1,80 @@
+"""How good is a trained network?
+
+Its loss and accuracy on the test part of the dataset it was trained on, and
+for each class how much of it was found, how often its name was right when
+given, and what it was taken for most.
+"""
+
+import argparse
+import json
+
+import numpy as np
+
+from npnet.measuring.timing import table
+from npnet.runs import trained
+from npnet.runs.terminal import say
+
+HELP = "loss, accuracy and a table of the classes, on the test part"
+EXAMPLES = """\
+examples:
+  npnet evaluate runs/cifar10-001           the model after its best epoch
+  npnet evaluate runs/cifar10-001 --last    the model as training left it
+  npnet evaluate runs/cifar10-001 --json
+
+exit codes: 0 done, 1 no such run, or its dataset is not there, 2 wrong options
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("run_folder", metavar="RUN", help="folder of a run")
+    parser.add_argument("--last", action="store_true", help="the last model instead of the best")
+    parser.add_argument("--data", metavar="PATH", help="archive or folder of CIFAR-10 [the run's]")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate and print."""
+    model = trained.load(arguments.run_folder, arguments.last)
+    result = model.examine(arguments.data)
+    if arguments.json:
+        about = {"run": str(model.folder.path), "model": model.which, "epoch": model.model.position.epoch}
+        print(json.dumps({**about, **result}, indent=2))
+        return 0
+    confusion = np.array(result["confusion"])
+    say("model", str(model))
+    say("test part", f"{confusion.sum():,} samples of {model.settings['dataset']}")
+    say("loss", f"{result['test']['loss']:.4f}")
+    say("accuracy", f"{result['test']['accuracy']:.4f}")
+    print(
+        "\n"
+        + table(["class", "samples", "found", "right", "taken for"], rows(confusion, result["class_names"]))
+    )
+    print("\nfound: share of its samples; right: share of those called so")
+    return 0
+
+
+def rows(confusion: np.ndarray, names: list[str]) -> list[list[str]]:
+    """Return a row for each class: samples, recall, precision, and its most frequent mistake."""
+    result = []
+    for k, name in enumerate(names):
+        samples, called = confusion[k].sum(), confusion[:, k].sum()
+        others = confusion[k].copy()
+        others[k] = 0
+        most = int(others.argmax())
+        result.append(
+            [
+                name,
+                f"{samples:,}",
+                share(confusion[k, k], samples),
+                share(confusion[k, k], called),
+                f"{names[most]} {share(others[most], samples)}" if others[most] else "-",
+            ]
+        )
+    return result
+
+
+def share(part: int, whole: int) -> str:
+    """Return a share as "0.713", "-" of nothing."""
+    return f"{part / whole:.3f}" if whole else "-"
