@@ -21,7 +21,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-COMMANDS = ("train", "evaluate", "predict", "check")
+COMMANDS = ("train", "evaluate", "predict", "report", "compare", "check")
 
 
 class Parser(argparse.ArgumentParser):

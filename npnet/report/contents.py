@@ -143,18 +143,19 @@ def _shares(parts: Mapping[str, float] | None, seconds: bool = False) -> list[tu
 
 def _readable(settings: Content) -> list[tuple[str, str]]:
     """Names and values as a person writes them."""
-    return [(name.replace("_", " "), _words(value)) for name, value in settings.items()]
+    return [(name.replace("_", " "), words(value)) for name, value in settings.items()]
 
 
-def _words(value: Any) -> str:
+def words(value: Any) -> str:
+    """Return a setting as a person writes it."""
     if value is None:
         return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_words(inner)}" for name, inner in value.items())
+        return ", ".join(f"{name} {words(inner)}" for name, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_words, value)) or "none"
+        return ", ".join(map(words, value)) or "none"
     return str(value)
 
 
@@ -172,9 +173,9 @@ def _charts(history: Content, shown: list[Panel]) -> list[tuple[str, str, str]]:
     rates = history.get("learning_rate") or []
     if len(set(rates)) > 1:
         curve = Curve("rate", history["epoch"], rates)
-        words = f"from {rates[0]:.3g} to {rates[-1]:.3g}"
-        chart = markup.line_chart(f"Learning rate over the epochs, {words}.", [curve], "epoch")
-        charts.append(("Learning rate", words, chart))
+        remark = f"from {rates[0]:.3g} to {rates[-1]:.3g}"
+        chart = markup.line_chart(f"Learning rate over the epochs, {remark}.", [curve], "epoch")
+        charts.append(("Learning rate", remark, chart))
     return charts
 
 
@@ -184,9 +185,9 @@ def _over_time(history: Content, panel: Panel) -> tuple[str, str, str]:
     unit, size = ("minutes", 60) if seconds[-1] > 600 else ("seconds", 1)
     at = {epoch: second / size for epoch, second in zip(history["epoch"], seconds, strict=True)}
     curves = [Curve(curve.name, [at[epoch] for epoch in curve.x], curve.y) for curve in panel.curves]
-    words = f"over {duration(seconds[-1])} of training"
-    chart = markup.line_chart(f"{panel.title} {words}.", curves, unit, percent=True)
-    return f"{panel.title} over time", words, chart
+    remark = f"over {duration(seconds[-1])} of training"
+    chart = markup.line_chart(f"{panel.title} {remark}.", curves, unit, percent=True)
+    return f"{panel.title} over time", remark, chart
 
 
 def _writer(panel: Panel) -> Any:

@@ -1,0 +1,36 @@
+"""Compare runs: a table of what they came to and which settings differ, and their curves in a picture."""
+
+import argparse
+
+from npnet.measuring.timing import table
+from npnet.runs import comparison
+
+HELP = "runs side by side: a table, and their curves in one picture"
+EXAMPLES = """\
+examples:
+  npnet compare runs/cifar10-001 runs/cifar10-002
+  npnet compare runs/cifar10-* --output runs/cifar10.png
+
+exit codes: 0 done, 1 no such run or a damaged file of it, 2 wrong options
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("first", metavar="RUN", help="folder of a run")
+    parser.add_argument("others", metavar="RUN", nargs="+", help="folders of others")
+    parser.add_argument(
+        "--output", metavar="FILE", default="compare.png", help="the picture: png, svg or pdf [compare.png]"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table, draw the picture."""
+    runs = comparison.read([arguments.first, *arguments.others])
+    print(table(*comparison.rows(runs)))
+    if not comparison.differing(runs):
+        print("\nAll settings are the same.")
+    comparison.draw(runs, arguments.output)
+    print(f"\ncurves: {arguments.output}")
+    return 0

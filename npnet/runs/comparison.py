@@ -1,0 +1,130 @@
+"""Runs side by side: what sets them apart, what they came to, and their curves in one picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from npnet.canvas import COLORS, GREY, HAIRLINE, INK, PathLike, finish, new_figure, tidy
+from npnet.curves import Panel, panels
+from npnet.report.contents import words
+from npnet.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of the runs that come when all colours are used
+NO_SETTINGS = ("npnet", "data")  # what a config.json holds that decides nothing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run to be compared.
+
+    Attributes
+    ----------
+    name
+        What tells its folder from the others.
+    config, history, result
+        The contents of its files; a run that is still going on, or was killed, has no result.
+    """
+
+    name: str
+    config: dict[str, Any]
+    history: dict[str, Any]
+    result: dict[str, Any]
+
+    @property
+    def accuracy(self) -> Panel | None:
+        """The curves of its accuracy, None before the first epoch has ended."""
+        found = panels(self.history) if self.history.get("epoch") else []
+        return next((panel for panel in found if panel.metric == "accuracy" and panel.best), None)
+
+
+def read(paths: Sequence[str | Path]) -> list[Entry]:
+    """Return the runs in these folders.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one is no run's folder.
+    ValueError
+        If a file of it is damaged.
+    """
+    folders = [RunFolder(path) for path in paths]
+    own = [folder.path.resolve().name for folder in folders]
+    return [
+        Entry(
+            name if own.count(name) == 1 else str(folder.path),
+            folder.read_json("config.json"),
+            *(
+                folder.read_json(file) if (folder / file).exists() else {}
+                for file in ("history.json", "result.json")
+            ),
+        )
+        for name, folder in zip(own, folders, strict=True)
+    ]
+
+
+def differing(runs: Sequence[Entry]) -> list[str]:
+    """Return the names of the settings that are not the same in all runs."""
+    names = dict.fromkeys(name for run in runs for name in run.config if name not in NO_SETTINGS)
+    return [name for name in names if any(run.config.get(name) != runs[0].config.get(name) for run in runs)]
+
+
+def rows(runs: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of a table, a run a row: its figures, then the settings that differ."""
+    settings = differing(runs)
+    head = ["run", "accuracy", "loss", "best epoch", "seconds", "samples/s"]
+    return [*head, *(name.replace("_", " ") for name in settings)], [
+        [run.name, *_figures(run), *(words(run.config.get(name)) for name in settings)] for run in runs
+    ]
+
+
+def _figures(run: Entry) -> list[str]:
+    test, seconds = run.result.get("test") or {}, run.result.get("seconds") or {}
+    done, best = len(run.history.get("epoch") or []), run.result.get("best_epoch")
+    return [
+        f"{test['accuracy']:.4f}" if test else "-",
+        f"{test['loss']:.4f}" if test else "-",
+        f"{best}/{done}" if best else f"-/{done}",
+        f"{seconds['total']:,.1f}" if seconds else "-",
+        f"{run.result['images_per_second']:,.0f}" if run.result.get("images_per_second") else "-",
+    ]
+
+
+def draw(runs: Sequence[Entry], path: PathLike | None = None) -> "Figure":
+    """Draw the validation accuracy of all runs over the epochs, and over the seconds since their start.
+
+    Raises
+    ------
+    ValueError
+        If no run has ended an epoch.
+    """
+    drawn = [(run, run.accuracy) for run in runs]
+    curves = [(run, panel.curves[-1], panel.best) for run, panel in drawn if panel and panel.best]
+    if not curves:
+        raise ValueError("None of these runs has ended an epoch: there are no curves to draw yet.")
+    names = ", ".join(run.name for run, *_ in curves)
+    figure = new_figure(9.4, 3.2 + 0.2 * len(curves), "Accuracy on the test part", f"of {names}")
+    over_epochs, over_seconds = figure.subplots(1, 2, sharey=True)
+    for i, (run, curve, (epoch, value)) in enumerate(curves):
+        color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
+        seconds = dict(zip(run.history["epoch"], run.history["seconds"], strict=True))
+        label = f"{run.name}: {value:.4f} after epoch {epoch:.0f}, {seconds[epoch]:,.0f} s"
+        for axes, places in ((over_epochs, curve.x), (over_seconds, [seconds[epoch] for epoch in curve.x])):
+            size = 3 if len(curve.points) < 40 else 0
+            axes.plot(places, curve.y, color=color, ls=dash, lw=1.8, marker="o", ms=size, label=label)
+        over_epochs.plot(epoch, value, "o", ms=9, mfc="none", mec=color, mew=1.5)
+        over_seconds.plot(seconds[epoch], value, "o", ms=9, mfc="none", mec=color, mew=1.5)
+    for axes, unit in ((over_epochs, "epoch"), (over_seconds, "seconds since the start")):
+        axes.set_title(
+            f"over the {unit.split()[0].removesuffix('s')}s", loc="left", size=10.5, weight="bold", color=INK
+        )
+        axes.set_xlabel(unit)
+        axes.grid(axis="y", color=HAIRLINE, lw=0.6)
+        tidy(axes)
+    over_epochs.locator_params(axis="x", integer=True, min_n_ticks=1)
+    handles, labels = over_epochs.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=9, labelcolor=GREY)
+    return finish(figure, path)

@@ -1,0 +1,76 @@
+"""`npnet report` and `npnet compare`, as a user calls them."""
+
+import pytest
+from finished import change, make_run
+
+from npnet.cli import main
+from npnet.runs import comparison
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    first = make_run(folder / "spiral-001", dataset="spiral", epochs=2)
+    second = make_run(folder / "spiral-002", dataset="spiral", epochs=3, hidden=[8], seed=1)
+    started = make_run(folder / "spiral-003", dataset="spiral", epochs=1)
+    (started / "result.json").unlink()
+    (started / "history.json").unlink()
+    return [first, second, started]
+
+
+def test_report_writes_reports_again_and_says_where(runs, capsys):
+    assert main(["report", str(runs[0].path), str(runs[2].path)]) == 0
+    paths = [run / "report.html" for run in (runs[0], runs[2])]
+    assert capsys.readouterr().out.split() == [str(path) for path in paths]
+    assert all("</html>" in path.read_text(encoding="utf-8") for path in paths)
+
+
+def test_report_of_no_run_says_so_in_a_line(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"npnet report: {tmp_path} holds no config.json: not a run, or one that did not come so far.\n"
+    )
+
+
+def test_compare_shows_figures_the_settings_that_differ_and_the_curves(runs, tmp_path, capsys):
+    picture = tmp_path / "both.png"
+    assert main(["compare", *(str(run.path) for run in runs), "--output", str(picture)]) == 0
+    head, _, first, second, started, _, where = capsys.readouterr().out.splitlines()
+    assert head.split(None, 5)[5].split() == ["seconds", "samples/s", "epochs", "hidden", "seed"]
+    test = runs[0].read_json("result.json")["test"]
+    assert first.split()[:3] == ["spiral-001", f"{test['accuracy']:.4f}", f"{test['loss']:.4f}"]
+    assert first.split()[3].endswith("/2") and first.split()[4:6] == ["9.2", "12,345"]
+    assert second.split()[4:] == ["9.2", "12,345", "3", "8", "1"]
+    assert started.split()[:6] == ["spiral-003", "-", "-", "-/0", "-", "-"]
+    assert where == f"curves: {picture}" and picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_lie_over_epochs_and_over_seconds(runs):
+    over_epochs, over_seconds = comparison.draw(comparison.read([run.path for run in runs])).axes
+    history = runs[1].read_json("history.json")
+    longer = over_epochs.lines[2]  # each run has its curve and its best point
+    assert list(longer.get_xdata()) == [1, 2, 3] and list(longer.get_ydata()) == history["val_accuracy"]
+    assert list(over_seconds.lines[2].get_xdata()) == history["seconds"]
+    assert over_epochs.lines[3].get_ydata() == [max(history["val_accuracy"])]
+
+
+def test_equal_settings_and_names_are_told_apart(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    again = make_run(tmp_path / "spiral-001", dataset="spiral", epochs=2)
+    change(again, "config.json", data="elsewhere")  # decides nothing
+    assert main(["compare", str(runs[0].path), "spiral-001"]) == 0
+    output = capsys.readouterr().out
+    assert "All settings are the same." in output
+    assert output.splitlines()[2].startswith(str(runs[0].path))
+    assert (tmp_path / "compare.png").exists()
+
+
+def test_runs_that_have_just_begun_have_no_curves(runs, capsys):
+    assert main(["compare", str(runs[2].path), str(runs[2].path)]) == 1
+    assert "None of these runs has ended an epoch" in capsys.readouterr().err
+
+
+def test_compare_wants_two(runs, capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", str(runs[0].path)])
+    assert "RUN" in capsys.readouterr().err
