@@ -4,7 +4,10 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle BLAS threads spin and slow down a busy machine
 
+import effort
 import pytest
+
+effort.load_profile()
 
 
 @pytest.fixture(params=["numpy", "numba"])
