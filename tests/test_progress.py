@@ -156,7 +156,8 @@ def test_a_finished_line_that_is_too_long_goes_on_below_at_a_value(clocked, colu
     clocked[0] = 5
     progress.finish({"accuracy": 0.185, "loss": 2.4155, "val_accuracy": 0.1863, "val_loss": 2.2763})
     assert screen.getvalue() == (
-        "\r157/157 5s 32ms/step - accuracy: 0.1850 - loss: 2.4155\n - val_accuracy: 0.1863 - val_loss: 2.2763\n"
+        "\r157/157 5s 32ms/step - accuracy: 0.1850 - loss: 2.4155\n"
+        " - val_accuracy: 0.1863 - val_loss: 2.2763\n"
     )
 
 

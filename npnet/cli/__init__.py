@@ -21,7 +21,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-COMMANDS = ("train", "evaluate", "predict", "report", "compare", "check")
+COMMANDS = ("train", "evaluate", "predict", "report", "compare", "check", "explain")
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
             return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)

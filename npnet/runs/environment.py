@@ -26,7 +26,7 @@ def describe(kernels: str | None, dataset_sha256: str) -> dict[str, Any]:
         from npnet.kernels import machine as measured
 
         machine |= {key: value for key, value in measured.describe().items() if not key.startswith("cache")}
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "npnet": npnet.__version__,
         "python": platform.python_version(),

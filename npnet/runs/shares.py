@@ -1,7 +1,7 @@
 """Where the time of a training step goes."""
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +19,7 @@ def measure(model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int) ->
     The compiled kernels do a step in one piece, which has no parts to time. These are the shares of
     ``STEPS`` steps in the readable order, with the same kernels one by one: an estimate.
     """
-    clock: Counter[str] = Counter()
+    clock: defaultdict[str, float] = defaultdict(float)
 
     def timed(name: str, function: Callable) -> Callable:
         def call(*arguments: Any, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import data, recipes
+from npnet import data, optimizers, recipes
 from npnet.callbacks import LambdaCallback, TerminateOnNaN
 from npnet.datasets import DatasetUnavailableError
 from npnet.diagnosis import DivergedError, first_non_finite
@@ -217,19 +217,20 @@ class Training:
         n = len(self.y_train)
         return epoch * n + min(steps * self.settings["batch_size"], n)
 
-    def _fit(self, model: Sequential, epochs: int, callbacks: list[Any], **options: Any) -> None:
+    def _fit(self, model: Sequential, epochs: int, callbacks: list[Any], quietly: bool = False) -> None:
+        """Train from where the model is; ``quietly`` without a word and without validation."""
         dataset = self.dataset
-        options = {"validation_data": (dataset.x_test, self.y_test), "verbose": 1} | options
         with np.errstate(over="ignore", invalid="ignore"):  # TerminateOnNaN says more
             model.fit(
                 dataset.x_train,
                 self.y_train,
                 batch_size=self.settings["batch_size"],
                 epochs=epochs,
+                verbose=0 if quietly else 1,
                 callbacks=callbacks,
+                validation_data=None if quietly else (dataset.x_test, self.y_test),
                 initial_epoch=model.position,
                 validation_batch_size=outcome.BATCH,
-                **options,
             )
 
     def _compile(self) -> dict[str, float]:
@@ -255,13 +256,7 @@ class Training:
             model.stop_training = batch == steps - 2
 
         if model.position[:2] != (epoch, steps - 1):
-            self._fit(
-                model,
-                epoch + 1,
-                [LambdaCallback(on_train_batch_end=stop)],
-                verbose=0,
-                validation_data=None,
-            )
+            self._fit(model, epoch + 1, [LambdaCallback(on_train_batch_end=stop)], quietly=True)
         order = data.epoch_order(len(self.y_train), True, model.seed, epoch)
         index = data.batches(order, self.settings["batch_size"])[steps - 1]
         found = first_non_finite(model, self.dataset.x_train[index], self.y_train[index])
@@ -269,8 +264,8 @@ class Training:
 
     def _advice(self) -> str:
         """Return two things to try."""
-        schedule = self.model.optimizer.schedule
-        highest = self.model.optimizer.learning_rate if schedule is None else self.settings["learning_rate"]
+        own = optimizers.get(self.settings["optimizer"]).learning_rate
+        highest = self.settings["learning_rate"] or own
         if self.dataset.of_images and self.settings["inputs"] == "raw":
             other = "--inputs unit"
         elif self.settings["optimizer"] == "sgd":

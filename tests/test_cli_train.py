@@ -1,0 +1,169 @@
+"""The command ``npnet train``, with real signals in real processes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from npnet.cli import main
+from npnet.models import load_model
+from npnet.runs import outcome, train
+from npnet.runs.folder import RunFolder
+
+OPTIONS = (
+    "spiral --kernels numpy --epochs 4 --batch-size 1 --hidden 8 --dropout 0.2 --schedule constant".split()
+)
+
+
+@pytest.fixture
+def plain(monkeypatch, tmp_path):
+    """No pictures, no report, and a working folder of its own."""
+    monkeypatch.setattr(outcome, "draw", lambda *arguments: None)
+    monkeypatch.setattr(outcome.report, "write_report", lambda folder: None)
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", *arguments])
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--optimizr", "adam"], "unrecognized arguments: --optimizr. Did you mean --optimizer?"),
+        (["--optimizer", "adm"], "Did you mean adam?"),
+        (["spirl"], "Did you mean spiral?"),
+        (["--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["--hidden", "a,b"], "expected sizes such as 512,512, got 'a,b'"),
+        (["--config", "nowhere.json"], "nowhere.json: No such file"),
+        (["--run-dir", "a", "--resume", "b"], "give one of them"),
+    ],
+)
+def test_a_wrong_word_is_answered_by_the_right_one_and_nothing_is_made(arguments, message, plain, capsys):
+    assert message in refused(arguments, capsys)
+    assert not list(Path().iterdir())
+
+
+def test_help_shows_groups_defaults_and_examples(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    words = capsys.readouterr().out
+    assert all(f"\n{group}:\n" in words for group in ("data", "network", "training", "run"))
+    assert "passes over the samples [20; best 100]" in " ".join(words.split())
+    assert "npnet train --resume runs/cifar10-001" in words
+
+
+def test_options_come_before_the_config_and_that_before_the_recipe(plain, tmp_path):
+    (tmp_path / "mine.json").write_text(
+        '{"dataset": "spiral", "epochs": 9, "hidden": [4], "kernels": "numpy"}'
+    )
+    assert main(["train", "--config", "mine.json", "--epochs", "1", "--run-dir", "run", "--no-flip"]) == 0
+    settings = RunFolder("run").read_json("config.json")
+    assert (settings["epochs"], settings["hidden"], settings["optimizer"]) == (1, [4], "adam")
+    (tmp_path / "mine.json").write_text('{"epoch": 9}')
+    with pytest.raises(SystemExit):
+        main(["train", "--config", "mine.json"])
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_what_it_says_fits_the_terminal(width, plain, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["train", *OPTIONS, "--epochs", "1"]) == 0
+    said = capsys.readouterr().out
+    progress = [line for line in said.splitlines() if line.startswith("Epoch ")]
+    assert len(progress) == 1, "a line an epoch where nobody watches"
+    assert all(len(line) <= min(width, 100) for line in said.splitlines() if line not in progress)
+    for label in (
+        "Dataset",
+        "Network",
+        "Kernels",
+        "Seed",
+        "Folder",
+        "Best epoch",
+        "Test",
+        "Speed",
+        "Time",
+        "Report",
+    ):
+        assert re.search(f"^{label} ", said, re.M), label
+    assert re.search(r"^ +third arm +\d\.\d{3} ━+$", said, re.M)
+    assert "\033" not in said
+
+
+def test_what_cannot_be_done_ends_in_one_line(plain, capsys, tmp_path):
+    assert main(["train", "--resume", "nowhere"]) == 1
+    assert main(["train", "--data", "nowhere"]) == 1
+    if os.getuid():
+        tmp_path.chmod(0o500)
+        assert main(["train", *OPTIONS]) == 1
+    assert capsys.readouterr().err.count("\n") == (3 if os.getuid() else 2)
+
+
+# --- signals
+
+
+def start(folder):
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "npnet", "train", *OPTIONS, "--epochs", "1000", "--run-dir", folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    while process.stdout.readline()[:7] != "Epoch 2":
+        assert process.poll() is None, process.stderr.read()
+    return process
+
+
+def finish(folder):
+    """Go on for as many epochs as the unbroken run in ``whole`` and compare."""
+    done = load_model(f"{folder}/last.safetensors").position.epoch
+    settings = RunFolder(folder).read_json("config.json")
+    for name in ("whole", folder):
+        RunFolder(name).write_json("config.json", {**settings, "epochs": done + 2})
+    train({}, "whole", resume=True)
+    resumed = train({}, folder, resume=True)
+    assert resumed["digest"] == RunFolder("whole").read_json("result.json")["digest"]
+    histories = [RunFolder(name).read_json("history.json") for name in ("whole", folder)]
+    assert histories[0].pop("seconds") != histories[1].pop("seconds")
+    assert histories[0] == histories[1]
+
+
+def test_ctrl_c_saves_reports_and_goes_on_to_the_same_bits(plain):
+    main(["train", *OPTIONS, "--epochs", "1", "--run-dir", "whole"])
+    process = start("run")
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert "Go on      npnet train --resume run" in out
+    assert RunFolder("run").read_json("result.json")["status"] == "interrupted"
+    assert Path("run/report.html").exists()
+    finish("run")
+
+
+@pytest.mark.parametrize("how", ["killed", "ctrl-c twice"])
+def test_who_leaves_at_once_loses_nothing_that_was_saved(how, plain):
+    main(["train", *OPTIONS, "--epochs", "1", "--run-dir", "whole"])
+    process = start("run")
+    if how == "killed":
+        process.kill()
+    else:
+        process.send_signal(signal.SIGINT)
+        while not process.stdout.readline().startswith("Stopped"):
+            pass
+        process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == (-9 if how == "killed" else 130)
+    assert not Path("run/report.html").exists()
+    finish("run")
