@@ -1,11 +1,13 @@
 """Compiled kernels are kept between runs, and no state of the disk keeps npnet from working."""
 
 import os
+import random
 import shutil
 import subprocess
 
 import fresh
 import pytest
+from effort import times
 
 from npnet.kernels import cache
 from npnet.kernels.runtime import compiled
@@ -51,7 +53,7 @@ def test_the_folder_is_ours_alone(filled):
 
 
 def test_processes_that_start_at_once_on_an_empty_cache(tmp_path):
-    started = [fresh.start(MISSES, NPNET_CACHE=tmp_path) for _ in range(4)]
+    started = [fresh.start(MISSES, NPNET_CACHE=tmp_path) for _ in range(times(4, 8))]
     assert all(fresh.finish(process)[1] == "" for process in started)
     assert fresh.run(MISSES, NPNET_CACHE=tmp_path) == ("0\n", "")
     assert [file.suffix for file in only_file(tmp_path).parent.iterdir()] == [".kernel"]
@@ -156,7 +158,8 @@ def test_a_kernel_bound_to_this_process_says_why_it_cannot_be_kept(filled):
 
 
 def truncate(file):
-    file.write_bytes(file.read_bytes()[:5000])
+    content = file.read_bytes()
+    file.write_bytes(content[: random.randrange(len(content))])
 
 
 def empty(file):
@@ -165,7 +168,7 @@ def empty(file):
 
 def flip(file):
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[random.randrange(len(content))] ^= 1 << random.randrange(8)
     file.write_bytes(content)
 
 
@@ -174,7 +177,7 @@ def obstruct(file):
     file.mkdir()
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, flip, obstruct])
+@pytest.mark.parametrize("damage", [truncate, empty, flip, obstruct] * times(1, 20))
 def test_a_damaged_file_is_compiled_again(copied, damage):
     damage(only_file(copied))
     printed, complaints = fresh.run(MISSES, NPNET_CACHE=copied)

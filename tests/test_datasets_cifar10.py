@@ -17,6 +17,7 @@ import loopback
 import miniature
 import numpy as np
 import pytest
+from effort import times
 
 from npnet.datasets import CorruptDatasetError, DatasetUnavailableError, cifar10, cifar10_files
 from npnet.datasets.cifar10_files import read
@@ -223,7 +224,7 @@ def test_edited_files_without_a_checksum(tmp_path, form):
     folder = miniature.write(tmp_path, FORMS[form])
     path, content = next((folder / name, content) for name, content in FORMS[form].items())
     outcomes = set()
-    for _ in range(100):
+    for _ in range(times(100, 2_500)):
         damaged = bytearray(content)
         for _ in range(choose.choice([1, 1, 3, 20])):
             # most of a file is pixels: aim at what is around them

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import numpy as np
 import pytest
+from effort import times
 
 from npnet import Sequential
 from npnet.callbacks import LambdaCallback
@@ -47,7 +49,8 @@ def lines(program):
     return out.splitlines()
 
 
-def test_ctrl_c_from_outside_ends_training_between_steps():
+@pytest.mark.parametrize("attempt", range(times(1, 50)))
+def test_ctrl_c_from_outside_ends_training_between_steps(attempt):
     """Weights and slots are those of whole steps: a run of that many steps has the same bits."""
     process = start(
         """
@@ -74,6 +77,7 @@ def test_ctrl_c_from_outside_ends_training_between_steps():
         """
     )
     assert process.stdout.readline() == "epoch 2\n"
+    time.sleep(0.003 * attempt)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
