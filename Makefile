@@ -17,6 +17,24 @@ test-slow: .venv/tested
 test-peers: .venv/tested .venv/benched
 	$(BIN)/python -m pytest -m peers
 
+.PHONY: release-tests soak coverage mutants
+
+# every test: the slow ones too, 20,000 examples of each property, each fault as often as a release demands
+release-tests: .venv/tested
+	HYPOTHESIS_PROFILE=release $(BIN)/python -m pytest -m 'not peers and not browser' -n 2 --dist loadfile
+
+soak: .venv/tested
+	$(BIN)/python tests/soak.py
+
+coverage: .venv/tested
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=npnet --cov-report=term:skip-covered
+
+# in a copy, because the sources are changed meanwhile
+mutants: .venv/tested
+	rm -rf .mutants && git clone --quiet . .mutants
+	cd .mutants && PYTHONPATH=. ../$(BIN)/python tests/mutation.py 0.2
+	rm -rf .mutants
+
 bench: .venv/benched
 	$(BIN)/python -m benchmarks training
 	$(BIN)/python -m benchmarks kernels
