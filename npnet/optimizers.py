@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from npnet import checks, config, schedules
-from npnet.kernels import rules
+from npnet.kernels import reference, rules
 from npnet.parameter import Parameter
 
 
@@ -103,13 +103,20 @@ class Optimizer(config.Configurable):
     def step(self, parameters: list[Parameter], kernels: ModuleType) -> None:
         """Change every parameter by one step along its ``grad``: clip, decay, update."""
         self.clip(parameters)
-        hyperparameters = self.hyperparameters()
         for parameter in parameters:
-            if self.weight_decay:
-                parameter.value[...] *= 1 - self.learning_rate * self.weight_decay
-            slots = self.slots_of(parameter)
-            kernels.update(self.rule, parameter.value, parameter.grad, slots, hyperparameters)
+            if decay := self.decay_of(parameter):
+                parameter.value[...] *= 1 - self.learning_rate * decay
+            self.update(parameter, kernels)
         self.iterations += 1
+
+    def decay_of(self, parameter: Parameter) -> float | None:
+        """Return the weight decay of a parameter."""
+        return self.weight_decay
+
+    def update(self, parameter: Parameter, kernels: ModuleType) -> None:
+        """Change a parameter and its slots by the rule."""
+        slots, hyperparameters = self.slots_of(parameter), self.hyperparameters()
+        kernels.update(self.rule, parameter.value, parameter.grad, slots, hyperparameters)
 
     def clip(self, parameters: list[Parameter]) -> None:
         """Replace the gradients by clipped ones."""
@@ -298,12 +305,92 @@ class AdamW(Adam):
         )
 
 
+class Muon(Adam):
+    """m <- momentum m + g;  W <- W - lr rms_rate sqrt(max(D, M)) U V'  where U S V' = g + momentum m.
+
+    For matrices (D, M) only: what they learn rarely counts as much as what they learn all the time, because
+    every singular value of a step is about 1. Vectors follow Adam. U V' comes from Newton-Schulz steps
+    (``kernels.orthogonalize``), dearer than a small batch and cheaper than a large one. (Jordan et al. 2024;
+    the scale, which lets learning rates and decays for Adam serve here, is Liu et al.'s of 2025.)
+
+    Parameters
+    ----------
+    adam_beta_1, adam_beta_2, epsilon
+        Of Adam, for vectors.
+    adam_weight_decay
+        The weight decay of vectors.
+    momentum, nesterov
+        Without nesterov U S V' = m.
+    ns_steps
+        How many Newton-Schulz steps to take.
+    rms_rate
+        Root mean square of a step's elements, in units of the learning rate.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        adam_beta_1: float = 0.9,
+        adam_beta_2: float = 0.999,
+        adam_weight_decay: float = 0.004,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.004,
+        momentum: float = 0.95,
+        ns_steps: int = 5,
+        nesterov: bool = True,
+        rms_rate: float = 0.2,
+        **options: Any,
+    ):
+        super().__init__(
+            learning_rate, adam_beta_1, adam_beta_2, epsilon, weight_decay=weight_decay, **options
+        )
+        self.adam_beta_1, self.adam_beta_2 = self.beta_1, self.beta_2
+        self.adam_weight_decay = checks.number("adam_weight_decay", adam_weight_decay, least=0)
+        self.momentum = checks.share("momentum", momentum)
+        self.ns_steps = checks.integer("ns_steps", ns_steps)
+        self.nesterov = nesterov
+        self.rms_rate = checks.positive("rms_rate", rms_rate)
+        self.slot_names = ("momentum", *self.slot_names)
+
+    @property
+    def rule(self) -> Callable[..., tuple]:
+        """What makes a matrix's step, no rule of single elements: it is never fused."""
+        return reference.orthogonalize
+
+    def decay_of(self, parameter: Parameter) -> float | None:
+        """Return the matrices' weight decay or the vectors'."""
+        return self.weight_decay if _is_matrix(parameter) else self.adam_weight_decay
+
+    def slots_of(self, parameter: Parameter) -> list[np.ndarray]:
+        """Return m of a matrix, Adam's memory of a vector."""
+        names = self.slot_names[:1] if _is_matrix(parameter) else self.slot_names[1:]
+        return [parameter.slots.setdefault(name, self.new_slot(parameter.value)) for name in names]
+
+    def update(self, parameter: Parameter, kernels: ModuleType) -> None:
+        """Change a matrix by U V', a vector by Adam's rule."""
+        slots = self.slots_of(parameter)
+        if not _is_matrix(parameter):
+            kernels.update(rules.adam, parameter.value, parameter.grad, slots, self.hyperparameters())
+            return
+        (m,) = slots
+        m *= self.momentum
+        m += parameter.grad
+        direction = parameter.grad + self.momentum * m if self.nesterov else m
+        step_size = self.learning_rate * self.rms_rate * max(parameter.shape) ** 0.5
+        parameter.value[...] -= step_size * kernels.orthogonalize(direction, self.ns_steps)
+
+
+def _is_matrix(parameter: Parameter) -> bool:
+    return len(parameter.shape) == 2
+
+
 NAMES: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "rmsprop": RMSprop,
     "adagrad": Adagrad,
     "adam": Adam,
     "adamw": AdamW,
+    "muon": Muon,
 }
 
 

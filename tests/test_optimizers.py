@@ -8,10 +8,12 @@ from math import sqrt
 import numpy as np
 import pytest
 
+from npnet import fusion, optimizers
 from npnet import kernels as kernel_sets
-from npnet import optimizers
 from npnet.kernels import rules
-from npnet.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from npnet.layers import Dense
+from npnet.models import Sequential
+from npnet.optimizers import SGD, Adagrad, Adam, AdamW, Muon, RMSprop
 from npnet.parameter import Parameter
 from npnet.schedules import ExponentialDecay
 
@@ -161,6 +163,61 @@ def test_weight_decay_is_apart_from_the_gradient(make):
     assert after(optimizer, [0.0, 0.0]) == pytest.approx(2 * 0.975**2, rel=1e-14)
     alone = after(make(0.1, weight_decay=0.0), [0.5], value=0.975 * 2)
     assert after(make(0.1, weight_decay=0.25), [0.5]) == pytest.approx(alone, rel=1e-14)
+
+
+# --- Muon: steps of whole matrices
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (7, 7), (300, 130)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_orthogonalize_keeps_the_directions_and_levels_the_singular_values(shape, dtype, kernels):
+    matrix = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    u, _, vt = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
+    result = kernel_sets.load(kernels).orthogonalize(matrix, 5)
+    assert result.dtype == dtype
+    core = u.T @ result @ vt.T  # diagonal, if U and V are the matrix's own
+    np.testing.assert_allclose(core, np.diag(np.diag(core)), atol=1e-4 if dtype == np.float32 else 1e-12)
+    assert np.diag(core).min() > 0.6 and np.diag(core).max() < 1.25
+    textbook = kernel_sets.load("numpy").orthogonalize(matrix, 5)
+    np.testing.assert_allclose(result, textbook, atol=1e-5 if dtype == np.float32 else 1e-13)
+
+
+def test_a_matrix_without_gradient_stays_as_it_is(kernels):
+    assert (kernel_sets.load(kernels).orthogonalize(np.zeros((5, 3)), 5) == 0).all()
+
+
+def test_muon_steps_as_far_as_its_rate_says_and_adam_moves_the_vectors(kernels):
+    rng = np.random.default_rng(1)
+    matrix, vector = Parameter("kernel", np.zeros((60, 20))), Parameter("bias", np.full(3, 2.0))
+    matrix.grad, vector.grad = 1e-3 * rng.standard_normal((60, 20)), np.array([1e-3, -5.0, 0.1])
+    Muon(0.1, adam_weight_decay=0.5).step([matrix, vector], kernel_sets.load(kernels))
+    # 20 singular values of about 0.1 * 0.2 * sqrt 60, in 60 x 20 elements: about 0.1 * 0.2 each
+    assert np.sqrt(np.square(matrix.value).mean()) == pytest.approx(0.02, rel=0.2)
+    assert vector.value == pytest.approx(2 * 0.95 - 0.1 * np.array([1, -1, 1]), abs=1e-3)
+    assert (set(matrix.slots), set(vector.slots)) == ({"momentum"}, {"first_moment", "second_moment"})
+
+
+def test_muons_decays_are_apart_for_matrices_and_vectors():
+    for options, expected in (({"weight_decay": 0.25}, (0.975, 1)), ({"adam_weight_decay": 0.5}, (1, 0.95))):
+        pair = Parameter("kernel", np.ones((4, 4))), Parameter("bias", np.ones(4))
+        for parameter in pair:
+            parameter.grad = np.zeros(parameter.shape)
+        defaults = {"weight_decay": 0.0, "adam_weight_decay": 0.0}
+        Muon(0.1, **defaults | options).step(list(pair), kernel_sets.load("numpy"))
+        for parameter, factor in zip(pair, expected, strict=True):
+            np.testing.assert_allclose(parameter.value, factor, rtol=1e-14)
+
+
+def test_muon_is_never_fused_and_its_wrong_arguments_are_refused():
+    model = Sequential([Dense(5, "relu", input_shape=(4,)), Dense(3, "softmax")], seed=0)
+    model.compile("muon", "categorical_crossentropy", kernels="numba", fused=True)
+    before = model.get_weights()
+    model.fit(np.ones((8, 4)), np.eye(3)[np.arange(8) % 3], verbose=0)
+    assert fusion.plan(model) is None
+    assert all((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+    for wrong in ({"ns_steps": 0}, {"momentum": 1.0}, {"rms_rate": 0.0}, {"adam_weight_decay": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Muon(**wrong)
 
 
 def gradients_after_clipping(**options):

@@ -27,7 +27,7 @@ from npnet.layers import (
     Softmax,
 )
 from npnet.models import load_model
-from npnet.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from npnet.optimizers import SGD, Adagrad, Adam, AdamW, Muon, RMSprop
 from npnet.schedules import CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay
 
 X = np.random.default_rng(0).normal(size=(24, 6))
@@ -119,6 +119,7 @@ OPTIMIZERS = {
     "adam": lambda: Adam(0.01, beta_1=0.8, beta_2=0.95, epsilon=1e-6),
     "amsgrad": lambda: Adam(amsgrad=True, clipvalue=0.1),
     "adamw": lambda: AdamW(global_clipnorm=0.7),
+    "muon": lambda: Muon(0.01, momentum=0.8, ns_steps=3, weight_decay=0.1, adam_weight_decay=0.0),
     "exponential": lambda: SGD(ExponentialDecay(0.1, 2, 0.5, staircase=True)),
     "steps": lambda: SGD(PiecewiseConstantDecay([2, 5], [0.1, 0.05, 0.01])),
     "cosine": lambda: Adam(CosineDecay(0.0, 10, alpha=0.1, warmup_target=0.1, warmup_steps=3)),

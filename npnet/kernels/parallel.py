@@ -14,6 +14,7 @@ import numpy as np
 from numba import prange
 
 from npnet.kernels import reference, rules
+from npnet.kernels.orthogonal import orthogonalize
 from npnet.kernels.pictures import move_pixels, standardize
 from npnet.kernels.product import multiply
 from npnet.kernels.reference import (
@@ -63,6 +64,7 @@ __all__ = [
     "mean_squared_error_forward",
     "move_pixels",
     "move_pixels_backward",
+    "orthogonalize",
     "sigmoid_cross_entropy_backward",
     "sigmoid_cross_entropy_forward",
     "softmax_backward",

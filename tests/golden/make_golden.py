@@ -90,6 +90,14 @@ optimizers = {
     "adam_amsgrad": ["Adam", {"learning_rate": 0.02, "amsgrad": True, "beta_2": 0.5}],
     "adam_weight_decay": ["Adam", {"learning_rate": 0.01, "weight_decay": 0.1}],
     "adamw": ["AdamW", {"learning_rate": 0.02}],
+    "muon": ["Muon", {"learning_rate": 0.02}],
+    "muon_plain": [
+        "Muon",
+        {
+            "learning_rate": 0.01, "momentum": 0.8, "nesterov": False, "ns_steps": 3, "rms_rate": 0.5,
+            "weight_decay": 0.5, "adam_weight_decay": 0.1,
+        },
+    ],
 }  # fmt: skip
 CASES = {name: case(optimizer) for name, optimizer in optimizers.items()}
 CASES |= {
