@@ -4,11 +4,14 @@ import os
 import random
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import fresh
 import pytest
 from effort import times
 
+import npnet
 from npnet.kernels import cache
 from npnet.kernels.runtime import compiled
 
@@ -104,13 +107,16 @@ def test_a_change_in_any_kernel_file_makes_a_new_key(tmp_path, monkeypatch):
     assert len(keys) == 3
 
 
-def test_old_versions_are_deleted(copied):
+@pytest.mark.parametrize("set_back", [False, True])
+def test_old_versions_are_deleted_and_never_this_one(copied, set_back):
     current = only_file(copied).parent
+    if set_back:  # the others were used when the clock was wrong
+        os.utime(current, (1, 1))
     for age in range(1, 9):
         old = current.with_name(f"{age:016x}")
         old.mkdir()
         os.utime(old, (1e9 - age, 1e9 - age))
-    cache._prune(current.parent)
+    cache._prune(current.parent, current)
     left = {f"{age:016x}" for age in range(1, cache.KEPT)} | {current.name}
     assert {place.name for place in current.parent.iterdir()} == left
 
@@ -230,6 +236,22 @@ def test_a_folder_of_another_user_is_not_used(copied):
     printed, complaints = fresh.run(MISSES, NPNET_CACHE=copied)
     assert printed == "1\n"
     warned_once(complaints, "belongs to user 12345")
+
+
+@pytest.mark.skipif(not ROOT or not shutil.which("unshare"), reason="only root can mount")
+def test_a_read_only_installation(tmp_path):
+    """Nothing is written beside the sources."""
+    site = tmp_path / "site"
+    shutil.copytree(Path(npnet.__file__).parent, site / "npnet", ignore=shutil.ignore_patterns("__pycache__"))
+    mounted = ["unshare", "--mount", "sh", "-c", 'mount --bind -o ro "$0" "$0" && exec "$@"', str(site)]
+    if subprocess.run([*mounted, "true"], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    code = fresh.KERNEL + f"assert {str(site)!r} in cache.__file__\n" + MISSES
+    environment = {**os.environ, "PYTHONPATH": str(site), "NPNET_CACHE": str(tmp_path / "cache")}
+    for expected in ("1\n", "0\n"):
+        command = [*mounted, sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
 
 @pytest.mark.skipif(not ROOT or not shutil.which("unshare"), reason="only root can mount")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from effort import times
 
 from npnet import Sequential, losses, metrics, saving
 from npnet.layers import (
@@ -519,6 +520,43 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["m"]
     expected = Sequential([Dense(40, input_shape=(50,))], seed=1)
     assert bits(load_model(path)) == bits(expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can mount")
+def test_a_disk_of_two_mebibytes_that_is_full(tmp_path):
+    """The second file does not fit beside the first, which stays; the message says so in a line."""
+    mount = 'mount -t tmpfs -o size=2m none "$0" && exec "$@"'
+    mounted = ["unshare", "--mount", "sh", "-c", mount, str(tmp_path)]
+    if subprocess.run([*mounted, "true"], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    program = """
+        import os, sys
+        from npnet import Sequential
+        from npnet.layers import Dense
+        from npnet.models import load_model
+        path = sys.argv[1]
+        model = Sequential([Dense(400, input_shape=(800,))], seed=1)
+        model.save(path)
+        before = load_model(path).get_weights()
+        for _ in range(int(sys.argv[2])):
+            try:
+                model.save(path)
+            except OSError as error:
+                print(error.strerror)
+            assert all((a == b).all() for a, b in zip(load_model(path).get_weights(), before))
+            assert os.listdir(os.path.dirname(path)) == ["m"]
+    """
+    command = [
+        *mounted,
+        sys.executable,
+        "-c",
+        textwrap.dedent(program),
+        str(tmp_path / "m"),
+        str(times(2, 20)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "No space left on device\n" * times(2, 20)
 
 
 def test_a_failed_write_removes_what_it_began(tmp_path, monkeypatch):

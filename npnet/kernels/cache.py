@@ -65,7 +65,7 @@ def folder() -> Path | None:
     with suppress(OSError):
         os.utime(place)
     if fresh:
-        _prune(home)
+        _prune(home, place)
     return place
 
 
@@ -117,11 +117,12 @@ def _key() -> str:
     return digest.hexdigest()[:16]
 
 
-def _prune(home: Path) -> None:
-    """Delete the kernels of all but the versions used last."""
+def _prune(home: Path, current: Path) -> None:
+    """Delete the kernels of all but this version and those used last; the clock may have been set back."""
     with suppress(OSError):
         versions = [place for place in home.iterdir() if re.fullmatch("[0-9a-f]{16}", place.name)]
-        for place in sorted(versions, key=lambda place: place.stat().st_mtime)[:-KEPT]:
+        others = sorted(set(versions) - {current}, key=lambda place: place.stat().st_mtime)
+        for place in others[: 1 - KEPT]:
             shutil.rmtree(place, ignore_errors=True)
 
 
