@@ -16,7 +16,15 @@ class Callback:
     """Base of all callbacks: every hook does nothing.
 
     Keras's older names ``on_batch_begin`` and ``on_batch_end`` are called as well where a callback has them.
+
+    Attributes
+    ----------
+    every_batch
+        Whether hooks of batches must be called for each. Where no callback says so, training may take several
+        steps at once and call them for the first and the last of these.
     """
+
+    every_batch = True
 
     model: Any
     params: dict[str, Any]
@@ -90,9 +98,11 @@ def has_own(callback: Callback, name: str) -> bool:
 
 
 def hears_batches(callback: Callback) -> bool:
-    """Tell whether the callback has a hook that is called for batches of training."""
+    """Tell whether the callback has a hook that must be called for every batch of training."""
     events = "on_train_batch_begin", "on_train_batch_end"
-    return any(has_own(callback, name) for event in events for name in NAMES_OF[event])
+    return callback.every_batch and any(
+        has_own(callback, name) for event in events for name in NAMES_OF[event]
+    )
 
 
 class CallbackList:

@@ -9,6 +9,7 @@ import pytest
 
 from npnet.datasets import DatasetUnavailableError, shapes
 from npnet.models import load_model
+from npnet.recipes import RECIPES
 from npnet.runs import datasets, outcome, train
 from npnet.runs.folder import RunFolder
 from npnet.runs.recorder import Recorder
@@ -20,6 +21,8 @@ PICTURES = {
     "dataset": "shapes", "kernels": "numba", "epochs": 2, "hidden": [8, 8], "limit": 100, "flip": True,
     "shift": 2, "dropout": 0.1, "recipe": "best", "batch_size": 8,
 }  # fmt: skip
+
+AT_ONCE = {**PICTURES, "recipe": "tutorial", "flip": False, "shift": 0, "dropout": 0.0}  # many steps a call
 
 
 @pytest.fixture
@@ -58,7 +61,8 @@ def interrupt(monkeypatch):
 
 def test_what_is_given_comes_before_the_recipe():
     settings = complete({"recipe": "best", "epochs": 3})
-    assert (settings["epochs"], settings["batch_size"], settings["optimizer"]) == (3, 256, "adamw")
+    best = RECIPES["best"]
+    assert (settings["epochs"], settings["batch_size"], settings["flip"]) == (3, best.batch_size, best.flip)
     assert complete(settings) == settings, "every config.json is one"
     assert complete({"dataset": "spiral"})["hidden"] == [64, 64]
 
@@ -178,8 +182,9 @@ def test_without_cifar10_and_a_network_it_trains_on_shapes(plain, tmp_path, monk
 # --- going on
 
 
-@pytest.mark.parametrize("config", [RANDOM, PICTURES], ids=["spiral", "pictures"])
-@pytest.mark.parametrize("steps", [1, 13, 22])
+@pytest.mark.parametrize(
+    ("config", "steps"), [(RANDOM, 1), (RANDOM, 22), (PICTURES, 5), (PICTURES, 13), (AT_ONCE, 20)]
+)
 def test_an_interrupted_run_goes_on_to_the_same_bits(config, steps, plain, interrupt, tmp_path):
     whole = train(config, tmp_path / "whole")
     interrupt(steps)

@@ -174,6 +174,12 @@ def build(settings: Settings, dataset: Dataset) -> Sequential:
     )
 
 
+class Watch(TerminateOnNaN):
+    """Looks where several steps taken at once end; which of them failed is found out afterwards."""
+
+    every_batch = False
+
+
 class Training:
     """A run whose folder, data and model are there."""
 
@@ -195,8 +201,7 @@ class Training:
             known["step_share"] = self._compile()
             before = self.clock.seconds.get("training", 0.0), self._images()
             try:
-                watchers = [TerminateOnNaN(raise_error=True), self.recorder]
-                self._fit(self.model, self.settings["epochs"], watchers)
+                self._fit(self.model, self.settings["epochs"], [Watch(raise_error=True), self.recorder])
             finally:
                 seconds, images = self.clock.seconds["training"] - before[0], self._images() - before[1]
                 known["images_per_second"] = round(images / seconds) if seconds else None
@@ -205,7 +210,7 @@ class Training:
             known["status"] = "interrupted"
             self.model.save(self.folder / LAST)
         except DivergedError as error:
-            known |= {"status": "failed", "reason": f"{error.what} {self._where()} {self._advice()}"}
+            known |= {"status": "failed", "reason": f"{self._diagnose(error)} {self._advice()}"}
         self.clock.stop()
         result = outcome.conclude(self.folder, self.dataset, self.recorder, known)
         terminal.print_result(self.folder, result)
@@ -247,20 +252,26 @@ class Training:
         self.clock.stop()
         return share
 
-    def _where(self) -> str:
-        """Say where in the step that failed the first value that is not finite is, and what to try."""
-        epoch, steps, _ = self.model.position
+    def _diagnose(self, error: DivergedError) -> str:
+        """Take the steps since the last checkpoint again to find the first that failed, and where it did."""
+        what, found, epochs = error.what, None, self.model.position.epoch + 1
         model = load_model(self.folder / LAST)
+        try:
+            self._fit(model, epochs, [TerminateOnNaN(raise_error=True)], quietly=True)
+        except DivergedError as first:
+            what = first.what
+            epoch, failed, _ = model.position
+            model = load_model(self.folder / LAST)
 
-        def stop(batch: int, logs: Any = None) -> None:
-            model.stop_training = batch == steps - 2
+            def stop(batch: int, logs: Any = None) -> None:
+                model.stop_training = batch + 1 == failed - 1
 
-        if model.position[:2] != (epoch, steps - 1):
-            self._fit(model, epoch + 1, [LambdaCallback(on_train_batch_end=stop)], quietly=True)
-        order = data.epoch_order(len(self.y_train), True, model.seed, epoch)
-        index = data.batches(order, self.settings["batch_size"])[steps - 1]
-        found = first_non_finite(model, self.dataset.x_train[index], self.y_train[index])
-        return f"The first value that is not finite is in {found}."
+            if model.position[:2] != (epoch, failed - 1):
+                self._fit(model, epochs, [LambdaCallback(on_train_batch_end=stop)], quietly=True)
+            order = data.epoch_order(len(self.y_train), True, model.seed, epoch)
+            index = data.batches(order, self.settings["batch_size"])[failed - 1]
+            found = first_non_finite(model, self.dataset.x_train[index], self.y_train[index])
+        return f"{what} The first value that is not finite is in {found}." if found else what
 
     def _advice(self) -> str:
         """Return two things to try."""
