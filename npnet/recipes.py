@@ -48,7 +48,7 @@ class Recipe:
     learning_rate
         The highest one; None for the optimizer's own.
     weight_decay
-        Decoupled, times the learning rate at each step.
+        Decoupled, times the learning rate at each step; Muon's is of matrices, its vectors keep their own.
     schedule
         "constant", "cosine" (from the start down to 0) or "onecycle" (up in the first 30 %, then down).
     label_smoothing
@@ -56,7 +56,7 @@ class Recipe:
     flip
         Whether pictures are mirrored left to right at random.
     shift
-        Pixels by which pictures are moved at most, up or down and left or right.
+        Pixels by which pictures are moved at most, up or down and left or right; their edges are repeated.
     inputs
         "raw", "unit" (/ 255) or "standardised" (mean 0 and variance 1 in each channel).
     """
@@ -78,13 +78,17 @@ class Recipe:
 
 
 TUTORIAL = Recipe()
+# Chosen on 5,000 training images held out, never on the test images: tries of 25 epochs, one seed each, with a
+# prototype in bfloat16. AdamW: 0.560 with black edges, 0.590 with repeated ones, at best 0.609 (with batch
+# normalisation; settings were changed one at a time). Muon: 0.639 as below, 0.646 in batches of 256, whose
+# epochs are dearer. Equal epochs are not equal time: a step of Muon costs more.
 BEST = Recipe(
-    epochs=100,
-    batch_size=256,
+    epochs=40,
+    batch_size=1024,
     dropout=0.1,
-    optimizer="adamw",
-    learning_rate=1e-3,
-    weight_decay=0.1,
+    optimizer="muon",
+    learning_rate=2e-3,
+    weight_decay=2.0,
     schedule="onecycle",
     label_smoothing=0.1,
     flip=True,
@@ -142,7 +146,7 @@ def _preparation(recipe: Recipe, input_shape: Shape, mean: Any, variance: Any) -
     if recipe.shift:
         height, width = input_shape[:2]
         factors = recipe.shift / height, recipe.shift / width
-        prepared.append(RandomTranslation(*factors, fill_mode="constant"))
+        prepared.append(RandomTranslation(*factors, fill_mode="nearest"))
     if recipe.inputs == "unit":
         prepared.append(Normalization(mean=0.0, variance=255.0**2))  # x / 255, to the bit
     elif recipe.inputs == "standardised":
