@@ -78,7 +78,7 @@ class Recipe:
 
 
 TUTORIAL = Recipe()
-# Chosen on 5,000 training images held out, never on the test images: tries of 25 epochs, one seed each, with a
+# Chosen on 5,000 training images held out, never on the test images: 25 epochs a try, one seed each, with a
 # prototype in bfloat16. AdamW: 0.560 with black edges, 0.590 with repeated ones, at best 0.609 (with batch
 # normalisation; settings were changed one at a time). Muon: 0.639 as below, 0.646 in batches of 256, whose
 # epochs are dearer. Equal epochs are not equal time: a step of Muon costs more.
