@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+NOTEBOOK := {"jupytext": null, "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
-.PHONY: train test test-slow test-peers bench lint clean
+.PHONY: train test test-slow test-peers test-browser notebook bench lint clean
 
 train: .venv/installed
 	$(BIN)/python examples/cifar10_mlp.py
@@ -16,6 +17,12 @@ test-slow: .venv/tested
 
 test-peers: .venv/tested .venv/benched
 	$(BIN)/python -m pytest -m peers
+
+test-browser: .venv/tested
+	$(BIN)/python -m pytest -m browser
+
+notebook: .venv/tested
+	$(BIN)/jupytext --quiet --to ipynb --update --update-metadata '$(NOTEBOOK)' examples/cifar10_mlp.py
 
 .PHONY: release-tests soak coverage mutants
 

@@ -8,8 +8,8 @@ tell them apart. Read it from top to bottom; each cell is one step. It runs as a
     python examples/cifar10_mlp.py                       # 20 epochs on all images
     EPOCHS=2 LIMIT=2000 python examples/cifar10_mlp.py   # a quick look
 
-and cell by cell as a notebook, in VS Code or, with Jupytext, in Jupyter. The pictures and the trained network
-end up in the folder `runs`.
+and cell by cell as a notebook, in VS Code as it is, in Jupyter as `cifar10_mlp.ipynb`, which `make notebook`
+makes of it. The pictures and the trained network end up in the folder `runs`.
 """
 
 # %%

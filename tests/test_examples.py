@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from offline import offline
 
-from npnet.kernels import cache as kernel_cache
 from npnet.layers import Dense
 from npnet.models import Sequential, load_model
 from npnet.optimizers import RMSprop
@@ -27,20 +27,11 @@ def load(name):
 
 def run(name, folder, **environment):
     """Run an example in a folder of its own, without network or data; return what it printed."""
-    own = folder / "cache"
-    own.mkdir()
-    if kernels := kernel_cache.folder():
-        (own / "kernels").symlink_to(kernels.parent)  # so that nothing is compiled twice
-    offline = {
-        "NPNET_CACHE": str(own),
-        "KERAS_HOME": str(folder / "keras"),
-        "NPNET_CIFAR10_URL": "http://127.0.0.1:9/cifar-10-binary.tar.gz",
-    }
     inherited = {key: value for key, value in os.environ.items() if key != "NPNET_DATA"}
     result = subprocess.run(
         [sys.executable, "-W", "error", EXAMPLES / f"{name}.py"],
         cwd=folder,
-        env={**inherited, **offline, **environment},
+        env={**inherited, **offline(folder), **environment},
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,9 +1,15 @@
 """What a notebook shows: histories, models and checks; and the tutorial as a notebook."""
 
+import base64
 from html.parser import HTMLParser
+from pathlib import Path
 
+import jupytext
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
+from offline import offline
 
 import npnet
 from npnet import markup, plotting
@@ -145,3 +151,34 @@ def test_names_of_curves_that_end_together_keep_apart():
 def test_a_chart_without_a_value_is_refused():
     with pytest.raises(ValueError, match="at least one finite value"):
         markup.line_chart("nothing", [Curve("training", [1], [float("nan")])], "epoch")
+
+
+# --- the tutorial -----------------------------------------------------------------------------------------
+
+TUTORIAL = Path(__file__).parents[1] / "examples" / "cifar10_mlp.ipynb"
+
+
+def test_the_notebook_is_made_of_the_script():
+    """If this fails: make notebook."""
+    script = jupytext.read(TUTORIAL.with_suffix(".py"), fmt="py:percent")
+    notebook = nbformat.read(TUTORIAL, as_version=4)
+    assert [(c.cell_type, c.source) for c in notebook.cells] == [
+        (c.cell_type, c.source) for c in script.cells
+    ]
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_the_notebook_runs_from_top_to_bottom_and_shows_its_pictures(tmp_path, monkeypatch):
+    for name, value in {**offline(tmp_path), "EPOCHS": "2", "LIMIT": "400"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NPNET_DATA", raising=False)
+    notebook = nbformat.read(TUTORIAL, as_version=4)
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "error"]
+    pictures = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 5
+    assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert "training on drawn shapes instead" in printed and "val_accuracy" in printed
