@@ -1,5 +1,6 @@
 """Model files from strangers: an error that says what is wrong, or a model; no code, no other files."""
 
+import copy
 import gzip
 import io
 import json
@@ -230,11 +231,11 @@ def edit(description, choose):
     if action == 0:
         del parent[key]
     elif action == 1 and isinstance(parent, list):
-        parent.insert(choose.randrange(len(parent) + 1), parent[key])
+        parent.insert(choose.randrange(len(parent) + 1), copy.deepcopy(parent[key]))
     elif action == 2 and isinstance(parent, dict):
         parent[choose.choice(["class_name", "config", "x", *parent])] = parent.pop(key)
     else:
-        parent[key] = choose.choice(ODD)
+        parent[key] = copy.deepcopy(choose.choice(ODD))
 
 
 @pytest.mark.filterwarnings("ignore")
