@@ -287,6 +287,21 @@ def test_memory_of_dead_units_becomes_zero_not_subnormal(make, kernels):
         assert not tiny.any(), name
 
 
+def test_what_is_flushed_and_what_is_kept():
+    line = np.array([0.99e-30, -0.99e-30, 1.01e-30, -1.01e-30, np.nan])
+    np.testing.assert_array_equal(rules.flush(line), [0, 0, 1.01e-30, -1.01e-30, np.nan])
+
+
+def test_the_memory_of_rmsprop_is_running_means():
+    """Files hold it, so its signs matter, though the step takes squares."""
+    parameter, optimizer = Parameter("w", np.ones(1)), RMSprop(0.1, rho=0.75, momentum=0.5, centered=True)
+    for gradient in (2.0, -4.0):
+        parameter.grad = np.array([gradient])
+        optimizer.step([parameter], kernel_sets.load("numpy"))
+    assert parameter.slots["mean"] == 0.75 * 0.25 * 2 - 0.25 * 4
+    assert parameter.slots["mean_square"] == 0.75 * 0.25 * 4 + 0.25 * 16
+
+
 def test_amsgrad_remembers_the_largest():
     gradients = [10.0] + [0.01] * 50
     assert after(Adam(0.1, beta_2=0.5), gradients) < after(Adam(0.1, beta_2=0.5, amsgrad=True), gradients)

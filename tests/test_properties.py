@@ -151,7 +151,7 @@ def test_every_gradient_is_right(network, n, seed):
 
 @given(networks(), st.integers(1, 20), st.integers(1, 25), OPTIMIZERS, LAYOUTS, LAYOUTS, SEEDS)
 def test_layout_and_history_do_not_matter(network, n, batch_size, optimizer, layout, other, seed):
-    """Arrays of any layout, saved and loaded in the middle: the bits of the plain run; arrays stay as they are."""
+    """Arrays of any layout, saved and loaded in the middle: the bits of the plain run."""
     x, y = samples(n, *network[1:], seed)
     plain = model(network, optimizer)
     history = plain.fit(x, y, batch_size=batch_size, epochs=2, verbose=0).history
