@@ -245,6 +245,33 @@ def test_edited_files_without_a_checksum(tmp_path, form):
     assert "refused" in outcomes
 
 
+def test_edited_archives_with_a_right_checksum(tmp_path):
+    """Random edits of the headers of a tar: an error of ours or pictures, and no other file."""
+    choose = random.Random(2)
+    content = miniature.tar(FORMS["binary"])
+    headers = [at for at in range(0, len(content), 512) if content[at : at + 6] == b"cifar-"]
+    path = tmp_path / "archive"
+    outcomes = set()
+    for _ in range(times(60, 2_000)):
+        damaged = bytearray(content)
+        for _ in range(choose.choice([1, 1, 3])):
+            at = choose.choice(headers)
+            if choose.randrange(2):
+                damaged[at + choose.randrange(512)] = choose.choice([0, 32, 48, 55, 46, 47, 128, 255])
+            else:
+                damaged[at + 124 : at + 135] = b"%011o" % choose.choice([0, 1, 511, 61_460, 2**30, 8**11 - 1])
+            checksum = sum(damaged[at : at + 148]) + 8 * 32 + sum(damaged[at + 156 : at + 512])
+            damaged[at + 148 : at + 156] = b"%06o\0 " % checksum
+        path.write_bytes(gzip.compress(damaged, 0))
+        try:
+            outcomes.add(read(path)["x_train"].shape)
+        except CorruptDatasetError:
+            outcomes.add("refused")
+    assert outcomes <= {(100, 32, 32, 3), "refused"}
+    assert len(outcomes) == 2
+    assert names(tmp_path) == ["archive"]
+
+
 # --- pickles --------------------------------------------------------------------------------------------
 
 
