@@ -124,6 +124,8 @@ class EarlyStopping(Monitor):
 class ModelCheckpoint(Monitor):
     """Save the model after epochs or every so many steps.
 
+    A model that has diverged is not saved over a good one: the ValueError of ``model.save`` ends training.
+
     Parameters
     ----------
     filepath
