@@ -294,7 +294,7 @@ class Trainer(Compiled):
         self._require_compiled("train_on_batch")
         batch = self._check_samples(x, y, sample_weight, class_weight)
         step = self._prepare_to_train(batch)
-        [(loss, y_pred)] = step(batch.x, [data.Batch(np.arange(len(batch)), batch.y, batch.weight)])
+        [(loss, y_pred)] = step(batch.x, [batch.batch(np.arange(len(batch)))])
         means = self._new_means()
         means.update(loss, batch.y, y_pred, batch.weight)
         return self._reported(means.logs(), return_dict)
