@@ -7,7 +7,7 @@ NOTEBOOK := {"jupytext": null, "kernelspec": {"name": "python3", "display_name":
 .PHONY: train test test-slow test-peers test-browser notebook bench lint clean
 
 train: .venv/installed
-	$(BIN)/python examples/cifar10_mlp.py
+	$(BIN)/npnet train
 
 test: .venv/tested
 	$(BIN)/python -m pytest -n 2 --dist loadfile
