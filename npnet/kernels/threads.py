@@ -21,7 +21,10 @@ from typing import Any, NamedTuple
 from npnet.kernels.cpus import usable_cpus
 
 OVERSUBSCRIPTION = 4  # threads per core that OpenMP may be asked for; more is taken for a slip
-SPINS = "2000"  # turns an idle OpenMP thread waits in before it sleeps: 30 us, the Python between two kernels
+# Turns an idle OpenMP thread waits in before it sleeps: 0.3 ms, the Python between two kernels and more. With
+# less, Linux may keep waking both of two threads on one CPU: when either waits, the other runs, and nothing
+# shows that the second CPU is needed.
+SPINS = "20000"
 
 
 class ThreadingLayer(NamedTuple):
