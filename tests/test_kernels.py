@@ -4,6 +4,7 @@ import inspect
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -48,7 +49,7 @@ def test_same_names_and_arguments():
 def every_product(request, monkeypatch):
     """Once with our own tiles whatever the size, once as users get it."""
     if request.param == "tiles":
-        monkeypatch.setattr(product, "SMALL", 0)
+        monkeypatch.setattr(product, "SMALL", -1)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -84,7 +85,7 @@ def test_nan_and_infinity_stay_in_their_row(every_product):
 
 
 def test_nothing_outside_is_read_or_written(monkeypatch):
-    monkeypatch.setattr(product, "SMALL", 0)
+    monkeypatch.setattr(product, "SMALL", -1)
     room = np.full(10_000, np.nan, np.float32)
     x, weight = room[100 : 100 + 9 * 35].reshape(9, 35), room[5_000 : 5_000 + 35 * 33].reshape(35, 33)
     x[:], weight[:] = 1, 1
@@ -239,11 +240,18 @@ def test_any_number_of_threads_gives_the_same_bits():
         numba.set_num_threads(threads)
 
 
-@pytest.mark.slow
+HERE = Path(__file__).parent
+ALL = [HERE / "test_kernels.py", HERE / "test_fusion.py"]
+CORE = "small_integers and float32 and tiles or nothing_outside or nan_and_infinity or 200_steps_in_float32"
+
+
+@pytest.mark.parametrize(
+    "chosen", [["-k", CORE], pytest.param(["-k", "not lesser"], marks=pytest.mark.slow)], ids=["core", "all"]
+)
 @pytest.mark.parametrize("processor", ["haswell", "x86-64"])
 @pytest.mark.skipif(not sys.platform.startswith("linux") or os.uname().machine != "x86_64", reason="for x86")
-def test_lesser_processors(processor):
+def test_lesser_processors(processor, chosen):
     environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
-    command = [sys.executable, "-m", "pytest", "-x", __file__]
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *chosen, *ALL]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

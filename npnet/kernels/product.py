@@ -1,46 +1,71 @@
 """The blocked matrix product: out = A B (+ bias), for A and B with any strides.
 
-    task          rows x columns of out, one thread each; tasks are cut by shape alone, so the bits of the
-                  result do not depend on the number of threads
+    task          rows x columns of out, computed by one thread
     depth block   DEPTH steps of the sum: the columns of B that a register tile needs stay in the L1 cache
     tile          see ``tiles.py``
 
-Blocks of A and B are copied (packed) before use: the tile then reads memory in order, and edges are filled
-up with zeros instead of being tested for.
+B is copied (packed) into panels of a tile's columns, in which the tile reads memory in order; where B's rows
+lie in order, the first tile does that while it multiplies. A is packed only where its columns lie in order,
+its rows are read as they are. Every number of out is summed in the same order however out is cut into tasks:
+the bits do not depend on the number of threads.
 """
+
+import threading
 
 import numpy as np
 from numba import prange
 
-from npnet.kernels.runtime import compiled, get_num_threads, set_num_threads
-from npnet.kernels.tiles import ROWS, multiply_tile, width, width_of
-from npnet.kernels.vectors import lanes_of, load, store, store_parts, transpose
+from npnet.kernels.runtime import compiled, get_num_threads
+from npnet.kernels.tasks import new_counters, take
+from npnet.kernels.threads import get_threads
+from npnet.kernels.tiles import ROWS, VECTORS, multiply_part, multiply_part_packing, width, width_of
+from npnet.kernels.vectors import fill, lanes_of, load, store, store_parts, total, transpose
 
 DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
 GAP = 16  # elements between packed tiles, lest all of them compete for the same cache sets
-TASK_ROWS, TASK_COLUMNS = 256, 512  # at most; 256 x DEPTH of A and DEPTH x 512 of B fit the L2 cache together
-TASKS = 8  # at least, where the product is large enough to be divided
-SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
-SMALL = 1 << 20  # multiplications up to which NumPy's BLAS is done before a kernel here has begun
+TASK_ROWS, TASK_COLUMNS = 256, 512  # at most; 256 x DEPTH of A and as many sums fit the L2 cache together
+FEW = 96  # rows up to which it pays to turn A over and not a transposed B, which is larger
+SMALL = (
+    1 << 18
+)  # multiplications up to which a product is NumPy's: OpenBLAS does them on one thread, as quickly
+SERIAL = 1 << 20  # multiplications up to which waking the other threads costs more than they save
+MOVING = 8  # multiplications in the time in which a number comes from memory
 
 
 def multiply(a, b, bias=None):
     """Return a b + bias for matrices a (R, K) and b (K, C), which may be transposed views.
 
-    Small products and those with a vector are left to NumPy's BLAS, which measures quicker there.
+    Small products are left to NumPy's BLAS, which is done before a kernel here has begun.
     """
     (rows, depth), columns = a.shape, b.shape[1]
-    if rows * columns * depth <= SMALL or (depth > 1 and 1 in (rows, columns)):
+    if rows * columns * depth <= SMALL:
         out = a @ b
         if bias is not None:
             out += bias
         return out
+    a_in_rows, b_in_rows = a.flags.c_contiguous, b.flags.c_contiguous
+    if columns == 1 and rows > 1 and not a_in_rows:
+        return multiply(b.T, a.T, None if bias is None else np.repeat(bias, rows)).reshape(rows, 1)
     out = np.empty((rows, columns), a.dtype)
     if bias is None:
         bias = np.zeros(columns, a.dtype)
-    (a, a_row, a_step), (b, b_step, b_column) = _flat(a), _flat(b)
-    tall, wide = _task_shape(rows, columns, depth, width(out.dtype))
-    _multiply(a, a_row, a_step, b, b_step, b_column, depth, bias, out, tall, wide)
+    if not depth:
+        out[:] = bias
+    elif columns == 1:
+        _multiply_vector(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1))
+    elif rows == 1 and not b_in_rows:
+        _multiply_vector(b.T.reshape(-1), a.reshape(-1), bias, out.reshape(-1))
+    elif out.size:
+        turned = not b_in_rows and rows <= FEW and rows < columns
+        if turned:
+            a, b = b.T, a.T
+        (a, a_row, a_step), (b, b_step, b_column) = _flat(a), _flat(b)
+        shape = (columns, rows) if turned else (rows, columns)
+        threads, work = get_threads(), out.size * depth + MOVING * (a.size + b.size + out.size)
+        share, scratch = _scratch(out.dtype, threads)
+        blocks = _task_shape(*shape, depth, width(out.dtype), 2 * threads)
+        strides = a_row, a_step, b_step, b_column
+        _multiply(a, b, strides, bias, out, turned, shape, depth, blocks, work > SERIAL, scratch, share)
     return out
 
 
@@ -51,7 +76,26 @@ def _flat(matrix):
     return matrix.T.reshape(-1), 1, matrix.shape[0]
 
 
-def _task_shape(rows, columns, depth, tile_columns):
+_kept = threading.local()
+
+
+def _scratch(dtype, threads):
+    """Return how many elements a thread may use to pack and to sum, and memory for all of them.
+
+    It is kept: memory that is new costs more to touch than to pack.
+    """
+    share, memory = getattr(_kept, dtype.char, (0, None))
+    if memory is None or memory.size < threads * share:
+        tiles, panels = TASK_ROWS // ROWS + 1, TASK_COLUMNS // width(dtype)
+        share = (
+            tiles * (ROWS * DEPTH + GAP) + panels * (width(dtype) * DEPTH + GAP) + TASK_ROWS * TASK_COLUMNS
+        )
+        memory = aligned_empty.py_func(threads * share, np.empty(0, dtype))
+        setattr(_kept, dtype.char, (share, memory))
+    return share, memory
+
+
+def _task_shape(rows, columns, depth, tile_columns, tasks):
     """Rows and columns of out that one thread computes at a time: large, but enough of them to go round.
 
     A deep product is cut into tall tasks, because B is packed once for each; a shallow one, whose cost is to
@@ -59,8 +103,8 @@ def _task_shape(rows, columns, depth, tile_columns):
     """
     tall = min(TASK_ROWS, _up(rows, ROWS))
     wide = min(TASK_COLUMNS // tile_columns * tile_columns, _up(columns, tile_columns))  # whole tiles
-    while -(-rows // tall) * -(-columns // wide) < TASKS:
-        can_narrow, can_shorten = wide > 2 * tile_columns, tall > 8 * ROWS
+    while -(-rows // tall) * -(-columns // wide) < tasks:
+        can_narrow, can_shorten = wide > tile_columns, tall > 4 * ROWS
         if can_narrow and (depth > DEPTH or not can_shorten):
             wide = _up(wide // 2, tile_columns)
         elif can_shorten:
@@ -76,85 +120,136 @@ def _up(number, multiple):
 
 
 @compiled(parallel=True)
-def _multiply(a, a_row, a_step, b, b_step, b_column, depth, bias, out, tall, wide):
-    across = -(-out.shape[1] // wide)
-    threads = get_num_threads()
-    if out.size * depth <= SERIAL:
-        set_num_threads(1)
-    for task in prange(-(-out.shape[0] // tall) * across):
-        row, column = task // across * tall, task % across * wide
-        _multiply_task(a, a_row, a_step, b, b_step, b_column, depth, bias, out, row, column, tall, wide)
-    set_num_threads(threads)
+def _multiply(a, b, strides, bias, out, turned, shape, depth, blocks, together, scratch, share):
+    if together:
+        threads = min(get_num_threads(), scratch.size // share)
+        counters = new_counters(1, threads)
+        for thread in prange(threads):
+            memory = scratch[thread * share : (thread + 1) * share]
+            team = counters, thread, threads
+            _do_tasks(team, a, b, strides, bias, out, turned, shape, depth, blocks, memory)
+    else:
+        team = new_counters(1, 1), 0, 1
+        _do_tasks(team, a, b, strides, bias, out, turned, shape, depth, blocks, scratch)
 
 
 @compiled
-def _multiply_task(a, a_row, a_step, b, b_step, b_column, depth, bias, out, row, column, tall, wide):
-    """out[row : row + tall, column : column + wide], as far as out reaches."""
-    columns = width_of(out)
-    rows_left, columns_left = min(tall, out.shape[0] - row), min(wide, out.shape[1] - column)
-    tiles_down, tiles_across = -(-rows_left // ROWS), -(-columns_left // columns)
-    longest = min(DEPTH, depth)
-    whole_tiles = rows_left // ROWS if a_step == 1 else 0
-    a_tile, b_panel = ROWS * longest + GAP, columns * longest + GAP
-    packed_a = aligned_empty(a_tile if a_step == 1 else _whole(rows_left, out) // ROWS * a_tile, out)
-    packed_b = aligned_empty(tiles_across * b_panel, out)
+def _do_tasks(team, a, b, strides, bias, out, turned, shape, depth, blocks, memory):
+    (rows, columns), (tall, wide) = shape, blocks
+    across = -(-columns // wide)
+    tasks = -(-rows // tall) * across
+    task = take(team, 0, tasks)
+    while task < tasks:
+        row, column = task // across * tall, task % across * wide
+        size = min(tall, rows - row), min(wide, columns - column)
+        _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory)
+        task = take(team, 0, tasks)
+
+
+@compiled
+def _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory):
+    """``size`` rows and columns of A B from (row, column) on."""
+    (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
+    w, longest = width_of(out), min(DEPTH, depth)
+    a_tile, b_panel, panels = ROWS * longest + GAP, w * longest + GAP, -(-columns // w)
     one_block = depth <= DEPTH
-    sums = aligned_empty((1 if one_block else tiles_down * tiles_across) * ROWS * columns, out)
+    turned_tiles = -(-rows // ROWS) + 1 if a_step != 1 else 0
+    packed_a = memory[: turned_tiles * a_tile]
+    rest = memory[packed_a.size :]
+    packed_b = rest[: panels * b_panel]
+    sums = rest[packed_b.size :]
+    rows_of_a, a_strides = (a, (a_row, 1)) if a_step == 1 else (packed_a, (1, ROWS))
     for k in range(0, depth, DEPTH):
         steps = min(DEPTH, depth - k)
-        a_start = row * a_row + k * a_step
-        if a_step == 1:
-            _pack_rows(a, a_start + whole_tiles * ROWS * a_row, a_row, rows_left % ROWS, steps, packed_a)
+        a_start, b_start = row * a_row + k * a_step, k * b_step + column * b_column
+        if a_step != 1:
+            _pack_rows(a, a_start, a_step, rows, steps, packed_a, a_tile)
+        # A deep product goes down the columns of out, so that B's panel stays in the L1 cache, a shallow one
+        # along its rows, which are written at once.
+        for first in range(1 if one_block else panels):
+            r = 0
+            while r < rows:
+                height = ROWS
+                while height > rows - r:
+                    height //= 2
+                a_at = a_start + r * a_row if a_step == 1 else r // ROWS * a_tile + r % ROWS
+                for p in range(first, panels if one_block else first + 1):
+                    left, b_at = columns - p * w, b_start + p * w * b_column
+                    c_at = 0 if one_block else (p * rows + r) * w
+                    packing = r == 0 and b_column == 1 and left >= w
+                    if r == 0 and not packing:
+                        if b_column == 1:
+                            _pack_panel(b, b_at, b_step, left, steps, packed_b, p * b_panel)
+                        else:
+                            _pack_panel_turned(b, b_at, b_column, left, steps, packed_b, p * b_panel)
+                    _multiply_rows(
+                        height, packing, left <= lanes_of(out), rows_of_a, a_at, *a_strides,
+                        b, b_at, b_step, packed_b, p * b_panel, steps, sums, c_at, k > 0,
+                    )  # fmt: skip
+                    if k + steps < depth:
+                        continue
+                    if turned:
+                        _finish_turned(sums, c_at, out, row + r, height, column + p * w, min(w, left))
+                    else:
+                        _finish(sums, c_at, bias, out, row + r, height, column + p * w)
+                r += height
+
+
+def _tile_of(height):
+    """The tile with this many rows; B comes from where it was packed, or is packed on the way."""
+
+    @compiled
+    def tile(packing, narrow, a, a_at, a_row, a_step, b, b_at, b_step, packed, to, steps, sums, c_at, add):
+        w = width_of(sums)
+        if packing:
+            multiply_part_packing(
+                height,
+                VECTORS,
+                a,
+                a_at,
+                a_row,
+                a_step,
+                b,
+                b_at,
+                b_step,
+                steps,
+                sums,
+                c_at,
+                w,
+                add,
+                packed,
+                to,
+            )
+        elif narrow:
+            multiply_part(height, 1, a, a_at, a_row, a_step, packed, to, w, steps, sums, c_at, w, add)
         else:
-            _pack_rows_turned(a, a_start, a_step, rows_left, steps, packed_a, a_tile)
-        b_start = k * b_step + column * b_column
-        if b_column == 1:
-            _pack_columns(b, b_start, b_step, columns_left, steps, packed_b, b_panel)
+            multiply_part(height, VECTORS, a, a_at, a_row, a_step, packed, to, w, steps, sums, c_at, w, add)
+
+    return tile
+
+
+_tile, _half, _quarter, _row = (_tile_of(max(1, height)) for height in (ROWS, ROWS // 2, ROWS // 4, 1))
+
+
+@compiled
+def _multiply_rows(
+    height, packing, narrow, a, a_at, a_row, a_step, b, b_at, b_step, packed, to, steps, sums, c_at, add
+):
+    if height == ROWS:
+        if a_step == 1:  # constants are part of the instructions
+            _tile(packing, narrow, a, a_at, a_row, 1, b, b_at, b_step, packed, to, steps, sums, c_at, add)
         else:
-            _pack_transposed(b, b_start, b_column, columns_left, steps, packed_b, b_panel)
-        for tile in range(tiles_down * tiles_across):
-            if one_block:  # along the rows of out, which are written at once
-                down, across = tile // tiles_across, tile % tiles_across
-                c_at = 0
-            else:  # down the columns, so that B's panel stays in the L1 cache
-                down, across = tile % tiles_down, tile // tiles_down
-                c_at = tile * ROWS * columns
-            b_at = across * b_panel
-            if down < whole_tiles:
-                multiply_tile(
-                    a, a_start + down * ROWS * a_row, a_row, 1, 0,
-                    packed_b, b_at, columns, 0, steps, 1, sums, c_at, columns, k > 0,
-                )  # fmt: skip
-            else:
-                a_at = (down - whole_tiles) * a_tile
-                packed_row, packed_step = (steps, 1) if a_step == 1 else (1, ROWS)
-                multiply_tile(
-                    packed_a, a_at, packed_row, packed_step, 0,
-                    packed_b, b_at, columns, 0, steps, 1, sums, c_at, columns, k > 0,
-                )  # fmt: skip
-            if k + steps == depth:
-                _finish(sums, c_at, bias, out, row + down * ROWS, column + across * columns)
+            _tile(packing, narrow, a, a_at, 1, ROWS, b, b_at, b_step, packed, to, steps, sums, c_at, add)
+    elif height == ROWS // 2:
+        _half(packing, narrow, a, a_at, a_row, a_step, b, b_at, b_step, packed, to, steps, sums, c_at, add)
+    elif height == ROWS // 4:
+        _quarter(packing, narrow, a, a_at, a_row, a_step, b, b_at, b_step, packed, to, steps, sums, c_at, add)
+    else:
+        _row(packing, narrow, a, a_at, a_row, a_step, b, b_at, b_step, packed, to, steps, sums, c_at, add)
 
 
 @compiled
-def _pack_rows(source, start, row, rows, steps, packed):
-    """Rows one after the other, each ``steps`` long; zeros fill the last tile's missing rows."""
-    for r in range(-(-rows // ROWS) * ROWS):
-        for k in range(0, steps, lanes_of(packed)):
-            left = steps - k
-            numbers = load(source, start + r * row + k, left if r < rows else 0)
-            store(packed, r * steps + k, left, numbers)
-
-
-@compiled
-def _whole(rows, like):
-    """Rows filled up to whole registers and whole tiles."""
-    chunk = max(ROWS, lanes_of(like))
-    return -(-rows // chunk) * chunk
-
-
-@compiled
-def _pack_rows_turned(source, start, step, rows, steps, packed, distance):
+def _pack_rows(source, start, step, rows, steps, packed, distance):
     """Tiles of ROWS rows, each step by step, where the rows are neighbours; zeros fill the missing rows."""
     every = lanes_of(packed)
     for k in range(steps):
@@ -164,41 +259,73 @@ def _pack_rows_turned(source, start, step, rows, steps, packed, distance):
 
 
 @compiled
-def _pack_columns(source, start, step, columns, steps, packed, distance):
-    """Panels of a tile's width, each step by step; zeros fill the last panel's missing columns."""
+def _pack_panel(source, start, step, columns, steps, packed, to):
+    """Up to a tile's columns, step by step; zeros fill the missing columns."""
     w, every = width_of(packed), lanes_of(packed)
     for k in range(steps):
-        for first in range(0, columns, w):
-            for j in range(first, first + w, every):
-                numbers = load(source, start + k * step + j, columns - j)
-                store(packed, first // w * distance + k * w + j - first, every, numbers)
+        for j in range(0, w, every):
+            store(packed, to + k * w + j, every, load(source, start + k * step + j, columns - j))
 
 
 @compiled
-def _pack_transposed(source, start, column, columns, steps, packed, distance):
-    """As ``_pack_columns``, by a tile's width, where the steps are neighbours and not the columns."""
-    chunk, square = width_of(packed), lanes_of(packed)
-    for j in range(0, -(-columns // chunk) * chunk, square):
-        to = j // chunk * distance + j % chunk
+def _pack_panel_turned(source, start, column, columns, steps, packed, to):
+    """As ``_pack_panel``, where the steps are neighbours and not the columns."""
+    w, square = width_of(packed), lanes_of(packed)
+    for j in range(0, w, square):
         for k in range(0, steps, square):
             if j + square <= columns and k + square <= steps:
-                transpose(source, start + j * column + k, column, packed, to + k * chunk, chunk)
+                transpose(source, start + j * column + k, column, packed, to + k * w + j, w)
             else:
                 for i in range(k, min(k + square, steps)):
                     for c in range(square):
                         inside = j + c < columns
-                        packed[to + i * chunk + c] = source[start + (j + c) * column + i] if inside else 0
+                        packed[to + i * w + j + c] = source[start + (j + c) * column + i] if inside else 0
 
 
 @compiled
-def _finish(sums, start, bias, out, row, column):
+def _finish(sums, start, bias, out, row, rows, column):
     """Write one tile's sums plus bias to where they belong, as far as out reaches."""
     columns = width_of(out)
-    for r in range(min(ROWS, out.shape[0] - row)):
+    for r in range(rows):
         for j in range(0, columns, lanes_of(out)):
             left = out.shape[1] - column - j
             numbers = load(sums, start + r * columns + j, columns) + load(bias, column + j, left)
             store(out, (row + r) * out.shape[1] + column + j, left, numbers)
+
+
+@compiled
+def _finish_turned(sums, start, out, row, rows, column, columns):
+    """Write one tile's sums to where they belong in the transpose of out."""
+    for j in range(columns):
+        for r in range(rows):
+            out[column + j, row + r] = sums[start + r * width_of(out) + j]
+
+
+@compiled(parallel=True)
+def _multiply_vector(matrix, vector, bias, out):
+    """out = matrix vector + bias, row by row."""
+    if matrix.size * MOVING > SERIAL:
+        for row in prange(out.size):
+            out[row] = _dot(matrix, row * vector.size, vector) + bias[row % bias.size]
+    else:
+        for row in range(out.size):
+            out[row] = _dot(matrix, row * vector.size, vector) + bias[row % bias.size]
+
+
+@compiled
+def _dot(matrix, start, vector):
+    every = lanes_of(vector)
+    s0, s1, s2, s3 = fill(vector, 0.0), fill(vector, 0.0), fill(vector, 0.0), fill(vector, 0.0)
+    whole = vector.size // (4 * every) * (4 * every)
+    for k in range(0, whole, 4 * every):
+        s0 = s0 + load(matrix, start + k, every) * load(vector, k, every)
+        s1 = s1 + load(matrix, start + k + every, every) * load(vector, k + every, every)
+        s2 = s2 + load(matrix, start + k + 2 * every, every) * load(vector, k + 2 * every, every)
+        s3 = s3 + load(matrix, start + k + 3 * every, every) * load(vector, k + 3 * every, every)
+    for k in range(whole, vector.size, every):
+        left = vector.size - k
+        s0 = s0 + load(matrix, start + k, left) * load(vector, k, left)
+    return total((s0 + s1) + (s2 + s3))
 
 
 @compiled

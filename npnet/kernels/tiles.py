@@ -21,7 +21,6 @@ from npnet.kernels.vectors import (
     call_llvm,
     lanes,
     llvm_name,
-    register_pointer,
     vector_of,
 )
 
@@ -47,101 +46,119 @@ def _width_of(array):
     return lambda array: columns
 
 
-CACHE_LINE = 64  # bytes
+UNROLLED = 4  # steps written out in the loop: counting and addressing compete with multiplying
+AHEAD = 16  # steps
 
 
 class _Loop:
-    """for index in range(count), count >= 1, carrying registers from turn to turn."""
+    """for index in range(count), carrying registers from turn to turn."""
 
     def __init__(self, builder, count, carried):
-        self.builder, self.count = builder, count
-        before, self.body = builder.block, builder.append_basic_block("loop")
-        builder.branch(self.body)
-        builder.position_at_end(self.body)
+        self.builder = builder
+        before, self.head = builder.block, builder.append_basic_block("head")
+        body, self.after = builder.append_basic_block("body"), builder.append_basic_block("after")
+        builder.branch(self.head)
+        builder.position_at_end(self.head)
         self.index = builder.phi(I64)
         self.index.add_incoming(I64(0), before)
         self.values = [builder.phi(value.type) for value in carried]
         for phi, value in zip(self.values, carried, strict=True):
             phi.add_incoming(value, before)
+        builder.cbranch(builder.icmp_signed("<", self.index, count), body, self.after)
+        builder.position_at_end(body)
 
     def close(self, values):
-        """End the body; what is emitted next runs after the loop and may use ``values``."""
-        following = self.builder.add(self.index, I64(1))
-        self.index.add_incoming(following, self.builder.block)
+        """End the body; what is emitted next runs after the loop and may use what is returned."""
+        self.index.add_incoming(self.builder.add(self.index, I64(1)), self.builder.block)
         for phi, value in zip(self.values, values, strict=True):
             phi.add_incoming(value, self.builder.block)
-        after = self.builder.append_basic_block("after")
-        self.builder.cbranch(self.builder.icmp_signed("<", following, self.count), self.body, after)
-        self.builder.position_at_end(after)
-        return values
+        self.builder.branch(self.head)
+        self.builder.position_at_end(self.after)
+        return self.values
 
 
-def _emit_tile(context, builder, signature, arguments):
-    """The tile's instructions; the last five arguments are those of ``multiply_tile_ahead``."""
-    a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks, c, c_start, c_row, add = (
-        arguments[:15]
-    )
-    a_type, b_type, c_type = signature.args[0], signature.args[5], signature.args[11]
-    vector = vector_of(a_type.dtype)
-    kind, align = context.get_value_type(vector), alignment(a_type)
-    a_data = context.make_array(a_type)(context, builder, a).data
+class _Operand:
+    """An array with its type, and where in it something begins."""
 
-    def registers(array_type, array, start):
-        starts = [builder.add(start, I64(j * vector.count)) for j in range(VECTORS)]
-        return [register_pointer(context, builder, array_type, array, position) for position in starts]
+    def __init__(self, context, builder, kind, array, start):
+        self.builder, self.dtype, self.align = builder, kind.dtype, alignment(kind)
+        self.register = context.get_value_type(vector_of(kind.dtype))
+        self.data = builder.gep(context.make_array(kind)(context, builder, array).data, [start])
 
+    def pointer(self, position):
+        """Where the register beginning at a position is."""
+        return self.builder.bitcast(self.builder.gep(self.data, [position]), self.register.as_pointer())
+
+    def load(self, position):
+        """The register beginning at a position."""
+        return self.builder.load(self.pointer(position), align=self.align, typ=self.register)
+
+    def store(self, position, value):
+        """Write a register."""
+        self.builder.store(value, self.pointer(position), align=self.align)
+
+    def everywhere(self, position):
+        """The number at a position, in every lane."""
+        number = self.builder.load(self.builder.gep(self.data, [position]), align=self.align)
+        return broadcast(self.builder, number, self.register)
+
+    def prefetch(self, position):
+        """Ask for a cache line. Asking for what does not exist is allowed."""
+        arguments = self.pointer(position), I32(0), I32(3), I32(1)
+        call_llvm(self.builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
+
+
+def _emit_tile(builder, shape, a, a_strides, b, b_strides, counts, c, c_row, add, before_step):
+    """The tile's instructions. Strides are (row of A or None, step, block), counts (steps, blocks).
+
+    ``before_step(block, step, row of B)`` may add instructions to each step.
+    """
+    rows, vectors = shape
+    lanes_ = a.register.count
     places = [
-        place
-        for r in range(ROWS)
-        for place in registers(c_type, c, builder.add(c_start, builder.mul(c_row, I64(r))))
+        builder.add(builder.mul(c_row, I64(r)), I64(j * lanes_)) for r in range(rows) for j in range(vectors)
     ]
     before = builder.block
     with builder.if_then(add):
-        old = [builder.load(place, align=align, typ=kind) for place in places]
+        old = [c.load(place) for place in places]
         reading = builder.block
     sums = []
     for value in old:
-        start = builder.phi(kind)
-        start.add_incoming(ir.Constant(kind, None), before)
+        start = builder.phi(a.register)
+        start.add_incoming(ir.Constant(a.register, None), before)
         start.add_incoming(value, reading)
         sums.append(start)
+    (a_row, a_step, a_block), (b_step, b_block), (steps, blocks) = a_strides, b_strides, counts
+    a_rows = [builder.mul(a_row, I64(r)) for r in range(rows)]
+    multiply_add = llvm_name("fmuladd", vector_of(a.dtype))
 
-    a_rows = [builder.mul(a_row, I64(r)) for r in range(ROWS)]
     outer = _Loop(builder, blocks, sums)
-    a_first = builder.add(a_start, builder.mul(a_block, outer.index))
-    b_first = builder.add(b_start, builder.mul(b_block, outer.index))
-    inner = _Loop(builder, steps, outer.values)
-    if len(arguments) > 15:
-        a_next, ahead, ahead_start, ahead_step, ahead_block = arguments[15:]
-        for kind_of_array, array, start, step, block in (
-            (a_type, a, a_next, I64(ROWS), a_block),
-            (signature.args[16], ahead, ahead_start, ahead_step, ahead_block),
-        ):
-            position = builder.add(start, builder.mul(block, outer.index))
-            position = builder.add(position, builder.mul(step, inner.index))
-            _prefetch(context, builder, kind_of_array, array, position)
-    b_row = [
-        builder.load(place, align=align, typ=kind)
-        for place in registers(b_type, b, builder.add(b_first, builder.mul(b_step, inner.index)))
-    ]
-    a_at = builder.add(a_first, builder.mul(a_step, inner.index))
-    sums = []
-    for r in range(ROWS):
-        number = builder.load(builder.gep(a_data, [builder.add(a_at, a_rows[r])]), align=align)
-        number = broadcast(builder, number, kind)
-        for j in range(VECTORS):
-            operands = number, b_row[j], inner.values[r * VECTORS + j]
-            sums.append(call_llvm(builder, llvm_name("fmuladd", vector), kind, operands))
-    sums = outer.close(inner.close(sums))
+    a_first, b_first = builder.mul(a_block, outer.index), builder.mul(b_block, outer.index)
+
+    def one_step(step, sums):
+        b_at = builder.add(b_first, builder.mul(b_step, step))
+        b_row = [b.load(builder.add(b_at, I64(j * lanes_))) for j in range(vectors)]
+        before_step(outer.index, step, b_row)
+        a_at = builder.add(a_first, builder.mul(a_step, step))
+        following = []
+        for r in range(rows):
+            number = a.everywhere(builder.add(a_at, a_rows[r]))
+            for j in range(vectors):
+                operands = number, b_row[j], sums[r * vectors + j]
+                following.append(call_llvm(builder, multiply_add, a.register, operands))
+        return following
+
+    several = _Loop(builder, builder.sdiv(steps, I64(UNROLLED)), outer.values)
+    sums = several.values
+    for i in range(UNROLLED):
+        sums = one_step(builder.add(builder.mul(several.index, I64(UNROLLED)), I64(i)), sums)
+    sums = several.close(sums)
+    left = builder.srem(steps, I64(UNROLLED))
+    rest = _Loop(builder, left, sums)
+    sums = rest.close(one_step(builder.add(builder.sub(steps, left), rest.index), rest.values))
+    sums = outer.close(sums)
     for value, place in zip(sums, places, strict=True):
-        builder.store(value, place, align=align)
-    return context.get_dummy_value()
-
-
-def _prefetch(context, builder, array_type, array, position):
-    """Ask for the cache line of an element. Asking for what does not exist is allowed."""
-    place = register_pointer(context, builder, array_type, array, position)
-    call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), (place, I32(0), I32(3), I32(1)))
+        c.store(place, value)
 
 
 @intrinsic
@@ -155,9 +172,9 @@ def multiply_tile(
     A[r, k] = a[a_start + r a_row + block a_block + step a_step],
     B[k, j] = b[b_start + block b_block + step b_step + j],  C[r, j] = c[c_start + r c_row + j].
     ``add`` says whether C's values are added; if not they are not read. The caller sees to it that ROWS rows
-    and all columns exist and that ``steps`` and ``blocks`` are positive.
+    and all columns exist.
     """
-    return _tile_signature(a, b, c), _emit_tile
+    return _tile_signature(a, b, c), _emit_blocks
 
 
 @intrinsic
@@ -170,9 +187,102 @@ def multiply_tile_ahead(
     Step by step these are asked for:
     ahead[ahead_start + block ahead_block + step ahead_step]  and  a[a_next + block a_block + step ROWS].
     """
-    return _tile_signature(a, b, c, types.intp, ahead, types.intp, types.intp, types.intp), _emit_tile
+    return _tile_signature(a, b, c, types.intp, ahead, types.intp, types.intp, types.intp), _emit_blocks
 
 
 def _tile_signature(a, b, c, *ahead):
     i = types.intp
     return types.void(a, i, i, i, i, b, i, i, i, i, i, c, i, i, types.boolean, *ahead)
+
+
+def _emit_blocks(context, builder, signature, arguments):
+    _, a_start, a_row, a_step, a_block, _, b_start, b_step, b_block, steps, blocks, _, c_start, c_row, add = (
+        arguments[:15]
+    )
+
+    def operand(i, start):
+        return _Operand(context, builder, signature.args[i], arguments[i], start)
+
+    asked_for = []
+    if len(arguments) > 15:
+        a_next, _, ahead_start, ahead_step, ahead_block = arguments[15:]
+        asked_for = [
+            (operand(0, a_next), I64(ROWS), a_block),
+            (operand(16, ahead_start), ahead_step, ahead_block),
+        ]
+
+    def before_step(block, step, b_row):
+        for array, by_step, by_block in asked_for:
+            array.prefetch(builder.add(builder.mul(by_block, block), builder.mul(by_step, step)))
+
+    _emit_tile(
+        builder, (ROWS, VECTORS), operand(0, a_start), (a_row, a_step, a_block),
+        operand(5, b_start), (b_step, b_block), (steps, blocks),
+        operand(11, c_start), c_row, add, before_step,
+    )  # fmt: skip
+    return context.get_dummy_value()
+
+
+@intrinsic(prefer_literal=True)
+def multiply_part(
+    typing_context,
+    rows,
+    vectors,
+    a,
+    a_start,
+    a_row,
+    a_step,
+    b,
+    b_start,
+    b_step,
+    steps,
+    c,
+    c_start,
+    c_row,
+    add,
+):
+    """``multiply_tile`` for ``rows`` rows and ``vectors`` registers of columns, both constants."""
+    return _part_signature(rows, vectors, a, b, c), _emit_part
+
+
+@intrinsic(prefer_literal=True)
+def multiply_part_packing(
+    typing_context, rows, vectors, a, a_start, a_row, a_step, b, b_start, b_step, steps,
+    c, c_start, c_row, add, packed, packed_start,
+):  # fmt: skip
+    """``multiply_part``, while B is copied to packed[packed_start + step * width + j].
+
+    B's rows are asked for AHEAD steps early: they may be far apart and far away.
+    """
+    return _part_signature(rows, vectors, a, b, c, packed, types.intp), _emit_part
+
+
+def _part_signature(rows, vectors, a, b, c, *packed):
+    i = types.intp
+    return types.void(rows, vectors, a, i, i, i, b, i, i, i, c, i, i, types.boolean, *packed)
+
+
+def _emit_part(context, builder, signature, arguments):
+    _, _, _, a_start, a_row, a_step, _, b_start, b_step, steps, _, c_start, c_row, add = arguments[:14]
+    shape = signature.args[0].literal_value, signature.args[1].literal_value
+
+    def operand(i, start):
+        return _Operand(context, builder, signature.args[i], arguments[i], start)
+
+    b = operand(6, b_start)
+    packed = operand(14, arguments[15]) if len(arguments) > 14 else None
+
+    def before_step(block, step, b_row):
+        if packed:
+            count = b.register.count
+            for j, register in enumerate(b_row):
+                ahead = builder.mul(b_step, builder.add(step, I64(AHEAD)))
+                b.prefetch(builder.add(ahead, I64(j * count)))
+                at = builder.mul(step, I64(VECTORS * count))
+                packed.store(builder.add(at, I64(j * count)), register)
+
+    _emit_tile(
+        builder, shape, operand(2, a_start), (a_row, a_step, I64(0)), b, (b_step, I64(0)), (steps, I64(1)),
+        operand(10, c_start), c_row, add, before_step,
+    )  # fmt: skip
+    return context.get_dummy_value()
