@@ -220,7 +220,7 @@ def run(options):
 
 
 def main(argv):
-    parser = arguments.parser("kernels", __doc__, rounds=7)
+    parser = arguments.parser("kernels", __doc__, rounds=5)
     arguments.add_pictures(parser)
     parser.add_argument("--batch", type=arguments.numbers, default=[32, 512], help="of the network's kernels")
     run(parser.parse_args(argv))

@@ -104,7 +104,7 @@ def run(options):
 
 
 def main(argv):
-    parser = arguments.parser("scaling", __doc__, rounds=9)
+    parser = arguments.parser("scaling", __doc__, rounds=5)
     arguments.add_pictures(parser)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="rmsprop")
     run(parser.parse_args(argv))

@@ -43,8 +43,12 @@ def calibrated(time_of: Callable[[int], float], seconds: float, most: int = 10**
     times = 1
     for _ in range(3):  # an estimate gets better the longer the run it rests on
         time_of(times)  # the first run of a length may compile
-        times = max(1, min(round(seconds * times / time_of(times)), 20 * times, most))
-    time_of(times)
+        better = max(1, min(round(seconds * times / time_of(times)), 20 * times, most))
+        if better == times:
+            break
+        times = better
+    else:
+        time_of(times)
     return lambda: time_of(times) / times
 
 
