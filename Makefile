@@ -18,7 +18,7 @@ test-slow: .venv/tested
 test-peers: .venv/tested .venv/benched
 	$(BIN)/python -m pytest -m peers
 
-test-browser: .venv/tested
+test-browser: .venv/browsed
 	$(BIN)/python -m pytest -m browser
 
 notebook: .venv/tested
@@ -63,6 +63,10 @@ lint: .venv/tested
 .venv/tested: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
 	touch $@ .venv/installed
+
+.venv/browsed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,browser]'
+	touch $@
 
 .venv/benched: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

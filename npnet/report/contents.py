@@ -1,5 +1,6 @@
 """What a report says: the files of a run turned into the words, figures and pictures of ``page.html``."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -97,13 +98,13 @@ def _facts(config: Content, history: Content, result: Content) -> list[tuple[str
     test, seconds = result.get("test"), result.get("seconds")
     facts = []
     if best:
-        facts.append(("Best epoch", f"{best}", f"of {len(history['epoch'])}"))
+        facts.append(("Best epoch", f"{best}", f"of {len(history['epoch'])}, by validation"))
     if test:
         facts.append(("Test loss", f"{test['loss']:.4f}", "cross-entropy"))
     if seconds and seconds.get("total"):
         facts.append(("Time", duration(seconds["total"]), "all in all"))
     if result.get("images_per_second"):
-        facts.append(("Speed", f"{result['images_per_second']:,.0f}", "samples a second, training"))
+        facts.append(("Speed", f"{result['images_per_second']:,.0f}", "samples a second"))
     if result.get("parameters"):
         facts.append(("Parameters", f"{result['parameters']:,}", _network(config)))
     return facts
@@ -152,6 +153,8 @@ def words(value: Any) -> str:
         return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value == math.inf:
+        return "no limit"
     if isinstance(value, dict):
         return ", ".join(f"{name} {words(inner)}" for name, inner in value.items())
     if isinstance(value, list):
