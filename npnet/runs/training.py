@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import data, optimizers, recipes
+from npnet import data, interrupts, optimizers, recipes
 from npnet.callbacks import LambdaCallback, TerminateOnNaN
 from npnet.datasets import DatasetUnavailableError
 from npnet.diagnosis import DivergedError, first_non_finite
@@ -195,32 +195,28 @@ class Training:
     def run(self) -> dict[str, Any]:
         """Train, and leave what it came to."""
         terminal.print_header(self.folder, self.settings, self.dataset, self.model)
-        known: dict[str, Any] = {"status": "finished", "reason": None}
-        known |= {"step_share": None, "images_per_second": None}
+        known: dict[str, Any] = {"status": "finished", "reason": None, "step_share": self._compile()}
+        before = self._trained()
         try:
-            known["step_share"] = self._compile()
-            before = self.clock.seconds.get("training", 0.0), self._images()
-            try:
-                self._fit(self.model, self.settings["epochs"], [Watch(raise_error=True), self.recorder])
-            finally:
-                seconds, images = self.clock.seconds["training"] - before[0], self._images() - before[1]
-                known["images_per_second"] = round(images / seconds) if seconds else None
+            self._fit(self.model, self.settings["epochs"], [Watch(raise_error=True), self.recorder])
         except KeyboardInterrupt:
             print("\nStopped. A second Ctrl-C leaves without pictures and report.")
             known["status"] = "interrupted"
             self.model.save(self.folder / LAST)
         except DivergedError as error:
             known |= {"status": "failed", "reason": f"{self._diagnose(error)} {self._advice()}"}
-        self.clock.stop()
+        images, seconds = np.subtract(self._trained(), before)
+        known["images_per_second"] = round(images / seconds) if seconds else None
         result = outcome.conclude(self.folder, self.dataset, self.recorder, known)
         terminal.print_result(self.folder, result)
         return result
 
-    def _images(self) -> int:
-        """Return how many samples have been trained on, repetitions counted."""
+    def _trained(self) -> tuple[int, float]:
+        """Return how many samples have been trained on, repetitions counted, and the seconds it took."""
         epoch, steps, _ = self.model.position
         n = len(self.y_train)
-        return epoch * n + min(steps * self.settings["batch_size"], n)
+        images = epoch * n + min(steps * self.settings["batch_size"], n)
+        return images, self.clock.seconds.get("training", 0.0)
 
     def _fit(self, model: Sequential, epochs: int, callbacks: list[Any], quietly: bool = False) -> None:
         """Train from where the model is; ``quietly`` without a word and without validation."""
@@ -243,7 +239,7 @@ class Training:
         self.clock.start("compiling")
         twin, batch_size = build(self.settings, self.dataset), self.settings["batch_size"]
         x, y = self.dataset.x_train, self.y_train
-        with announce_compilation(sys.stdout), warnings.catch_warnings():
+        with interrupts.immediate(), announce_compilation(sys.stdout), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the training itself gives the same
             few = batch_size + 1
             twin.fit(x[:few], y[:few], batch_size, verbose=0)
