@@ -385,7 +385,9 @@ def test_every_fit_begins_where_it_was_told():
 
 def test_compilation_is_announced_where_anything_is_shown(monkeypatch, capsys):
     announced = []
-    monkeypatch.setattr("npnet.compiling.announce_compilation", lambda to: announced.append(to) or nullcontext())
+    monkeypatch.setattr(
+        "npnet.compiling.announce_compilation", lambda to: announced.append(to) or nullcontext()
+    )
     model().fit(X, Y, epochs=2, verbose=0)
     assert announced == []
     model().fit(X, Y, epochs=2, verbose=2)
