@@ -15,10 +15,10 @@ lock                   there while a process trains in the folder
 =====================  =================================================================================
 """
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +53,21 @@ class RunFolder:
         OSError
             If it cannot be made.
         """
-        if path is not None:
-            run = cls(path)
-            run.require_new()
-            run.path.mkdir(parents=True, exist_ok=True)
-            return run
-        for number in itertools.count(1):
-            run = cls(RUNS / f"{dataset}-{number:03d}")
-            try:
-                run.path.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            break
+        try:
+            if path is not None:
+                run = cls(path)
+                run.require_new()
+                run.path.mkdir(parents=True, exist_ok=True)
+                return run
+            for number in itertools.count(1):
+                run = cls(RUNS / f"{dataset}-{number:03d}")
+                with contextlib.suppress(FileExistsError):
+                    run.path.mkdir(parents=True)
+                    break
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise OSError(f"The folder {run.path} cannot be made: {error.strerror}.") from error
         return run
 
     def require_new(self) -> None:
@@ -79,7 +82,7 @@ class RunFolder:
         if self.path.exists():
             raise FileExistsError(f"{self.path} exists and is no empty folder. Name another.")
 
-    @contextmanager
+    @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Train in this folder alone.
 

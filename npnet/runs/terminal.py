@@ -6,6 +6,7 @@ import textwrap
 from typing import Any
 
 import npnet
+from npnet.canvas import quantity
 from npnet.kernels import threads
 from npnet.models import Sequential
 from npnet.progress import can_encode, clock
@@ -32,7 +33,9 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
     say("Folder", str(folder.path))
     epoch, steps, _ = model.position
     if epoch or steps:
-        say("Goes on", f"after {epoch} epochs" + (f" and {steps:,} steps" if steps else ""))
+        done = [quantity(epoch, "epoch")] if epoch else []
+        done += [quantity(steps, "step")] if steps else []
+        say("Goes on", f"after {' and '.join(done)}")
     print(flush=True)
 
 
@@ -49,7 +52,8 @@ def describe_network(settings: Settings, dataset: Dataset, model: Sequential) ->
 def describe_training(settings: Settings, n: int) -> str:
     """Return "20 epochs of 1,563 steps of 32 samples, rmsprop"."""
     batch_size, rate = settings["batch_size"], settings["learning_rate"]
-    parts = [f"{settings['epochs']} epochs of {-(-n // batch_size):,} steps of {batch_size} samples"]
+    epochs, steps = quantity(settings["epochs"], "epoch"), quantity(-(-n // batch_size), "step")
+    parts = [f"{epochs} of {steps} of {quantity(batch_size, 'sample')}"]
     parts += [settings["optimizer"] + ("" if rate is None else f" {rate:g}")]
     parts += [f"weight decay {settings['weight_decay']:g}"] if settings["weight_decay"] else []
     parts += [f"{settings['schedule']} schedule"] if settings["schedule"] != "constant" else []
