@@ -221,6 +221,19 @@ def test_what_was_written_after_the_last_checkpoint_is_made_again(plain, tmp_pat
     assert history(tmp_path / "run") == history(tmp_path / "whole")
 
 
+def test_a_run_that_was_killed_after_its_last_epoch_makes_its_pictures_when_it_goes_on(plain, tmp_path):
+    whole = train(SMALL, tmp_path / "run")
+    (tmp_path / "run/result.json").unlink()
+    (tmp_path / "run/confusion.csv").unlink()
+    result = train({}, tmp_path / "run", resume=True)
+    assert (result["digest"], result["status"], result["test"]) == (
+        whole["digest"],
+        "finished",
+        whole["test"],
+    )
+    assert (tmp_path / "run/confusion.csv").exists()
+
+
 def test_a_finished_run_can_be_trained_longer(plain, tmp_path):
     whole = train({**RANDOM, "epochs": 4}, tmp_path / "whole")
     train({**RANDOM, "epochs": 2}, tmp_path / "run")

@@ -21,7 +21,9 @@ MISTAKES = 25
 def conclude(
     folder: RunFolder, dataset: Dataset, recorder: Recorder, known: dict[str, Any]
 ) -> dict[str, Any]:
-    """Examine the best model, write result.json, draw the pictures, write the report; return the result.
+    """Examine the best model, draw the pictures, write result.json and the report; return the result.
+
+    A run that is killed before result.json is there does all of this when it goes on.
 
     Parameters
     ----------
@@ -45,7 +47,6 @@ def conclude(
         "summary": "\n".join(summary),
         "digest": saving.digest(saving.weights_of(last), {}),
     }
-    folder.write_json("result.json", {**result, "seconds": clock.rounded()})
     write_confusion(folder, result["class_names"], result["confusion"])
     draw(folder, model, dataset, probabilities, recorder.history)
     if dataset.of_images:
