@@ -1,4 +1,7 @@
-"""The examples do what they say, run as a reader would run them: in a new process, in a new folder."""
+"""The examples do what they say, run as a reader would run them: in a new process, in a new folder.
+
+The tutorial runs in test_notebooks.py.
+"""
 
 import importlib.util
 import os
@@ -11,7 +14,7 @@ import pytest
 from offline import offline
 
 from npnet.layers import Dense
-from npnet.models import Sequential, load_model
+from npnet.models import Sequential
 from npnet.optimizers import RMSprop
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -96,19 +99,6 @@ def test_by_hand_notices_a_wrong_gradient():
 
 
 # --- the others -------------------------------------------------------------------------------------------
-
-
-def test_tutorial_ends_in_a_trained_network_and_its_pictures_without_network_or_data(tmp_path):
-    output = run("cifar10_mlp", tmp_path, EPOCHS="2", LIMIT="400")
-    assert "training on drawn shapes instead" in output
-    assert "Total params: 1,841,162" in output
-    folder = tmp_path / "runs" / "shapes-mlp"
-    pictures = ["samples", "history", "confusion", "mistakes", "weights"]
-    for name in pictures:
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert f"{name}.png" in output
-    model = load_model(folder / "model.safetensors")
-    assert model.predict(np.zeros((1, 3072)), verbose=0).shape == (1, 10)
 
 
 def test_spiral_draws_a_boundary(tmp_path):

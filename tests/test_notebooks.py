@@ -16,7 +16,7 @@ from npnet import markup, plotting
 from npnet.callbacks import History
 from npnet.curves import Curve, panels
 from npnet.layers import Dense
-from npnet.models import Sequential
+from npnet.models import Sequential, load_model
 
 X = np.random.default_rng(0).random((12, 3), dtype=np.float32)
 Y = np.eye(2, dtype=np.float32)[np.arange(12) % 2]
@@ -169,7 +169,7 @@ def test_the_notebook_is_made_of_the_script():
     assert notebook.metadata.kernelspec.name == "python3"
 
 
-def test_the_notebook_runs_from_top_to_bottom_and_shows_its_pictures(tmp_path, monkeypatch):
+def test_the_tutorial_runs_from_top_to_bottom_without_network_or_data(tmp_path, monkeypatch):
     for name, value in {**offline(tmp_path), "EPOCHS": "2", "LIMIT": "400"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("NPNET_DATA", raising=False)
@@ -180,5 +180,13 @@ def test_the_notebook_runs_from_top_to_bottom_and_shows_its_pictures(tmp_path, m
     pictures = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     assert len(pictures) == 5
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+    complaints = "".join(output.text for output in outputs if output.get("name") == "stderr")
+    assert "Connection refused" in complaints and "Warning" not in complaints
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "training on drawn shapes instead" in printed and "val_accuracy" in printed
+    assert "Total params: 1,841,162" in printed
+    folder = tmp_path / "runs" / "shapes-mlp"
+    for name in ("samples", "history", "confusion", "mistakes", "weights"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") and f"{name}.png" in printed
+    model = load_model(folder / "model.safetensors")
+    assert model.predict(np.zeros((1, 3072)), verbose=0).shape == (1, 10)

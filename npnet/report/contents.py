@@ -46,6 +46,7 @@ def read(folder: "RunFolder") -> Content:
         "headline": _headline(result, shown, confusion),
         "facts": _facts(config, history, result),
         "charts": _charts(history, shown),
+        "over_time": [_over_time(history, panel) for panel in shown if panel.grows and panel.best],
         "table": _epochs(history, shown),
         "classes": [] if confusion is None else _classes(names, confusion),
         "confusion": [] if confusion is None else _confusion(names, confusion),
@@ -166,13 +167,12 @@ def words(value: Any) -> str:
 
 
 def _charts(history: Content, shown: list[Panel]) -> list[tuple[str, str, str]]:
-    """Heading, remark and picture of each chart, accuracy first."""
+    """Heading, remark and picture of each chart over the epochs, accuracy first."""
     charts = [
         (panel.title, panel.words(_writer(panel)), markup.panel_chart(panel, panel.grows))
         for panel in reversed(shown)
         if panel.best
     ]
-    charts += [_over_time(history, panel) for panel in shown if panel.grows and panel.best]
     rates = history.get("learning_rate") or []
     if len(set(rates)) > 1:
         curve = Curve("rate", history["epoch"], rates)
@@ -183,7 +183,7 @@ def _charts(history: Content, shown: list[Panel]) -> list[tuple[str, str, str]]:
 
 
 def _over_time(history: Content, panel: Panel) -> tuple[str, str, str]:
-    """The same over the time since the start."""
+    """The same of a chart over the time since the start."""
     seconds = history["seconds"]
     unit, size = ("minutes", 60) if seconds[-1] > 600 else ("seconds", 1)
     at = {epoch: second / size for epoch, second in zip(history["epoch"], seconds, strict=True)}
