@@ -6,12 +6,13 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from benchmarks import __main__, kernels, machine, parts, pictures, reference, scaling, training
+from benchmarks import __main__, fit, kernels, machine, parts, pictures, reference, scaling, training
 from benchmarks.cases import Job
 from benchmarks.peers import PEERS
 from benchmarks.task import OPTIMIZERS, Task
 from benchmarks.worker import Worker, WorkerError
 from npnet.kernels import rules
+from npnet.kernels.threads import get_threads
 from npnet.measuring import cases, timing
 from npnet.measuring.limits import Limits, measure_limits
 
@@ -229,3 +230,12 @@ def test_sweeps_of_kernels_and_of_steps(monkeypatch, tmp_path, capsys):
     drawn = sorted(path.name for path in tmp_path.iterdir())
     assert drawn == ["kernels.png", "roofline-2.png", "scaling.png"]
     assert "share of limit" in capsys.readouterr().out
+
+
+def test_fit_is_timed_beside_its_bare_steps(monkeypatch):
+    monkeypatch.setattr("npnet.kernels.threads._chosen", None)
+    monkeypatch.delenv("NPNET_DATA", raising=False)
+    found = fit.measure("float32", get_threads(), rows=150)
+    assert len(found["epochs"]) == fit.EPOCHS
+    assert len(found["fit"]) == len(found["steps"]) == fit.ROUNDS
+    assert min(found["epochs"] + found["fit"] + found["steps"] + [found["checks"]]) > 0

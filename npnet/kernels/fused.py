@@ -33,7 +33,7 @@ ROW_BLOCK = 128  # samples a task handles: 128 rows of DEPTH numbers fit the L2 
 UPDATE_DEPTH = 64  # samples a gradient sums at a time: beside them in the L1 cache lie weights and slots
 PANEL_ROWS = 64  # samples up to which updates go panel by panel
 TASKS = 16  # at least, where there is enough to do
-PANELS = 4  # of weights that a task of many samples updates and uses at a time
+PANELS = 8  # of weights, at most, that a task of many samples updates and uses: x is read once for them
 
 # --- the batch -------------------------------------------------------------------------------------------
 
@@ -282,7 +282,7 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
     ):  # fmt: skip
         gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
         block = DEPTH // width_of(y)
-        across = 1 if n <= PANEL_ROWS else PANELS
+        across = 1 if n <= PANEL_ROWS else max(1, min(PANELS, weight.shape[0] // team[2]))
         tasks = -(-weight.shape[0] // across)
         task = take(team, phase, tasks)
         while task < tasks:
