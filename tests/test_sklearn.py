@@ -110,6 +110,8 @@ def test_early_stopping_keeps_the_weights_that_were_best_on_held_out_samples():
     assert again.validation_scores_ == scores[: best + 1]
     for weights, others in zip(estimator.coefs_, again.coefs_, strict=True):
         np.testing.assert_array_equal(weights, others)
+    with pytest.raises(ValueError, match="least populated class"):  # classes are held out in proportion
+        small(early_stopping=True).fit(x, np.arange(120) == 0)
     with pytest.raises(ValueError, match="partial_fit has no early_stopping"):
         small(early_stopping=True).partial_fit(x, y, classes=[0, 1])
 

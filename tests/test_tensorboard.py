@@ -90,6 +90,7 @@ def test_a_second_fit_and_an_evaluation_go_on_in_the_same_folder(tmp_path):
     fit(net, callback)
     fit(net, callback, initial_epoch=1, epochs=2)
     loss = net.evaluate(X, Y, verbose=0, callbacks=[callback])[0]
+    assert not callback.writers  # files are closed after training and after an evaluation
     assert read(tmp_path / "train")["batch_loss"][0] == [*range(1, 9)]
     assert read(tmp_path / "validation")["evaluation_loss_vs_iterations"] == ([8], [pytest.approx(loss)])
 
