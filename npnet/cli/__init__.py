@@ -21,7 +21,9 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-COMMANDS = ("train", "evaluate", "predict", "report", "compare", "check", "explain")
+COMMANDS = (
+    "train", "evaluate", "predict", "report", "compare", "check", "explain", "bench", "info", "warmup",
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):

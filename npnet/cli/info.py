@@ -1,0 +1,70 @@
+"""What npnet finds on this machine, and what could be better.
+
+Versions, processor, threads and the layer that runs them, container limits,
+folders of kernels and data, and optional packages with how to get them.
+"""
+
+import argparse
+import json
+from typing import Any
+
+from npnet.runs import installation
+from npnet.runs.terminal import say
+from npnet.summary import binary_size
+
+HELP = "versions, processor, threads, caches, and what could be better"
+EXAMPLES = """\
+examples:
+  npnet info
+  npnet info --json
+
+exit codes: 0 done, 2 wrong options
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look and print."""
+    found = installation.describe()
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for label, text in lines(found):
+            say(label, text)
+    return 0
+
+
+def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what was found as labels and sentences."""
+    result = [
+        ("npnet", f"{found['npnet']}, Python {found['python']}"),
+        ("system", found["platform"]),
+        ("processor", f"{found['cpu']}, {found['cpus']} CPUs"),
+    ]
+    if found["kernels"] == "numba":
+        quota = f", a quota of {found['cpu_quota']:g}" if found["cpu_quota"] else ", no quota"
+        layer = f"{found['threading_layer']}: {found['threading_layer_reason']}"
+        kept = f"{found['cached_kernels']} in {found['cache_folder']}, {binary_size(found['cached_bytes'])}"
+        result += [
+            ("vectors", f"{found['vector_bits']} bits"),
+            ("threads", f"{found['threads']}; {found['cpus_allowed']} CPUs allowed{quota}"),
+            ("layer", layer),
+            ("kernels", f"numba; {kept}" if found["cache_folder"] else "numba; not kept between runs"),
+        ]
+    else:
+        result.append(("kernels", "numpy"))
+    packages = ", ".join(f"{name} {version or 'missing'}" for name, version in found["packages"].items())
+    result += [
+        ("BLAS", f"{found['blas']}, of NumPy's kernels"),
+        ("data", found["data_folder"]),
+        ("packages", packages),
+    ]
+    for extra, missing in found["extras"].items():
+        state = f"without {', '.join(missing)}: pip install 'npnet[{extra}]'" if missing else "installed"
+        result.append(("extra", f"{extra}, {state}"))
+    return result + [("hint", hint) for hint in found["hints"]]

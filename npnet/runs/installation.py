@@ -1,0 +1,83 @@
+"""What npnet finds here: versions, processor, threads, caches, packages; and what could be better."""
+
+import math
+import re
+import warnings
+from importlib import metadata
+from typing import Any
+
+from npnet.datasets import cache
+from npnet.runs import environment
+
+EXTRA = re.compile(r"([\w.-]+)[^;]*(?:; extra == ['\"](\w+)['\"])?")
+
+
+def describe() -> dict[str, Any]:
+    """Return all of it; the kernels' threads are started.
+
+    Returns
+    -------
+    dict
+        Everything of a run's env.json but the dataset, the kernels' "cache_folder", "cached_kernels",
+        "cached_bytes" and "cache_problem", "data_folder", "packages" (name -> version or None),
+        "extras" (name -> packages that are missing), and "hints" (sentences).
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = environment.describe(None, "")
+        del found["dataset_sha256"]
+        if found["kernels"] == "numba":
+            from npnet.kernels import machine
+
+            found |= {key: value for key, value in machine.describe().items() if key.startswith("cache")}
+            if math.isinf(found["cpu_quota"]):
+                found["cpu_quota"] = None
+    required, extras = requirements()
+    found |= {
+        "data_folder": str(cache.folder()),
+        "packages": {name: version(name) for name in required},
+        "extras": {extra: [n for n in names if version(n) is None] for extra, names in extras.items()},
+        "hints": [*(str(warning.message) for warning in caught)],
+    }
+    found["hints"] += hints(found)
+    return found
+
+
+def hints(found: dict[str, Any]) -> list[str]:
+    """Return what could be better and how, beyond what warnings say."""
+    if found["kernels"] != "numba":
+        return ["Numba is not installed, so the readable kernels run, many times slower: pip install numba"]
+    result = []
+    if not found["cached_kernels"] and found["cache_folder"]:
+        result.append("No kernels are compiled yet; the first training does it, or now: npnet warmup")
+    if found["vector_bits"] < 256:
+        result.append(
+            f"Kernels are compiled for vectors of {found['vector_bits']} bits only. If the processor has"
+            " wider ones, unset NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."
+        )
+    if found["cpu_quota"] and found["cpu_quota"] < found["cpus_allowed"]:
+        result.append(f"This container may use {found['cpu_quota']:g} of {found['cpus_allowed']} CPUs.")
+    return result
+
+
+def requirements() -> tuple[list[str], dict[str, list[str]]]:
+    """Return the packages npnet needs, and those of each extra, as its installed metadata list them."""
+    required: list[str] = []
+    extras: dict[str, list[str]] = {}
+    try:
+        lines = metadata.requires("npnet") or []
+    except metadata.PackageNotFoundError:  # run from its sources
+        lines = []
+    for line in lines:
+        match = EXTRA.match(line)
+        if match and match[1] != "npnet":
+            (extras.setdefault(match[2], []) if match[2] else required).append(match[1])
+    return required, extras
+
+
+def version(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
