@@ -506,9 +506,8 @@ def test_a_loss_that_is_no_number_ends_training_at_once(raise_error, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         if raise_error:
-            with pytest.raises(
-                RuntimeError, match=r"Step \d, batch \d of epoch 1: the loss is (nan|inf) at .* Try a learning"
-            ):
+            message = r"Step \d, batch \d of epoch 1: the loss is (nan|inf) at .* Try a learning"
+            with pytest.raises(RuntimeError, match=message):
                 fit(net, watch, TerminateOnNaN(raise_error=True), epochs=5, batch_size=1)
         else:
             history = fit(net, watch, TerminateOnNaN(), epochs=5, batch_size=1)

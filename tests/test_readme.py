@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from npnet.cli import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -32,3 +34,8 @@ def test_python_commands_name_files_that_exist():
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
     for script in re.findall(r"python ([\w/]+\.py)", README):
         assert (ROOT / script).exists(), script
+
+
+def test_commands_of_npnet_exist():
+    named = set(re.findall(r"npnet ([a-z]+)(?= RUN|`| +#|$)", README, re.MULTILINE))
+    assert named == set(COMMANDS)

@@ -1,5 +1,6 @@
 """What the compiled kernels run on, for reports."""
 
+import math
 from typing import Any
 
 import llvmlite
@@ -13,7 +14,7 @@ from npnet.kernels.vectors import REGISTER_BYTES
 
 def describe() -> dict[str, Any]:
     """Return versions, processor, threads with their layer, and the cache; threads are started by it."""
-    layer = threads.threading_layer()
+    layer, quota = threads.threading_layer(), cpus.cpu_quota()
     return {
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
@@ -22,7 +23,7 @@ def describe() -> dict[str, Any]:
         "vector_bits": 8 * REGISTER_BYTES,
         "threads": threads.get_threads(),
         "cpus_allowed": cpus.allowed_cpus(),
-        "cpu_quota": cpus.cpu_quota(),
+        "cpu_quota": None if math.isinf(quota) else quota,
         "threading_layer": layer.name,
         "threading_layer_reason": layer.reason,
         **cache.describe(),

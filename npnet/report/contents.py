@@ -1,6 +1,5 @@
 """What a report says: the files of a run turned into the words, figures and pictures of ``page.html``."""
 
-import math
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -154,8 +153,6 @@ def words(value: Any) -> str:
         return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value == math.inf:
-        return "no limit"
     if isinstance(value, dict):
         return ", ".join(f"{name} {words(inner)}" for name, inner in value.items())
     if isinstance(value, list):

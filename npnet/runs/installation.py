@@ -1,6 +1,5 @@
 """What npnet finds here: versions, processor, threads, caches, packages; and what could be better."""
 
-import math
 import re
 import warnings
 from importlib import metadata
@@ -30,8 +29,6 @@ def describe() -> dict[str, Any]:
             from npnet.kernels import machine
 
             found |= {key: value for key, value in machine.describe().items() if key.startswith("cache")}
-            if math.isinf(found["cpu_quota"]):
-                found["cpu_quota"] = None
     required, extras = requirements()
     found |= {
         "data_folder": str(cache.folder()),
