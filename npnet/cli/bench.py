@@ -10,6 +10,7 @@ import argparse
 import json
 
 from npnet.benchmark import measure_kernels, measure_steps
+from npnet.cli.values import positive
 from npnet.kernels import threads
 from npnet.measuring.limits import MB, measure_limits
 from npnet.measuring.neighbours import Neighbours
@@ -33,14 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, action="append", metavar="N", help="samples [32 and 128]")
     parser.add_argument("--threads", type=positive, metavar="N", help="of kernels [as many as CPUs allowed]")
     parser.add_argument("--json", action="store_true", help="print JSON, times in seconds")
-
-
-def positive(text: str) -> int:
-    """Return a number from 1 on."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:

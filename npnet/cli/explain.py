@@ -13,6 +13,7 @@ import textwrap
 import numpy as np
 
 from npnet import activations, data, optimizers, recipes
+from npnet.cli.values import positive
 from npnet.explain import explain
 from npnet.progress import can_encode
 from npnet.runs import datasets
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="rmsprop", metavar="NAME")  # fmt: skip
     add("lr", "learning rate [the optimizer's own]", type=float, metavar="RATE")
     add("weight-decay", "times the learning rate [0]", type=float, default=0.0, metavar="X")
-    add("batch-size", "samples [32]", type=int, default=32, metavar="N")
+    add("batch-size", "samples [32]", type=positive, default=32, metavar="N")
     add("batch-norm", "normalise each hidden layer", action="store_true")
     add("dropout", "rate after each hidden layer [0]", type=float, default=0.0, metavar="SHARE")
     add("seed", "of weights and of the batch [0]", type=int, default=0, metavar="N")

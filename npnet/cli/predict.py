@@ -11,6 +11,7 @@ import json
 import sys
 from typing import Any
 
+from npnet.cli.values import positive
 from npnet.progress import can_encode
 from npnet.runs import trained
 from npnet.runs.terminal import columns, say
@@ -35,14 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--last", action="store_true", help="the last model instead of the best")
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="classes to name [5]")
     parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def positive(text: str) -> int:
-    """Return a number from 1 on."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:
