@@ -114,16 +114,18 @@ class Loss(config.Configurable, UsesKernels):
         return values if self.reduction is None else self._reduce(values)
 
 
-class CategoricalCrossentropy(Loss):
-    """-sum_k t_k log p_k for one-hot (or soft) targets (N, K).
+class Crossentropy(Loss):
+    """Base of the cross-entropies: of probabilities, or of logits with their activation inside the loss.
 
     Parameters
     ----------
     from_logits
-        True if the last layer has no softmax; the loss then contains it.
+        True if the last layer has no such activation; the loss then contains it.
     label_smoothing
-        s: targets become t (1 - s) + s / K.
+        s: targets become t (1 - s) + s / classes.
     """
+
+    probabilities_from: str
 
     def __init__(
         self,
@@ -134,14 +136,30 @@ class CategoricalCrossentropy(Loss):
         super().__init__(reduction)
         self.from_logits = from_logits
         self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
-        self.activation = None if from_logits else "softmax"
+        self.activation = None if from_logits else self.probabilities_from
+
+    def smoothed(self, t: np.ndarray, classes: int) -> np.ndarray:
+        """Return t (1 - s) + s / classes."""
+        s = self.label_smoothing
+        return t * (1 - s) + s / classes if s else t
+
+
+class CategoricalCrossentropy(Crossentropy):
+    """-sum_k t_k log p_k for one-hot (or soft) targets (N, K).
+
+    Parameters
+    ----------
+    from_logits
+        True if the last layer has no softmax; the loss then contains it.
+    label_smoothing
+        s: targets become t (1 - s) + s / K.
+    """
+
+    probabilities_from = "softmax"
 
     def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the smoothed targets."""
-        t = super().targets(y_true, y_pred)
-        if self.label_smoothing:
-            t = t * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
-        return t
+        return self.smoothed(super().targets(y_true, y_pred), y_pred.shape[-1])
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the cross-entropy of each sample."""
@@ -200,7 +218,7 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         return weight if sample_weight is None else weight * sample_weight
 
 
-class BinaryCrossentropy(Loss):
+class BinaryCrossentropy(Crossentropy):
     """-t log p - (1-t) log(1-p), averaged over the outputs.
 
     Parameters
@@ -211,20 +229,11 @@ class BinaryCrossentropy(Loss):
         s: targets become t (1 - s) + s / 2.
     """
 
-    def __init__(
-        self,
-        from_logits: bool = False,
-        label_smoothing: float = 0.0,
-        reduction: str | None = "sum_over_batch_size",
-    ):
-        super().__init__(reduction)
-        self.from_logits = from_logits
-        self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
-        self.activation = None if from_logits else "sigmoid"
+    probabilities_from = "sigmoid"
 
     def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the smoothed targets."""
-        return super().targets(y_true, y_pred) * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        return self.smoothed(super().targets(y_true, y_pred), 2)
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the mean over outputs."""
