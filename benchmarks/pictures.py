@@ -46,22 +46,44 @@ def roofline(path, points, labels, limits, batch):
     for (size, rate), style in zip(limits.bandwidths.items(), (":", "--", "-"), strict=False):
         roof = np.minimum(limits.peak(), x * rate)
         axis.plot(x, roof, style, color="black", label=f"{rate:.0f} GB/s in {size / 2**20:g} MiB")
-    axis.text(x[-1], limits.peak() * 1.05, f"{limits.peak():.0f} GFLOP/s", ha="right", va="bottom")
+    fastest = max(limits.bandwidths.values())
+    axis.text(limits.peak() / fastest, limits.peak() * 1.05, f"{limits.peak():.0f} GFLOP/s", va="bottom")
     for name, label in labels.items():
         mine = [point for point in points if point[0] == name]
         if mine:
             axis.plot(*zip(*[point[2:] for point in mine], strict=True), "o", color=COLORS[name], label=label)
     titles = list(dict.fromkeys(point[1] for point in points))
-    for name, title, intensity, speed in points:
-        if name == "npnet":
-            number = titles.index(title) + 1
-            axis.annotate(number, (intensity, speed), (5, -3), textcoords="offset points", fontsize=8)
     key = "\n".join(f"{i + 1:2}  {title.replace('_', ' ')}" for i, title in enumerate(titles))
     axis.text(1.02, 1, key, transform=axis.transAxes, va="top", fontsize=8, family="monospace")
     axis.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="GFLOP/s")
     axis.legend(loc="lower right")
     axis.grid(alpha=0.3, which="both")
+    figure.tight_layout()  # places are final now
+    numbered = [(titles.index(title) + 1, *place) for name, title, *place in points if name == "npnet"]
+    number_points(axis, numbered, [point[2:] for point in points])
     _save(figure, path)
+
+
+def number_points(axis, numbered, drawn):
+    """Write each (number, x, y) beside its point, as far below as it must to cover nothing of ``drawn``."""
+    away, wide, high = 16, 14, 10  # of numbers, in points of paper
+
+    def on_paper(places):
+        return axis.transData.transform(places) * 72 / axis.figure.dpi
+
+    taken = [tuple(place) for place in on_paper(drawn)]
+    for number, *place in sorted(numbered, key=lambda point: -point[2]):
+        x, y = on_paper([place])[0]
+        level = y
+        while any(abs(x + away - at) < wide and abs(level - other) < high for at, other in taken):
+            level -= 1
+        taken.append((x + away, level))
+        axis.annotate(
+            number, place, (away, level - y), textcoords="offset points",
+            ha="center", va="center", fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": COLORS["npnet"], "linewidth": 0.5, "shrinkA": 0},
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )  # fmt: skip
 
 
 def curves(path, sweeps, labels):

@@ -215,6 +215,23 @@ def test_pictures_are_drawn(tmp_path):
     assert len(list(tmp_path.rglob("*.png"))) == 3
 
 
+def test_numbers_of_points_cover_neither_each_other_nor_points():
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    rng = np.random.default_rng(0)
+    points = [(n, *place) for n, place in enumerate(np.exp([3, 1] * rng.standard_normal((25, 2))))]
+    figure = Figure((11, 6))
+    axis = figure.add_subplot(xscale="log", yscale="log", xlim=(1e-5, 1e5), ylim=(1e-6, 1e3))
+    pictures.number_points(axis, points, [point[1:] for point in points])
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(number) for number in axis.texts]  # without the lines
+    assert len(boxes) == len(points)
+    for box in boxes:
+        assert box.count_overlaps(boxes) == 1
+        assert not any(box.contains(*axis.transData.transform(point[1:])) for point in points)
+
+
 def test_values_of_a_sweep():
     assert kernels.powers(1, 8) == [1, 2, 4, 8]
     assert kernels.powers(64, 256, between=True) == [64, 96, 128, 192, 256]
