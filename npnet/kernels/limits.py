@@ -14,8 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from npnet.kernels.registers import lanes
 from npnet.kernels.runtime import compiled
-from npnet.kernels.vectors import lanes
 
 CHAINS = 12  # a multiply-add takes 4 or 5 cycles and two can start in each; 12 vectors and 2 fit 16 registers
 ROUNDS = 150_000

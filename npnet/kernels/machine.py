@@ -9,7 +9,7 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 from npnet.kernels import cache, cpus, threads
-from npnet.kernels.vectors import REGISTER_BYTES
+from npnet.kernels.registers import REGISTER_BYTES
 
 
 def describe() -> dict[str, Any]:

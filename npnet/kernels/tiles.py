@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from npnet.kernels.vectors import (
+from npnet.kernels.registers import (
     I32,
     I64,
     REGISTER_BYTES,

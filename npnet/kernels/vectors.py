@@ -1,294 +1,31 @@
-"""A vector register as a value of compiled code: eight or sixteen numbers that are computed with as one.
+"""Vector registers to and from memory: what kernels are written with.
+
+``arithmetic.py`` computes with them.
 
     y = load(x, start, count)         then y + 1.0, y > 0.0, where(...), maximum(...), exp(y), ...
     store(target, start, count, y)    ``count`` < LANES reads and writes the first ``count`` numbers only
-
-Arithmetic follows the type: the numbers of a formula take the register's dtype. The rules of ``rules.py``
-are made callable here, so a formula written for arrays runs on registers as it stands.
 """
 
-import inspect
-import math
-import operator
-
-import llvmlite.binding as llvm
-import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.datamodel import PrimitiveModel
-from numba.core.imputils import lower_builtin, lower_cast
-from numba.core.registry import cpu_target
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, overload, register_jitable, register_model
-
-from npnet.kernels import rules
-from npnet.kernels.runtime import FASTMATH
-
-FLAGS = tuple(sorted(FASTMATH))
-I32, I64 = ir.IntType(32), ir.IntType(64)
-
-# --- what the machine has --------------------------------------------------------------------------------
-
-
-def _vector_registers() -> tuple[int, int]:
-    """Bytes in a vector register and how many there are, asked of the compiler that will emit the kernels.
-
-    It knows what Numba was told to compile for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES change that).
-    """
-    vector = "<16 x float>"
-    source = f"define {vector} @f({vector} %a) {{\n %b = fadd {vector} %a, %a\n ret {vector} %b\n}}"
-    assembly = cpu_target.target_context.codegen()._tm.emit_assembly(llvm.parse_assembly(source))
-    if "zmm" in assembly:
-        return 64, 32
-    if "ymm" in assembly:
-        return 32, 16
-    return 16, 16 if "xmm" in assembly else 32
-
-
-REGISTER_BYTES, REGISTERS = _vector_registers()
-
-
-def lanes(dtype) -> int:
-    """Numbers of this dtype in one register."""
-    return REGISTER_BYTES // np.dtype(dtype).itemsize
-
-
-def lanes_of(array):
-    """Numbers of the array's dtype in one register, a constant in compiled code."""
-    raise NotImplementedError("only inside compiled kernels")
-
-
-@overload(lanes_of)
-def _lanes_of(array):
-    count = lanes(array.dtype.name)
-    return lambda array: count
-
-
-# --- the type --------------------------------------------------------------------------------------------
-
-
-class Vector(types.Type):
-    """One register of float32, float64 or booleans (of which it has as many as the numbers compared)."""
-
-    def __init__(self, dtype, count):
-        self.dtype, self.count = dtype, count
-        super().__init__(name=f"Vector({dtype}, {count})")
-
-    @property
-    def booleans(self):
-        """The type of a comparison's result."""
-        return Vector(types.boolean, self.count)
-
-
-def vector_of(dtype):
-    """The register type for a Numba number type."""
-    return Vector(dtype, lanes(dtype.name))
-
-
-@register_model(Vector)
-class _VectorModel(PrimitiveModel):
-    def __init__(self, manager, kind):
-        element = (
-            ir.IntType(1) if kind.dtype == types.boolean else manager.lookup(kind.dtype).get_value_type()
-        )
-        super().__init__(manager, kind, ir.VectorType(element, kind.count))
-
-
-def broadcast(builder, number, kind):
-    """A register with ``number`` in every lane."""
-    lane = builder.insert_element(ir.Constant(kind, ir.Undefined), number, I32(0))
-    return builder.shuffle_vector(
-        lane, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
-    )
-
-
-def call_llvm(builder, name, result, arguments, flags=()):
-    """Call an LLVM intrinsic by its full name."""
-    kind = ir.FunctionType(result, [a.type for a in arguments])
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, arguments, fastmath=flags)
-
-
-@lower_cast(types.Number, Vector)
-def _number_to_vector(context, builder, number, vector, value):
-    return broadcast(
-        builder, context.cast(builder, value, number, vector.dtype), context.get_value_type(vector)
-    )
-
-
-# --- arithmetic ------------------------------------------------------------------------------------------
-
-
-def _vector_among(arguments):
-    """The register type of a call's arguments, None where some argument is neither register nor number."""
-    vectors = {a for a in arguments if isinstance(a, Vector) and a.dtype != types.boolean}
-    known = all(isinstance(a, Vector | types.Number) for a in arguments)
-    return vectors.pop() if known and len(vectors) == 1 else None
-
-
-def _define(function, emit, arity, compares=False):
-    """Make ``function`` work on registers; numbers among its arguments become registers first."""
-
-    @infer_global(function)
-    class Typing(AbstractTemplate):
-        def generic(self, arguments, keywords):
-            vector = _vector_among(arguments)
-            if vector is None or len(arguments) != arity or keywords:
-                return None
-            return signature(vector.booleans if compares else vector, *[vector] * arity)
-
-    def lower(context, builder, signature, arguments):
-        return emit(context, builder, signature.args[0], *arguments)
-
-    lower_builtin(function, *[Vector] * arity)(lower)
-
-
-def llvm_name(name, kind):
-    """An LLVM intrinsic for registers of this type: llvm.sqrt.v16f32."""
-    return f"llvm.{name}.v{kind.count}f{kind.dtype.bitwidth}"
-
-
-def _instruction(name):
-    return lambda context, builder, kind, *a: getattr(builder, name)(*a, flags=FLAGS)
-
-
-def _comparison(sign):
-    # NaN compares as in Python: everything is false but !=.
-    if sign == "!=":
-        return lambda context, builder, kind, a, b: builder.fcmp_unordered(sign, a, b)
-    return lambda context, builder, kind, a, b: builder.fcmp_ordered(sign, a, b)
-
-
-def _llvm_function(name):
-    return lambda context, builder, kind, *a: call_llvm(builder, llvm_name(name, kind), a[0].type, a, FLAGS)
-
-
-def _extreme(sign):
-    """Maximum or minimum; NaN where either is NaN, as NumPy has it."""
-
-    def emit(context, builder, kind, a, b):
-        keep = builder.or_(builder.fcmp_ordered(sign, a, b), builder.fcmp_unordered("uno", a, a))
-        return builder.select(keep, a, b)
-
-    return emit
-
-
-def _lane_by_lane(function):
-    """For functions that have no vector form: the C library's, one number at a time."""
-
-    def emit(context, builder, kind, a):
-        call = context.get_function(function, signature(kind.dtype, kind.dtype))
-        result = ir.Constant(a.type, ir.Undefined)
-        for lane in range(kind.count):
-            number = call(builder, [builder.extract_element(a, I32(lane))])
-            result = builder.insert_element(result, number, I32(lane))
-        return result
-
-    return emit
-
-
-def _exponential(context, builder, kind, x):
-    """e^x = 2^k e^r with k = round(x / log 2): 2^k is written into the exponent's bits, e^r is a series.
-
-    |r| <= 0.35, so that 7 terms suffice for float32 and 13 for float64.
-    """
-    single = kind.dtype == types.float32
-    terms, bits, bias, top, bottom = (
-        (7, 23, 127, 88.7228, -87.3) if single else (13, 52, 1023, 709.7827, -708.3)
-    )
-    number, integer = x.type, ir.VectorType(I32 if single else I64, kind.count)
-
-    def constant(value, kind=number):
-        return ir.Constant(kind, [value] * x.type.count)
-
-    def fma(a, b, c):
-        return call_llvm(builder, llvm_name("fmuladd", kind), number, (a, b, c))
-
-    # Out of range and NaN are put aside first: converting them to integers is undefined.
-    inside = builder.select(builder.fcmp_ordered(">", x, constant(bottom)), x, constant(bottom))
-    inside = builder.select(builder.fcmp_ordered("<", inside, constant(top)), inside, constant(top))
-    half = builder.select(builder.fcmp_ordered("<", x, constant(0.0)), constant(-0.5), constant(0.5))
-    small = ir.VectorType(I32, kind.count)
-    k = builder.fptosi(fma(inside, constant(1 / math.log(2)), half), small)
-    # The top of the range would round to a power that has no bits: one below it, with a larger r.
-    k = builder.select(builder.icmp_signed("<", k, constant(bias, small)), k, constant(bias, small))
-    r = fma(builder.sitofp(k, number), constant(-math.log(2)), inside)
-    series = constant(1 / math.factorial(terms))
-    for n in range(terms - 1, -1, -1):
-        series = fma(series, r, constant(1 / math.factorial(n)))
-    if not single:
-        k = builder.sext(k, integer)
-    power = builder.bitcast(
-        builder.shl(builder.add(k, constant(bias, integer)), constant(bits, integer)), number
-    )
-    y = builder.fmul(series, power)
-    y = builder.select(builder.fcmp_ordered("<", x, constant(bottom)), constant(0.0), y)
-    y = builder.select(builder.fcmp_ordered(">", x, constant(top)), constant(math.inf), y)
-    return builder.select(builder.fcmp_unordered("uno", x, x), x, y)
-
-
-_define(operator.add, _instruction("fadd"), 2)
-_define(operator.sub, _instruction("fsub"), 2)
-_define(operator.mul, _instruction("fmul"), 2)
-_define(operator.truediv, _instruction("fdiv"), 2)
-_define(operator.neg, _instruction("fneg"), 1)
-_define(operator.lt, _comparison("<"), 2, compares=True)
-_define(operator.le, _comparison("<="), 2, compares=True)
-_define(operator.gt, _comparison(">"), 2, compares=True)
-_define(operator.ge, _comparison(">="), 2, compares=True)
-_define(operator.ne, _comparison("!="), 2, compares=True)
-_define(np.maximum, _extreme(">"), 2)
-_define(np.minimum, _extreme("<"), 2)
-_define(np.sqrt, _llvm_function("sqrt"), 1)
-_define(np.abs, _llvm_function("fabs"), 1)
-_define(np.exp, _exponential, 1)
-_define(np.expm1, _lane_by_lane(math.expm1), 1)
-_define(np.log1p, _lane_by_lane(math.log1p), 1)
-_define(np.tanh, _lane_by_lane(math.tanh), 1)
-_define(rules.erfc, _lane_by_lane(math.erfc), 1)
-
-
-@infer_global(np.where)
-class _Where(AbstractTemplate):
-    """where(booleans, a, b): lane by lane a or b."""
-
-    def generic(self, arguments, keywords):
-        if len(arguments) != 3 or not isinstance(arguments[0], Vector):
-            return None
-        vector = _vector_among(arguments[1:]) or Vector(types.float64, 0)
-        if vector.count == 0:  # two numbers: the booleans tell how many, and that tells the dtype
-            vector = next(
-                v for v in map(vector_of, (types.float32, types.float64)) if v.count == arguments[0].count
-            )
-        return signature(vector, arguments[0], vector, vector)
-
-
-@lower_builtin(np.where, Vector, Vector, Vector)
-def _where(context, builder, signature, arguments):
-    return builder.select(*arguments)
-
-
-for _rule in vars(rules).values():
-    if inspect.isfunction(_rule) and _rule is not rules.erfc:
-        register_jitable(_rule)
-
-# --- memory ----------------------------------------------------------------------------------------------
-
-
-def register_pointer(context, builder, array_type, array, position):
-    """Where the register beginning at an element is.
-
-    Made from the array's own pointer and not from an integer: LLVM must know what an address points into.
-    """
-    data = context.make_array(array_type)(context, builder, array).data
-    kind = context.get_value_type(vector_of(array_type.dtype))
-    return builder.bitcast(builder.gep(data, [position]), kind.as_pointer())
-
-
-def alignment(array_type):
-    """Bytes on which every element begins; registers are read from any element on."""
-    return array_type.dtype.bitwidth // 8
+from numba.extending import intrinsic, overload
+
+from npnet.kernels.arithmetic import largest, total
+from npnet.kernels.registers import (
+    I32,
+    I64,
+    alignment,
+    broadcast,
+    call_llvm,
+    lanes_of,
+    register_pointer,
+    vector_of,
+)
+
+__all__ = [
+    "fill", "lanes_of", "largest", "load", "load_as", "load_each", "load_stack", "store", "store_each",
+    "store_parts", "store_stack", "total", "transpose",
+]  # fmt: skip
 
 
 def _mask(builder, count, vector):
@@ -420,40 +157,6 @@ def fill(typing_context, like, number):
         return context.cast(builder, arguments[1], number, vector)
 
     return vector(like, number), emit
-
-
-def _fold(context, builder, kind, values, combine):
-    """One number from all lanes: the halves combined, then the quarters, ... in this order always."""
-    undefined = ir.Constant(values.type, ir.Undefined)
-    distance = kind.count // 2
-    while distance:
-        partner = [(lane + distance) % kind.count for lane in range(kind.count)]
-        other = builder.shuffle_vector(
-            values, undefined, ir.Constant(ir.VectorType(I32, kind.count), partner)
-        )
-        values = combine(context, builder, kind, values, other)
-        distance //= 2
-    return builder.extract_element(values, I32(0))
-
-
-@intrinsic
-def total(typing_context, values):
-    """The sum of a register's numbers."""
-
-    def emit(context, builder, signature, arguments):
-        return _fold(context, builder, signature.args[0], arguments[0], _instruction("fadd"))
-
-    return values.dtype(values), emit
-
-
-@intrinsic
-def largest(typing_context, values):
-    """The largest of a register's numbers; NaN if there is one."""
-
-    def emit(context, builder, signature, arguments):
-        return _fold(context, builder, signature.args[0], arguments[0], _extreme(">"))
-
-    return values.dtype(values), emit
 
 
 def load_each(operands, start, count):
