@@ -43,7 +43,7 @@ def roofline(path, points, labels, limits, batch):
     intensities = [point[2] for point in points]
     slowest = min(limits.bandwidths.values())
     x = np.geomspace(min(intensities) / 2, max(max(intensities), limits.peak() / slowest) * 2, 200)
-    for (size, rate), style in zip(limits.bandwidths.items(), (":", "--", "-"), strict=False):
+    for (size, rate), style in zip(limits.bandwidths.items(), (":", "-.", "--", "-"), strict=False):
         roof = np.minimum(limits.peak(), x * rate)
         axis.plot(x, roof, style, color="black", label=f"{rate:.0f} GB/s in {size / 2**20:g} MiB")
     fastest = max(limits.bandwidths.values())

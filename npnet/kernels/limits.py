@@ -1,7 +1,8 @@
 """Kernels that do nothing but reach the two limits of a machine: arithmetic and memory traffic.
 
-Independent fused multiply-adds in registers, and the triad a = b + s c over arrays of a chosen size
-(McCalpin's STREAM).
+Independent fused multiply-adds in registers, and y <- y + s x ("axpy") over arrays of a chosen size. All it
+moves is counted: what is written was read before, where a result of its own would be read uncounted, by the
+cache that writes it.
 """
 
 import time
@@ -70,9 +71,9 @@ def _make_multiply_add(dtype):
 
 
 @compiled
-def _triad(a, b, c, s):
-    for i in range(a.size):
-        a[i] = b[i] + s * c[i]
+def _axpy(s, x, y):
+    for i in range(y.size):
+        y[i] += s * x[i]
 
 
 def _rate(work, amount, threads, seconds):
@@ -101,15 +102,15 @@ def multiply_add_rate(dtype, threads, seconds):
     return _rate(lambda _: kernel(number(0.5), number(1)), operations / 1e9, threads, seconds)
 
 
-def triad_rate(total, threads, seconds):
-    """Return GB/s read and written by a = b + s c, all arrays of all threads together ``total`` bytes."""
-    size = total // threads // 3 // 4
+def axpy_rate(total, threads, seconds):
+    """Return GB/s read and written by y <- y + s x, all arrays of all threads together ``total`` bytes."""
+    size = total // threads // 2 // 4
     piece = min(size, 2**18)  # short enough to be done undisturbed
-    arrays = [[np.ones(size, np.float32) for _ in "abc"] for _ in range(threads)]
+    arrays = [[np.ones(size, np.float32) for _ in "xy"] for _ in range(threads)]
     starts = [cycle(range(0, size - piece + 1, piece)) for _ in range(threads)]
 
     def work(number):
         start = next(starts[number])
-        _triad(*(a[start : start + piece] for a in arrays[number]), np.float32(3))
+        _axpy(np.float32(3), *(a[start : start + piece] for a in arrays[number]))
 
     return _rate(work, 3 * 4 * piece / 1e9, threads, seconds)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 MB = 2**20
-FOOTPRINTS = (1.5 * MB, 24 * MB, 384 * MB)  # bytes: in most second caches, in large third ones, in memory
+FOOTPRINTS = (1.5 * MB, 3 * MB, 24 * MB, 384 * MB)  # bytes: in one or two second caches, the third, memory
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Limits:
         return self.one_core[dtype] * threads
 
     def bandwidth(self, footprint: float) -> float:
-        """GB/s for data of ``footprint`` bytes."""
+        """GB/s for data of ``footprint`` bytes: of the next larger measured, which the same caches hold."""
         return max(
             rate for size, rate in self.bandwidths.items() if size >= min(footprint, max(self.bandwidths))
         )
@@ -43,7 +43,7 @@ class Limits:
             for dtype, one in self.one_core.items()
         )
         traffic = ", ".join(f"{rate:.0f} in {size / MB:g} MiB" for size, rate in self.bandwidths.items())
-        return f"limits    multiply-add {flops}\n          triad GB/s on {self.threads}: {traffic}"
+        return f"limits    multiply-add {flops}\n          axpy GB/s on {self.threads}: {traffic}"
 
 
 def measure_limits(threads: int, seconds: float = 1.0) -> Limits:
@@ -55,5 +55,5 @@ def measure_limits(threads: int, seconds: float = 1.0) -> Limits:
         }
         for count in {1, threads}
     }  # fmt: skip
-    bandwidths = {size: kernels.triad_rate(int(size), threads, seconds) for size in FOOTPRINTS}
+    bandwidths = {size: kernels.axpy_rate(int(size), threads, seconds) for size in FOOTPRINTS}
     return Limits(threads, rates[1], rates[threads], bandwidths)
