@@ -124,12 +124,12 @@ def _multiply(a, b, strides, bias, out, turned, shape, depth, blocks, together, 
     if together:
         threads = min(get_num_threads(), scratch.size // share)
         counters = new_counters(1, threads)
-        for thread in prange(threads):
+        for thread in prange(threads):  # counts unsigned: not converted, everything is compiled twice
             memory = scratch[thread * share : (thread + 1) * share]
-            team = counters, thread, threads
+            team = counters, np.int64(thread), np.int64(threads)
             _do_tasks(team, a, b, strides, bias, out, turned, shape, depth, blocks, memory)
     else:
-        team = new_counters(1, 1), 0, 1
+        team = new_counters(1, 1), np.int64(0), np.int64(1)
         _do_tasks(team, a, b, strides, bias, out, turned, shape, depth, blocks, scratch)
 
 
