@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps instead of inside one."""
+"""Ctrl-C, and SIGTERM where it is asked for, between two steps instead of inside one."""
 
 import signal
 import threading
@@ -7,15 +7,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM where ``terminable`` makes it mean what Ctrl-C does."""
+
+
 class Interrupt:
     """Whether Ctrl-C was pressed since the block began."""
 
-    pending = False
+    pending = 0  # the signal's number
 
     def check(self) -> None:
         """Raise the KeyboardInterrupt that was held back."""
         if self.pending:
-            raise KeyboardInterrupt
+            _leave(self.pending)
 
 
 @contextmanager
@@ -30,8 +34,8 @@ def deferred() -> Iterator[Interrupt]:
 
     def hold(signum: int, frame: FrameType | None) -> None:
         if interrupt.pending:
-            raise KeyboardInterrupt
-        interrupt.pending = True
+            _leave(signum)
+        interrupt.pending = signum
 
     with _handling(hold):
         yield interrupt
@@ -41,26 +45,46 @@ def deferred() -> Iterator[Interrupt]:
 @contextmanager
 def immediate() -> Iterator[None]:
     """Let Ctrl-C end the block at once, ``deferred`` blocks inside it too: for work with nothing to save."""
-
-    def leave(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handling(leave):
+    with _handling(_leave):
         yield
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM do inside the block what Ctrl-C does, unless the program handles it itself."""
+    own = _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not own:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Give Ctrl-C to ``handler`` inside the block, unless the program or another block handles it."""
-    own = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if not own:
-        yield
-        return
-    signal.signal(signal.SIGINT, handler)
+    # What is free has one handler each, which no block of ours installs: the outermost block decides.
+    free = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
+    own = [signum for signum, f in free.items() if _in_main_thread() and signal.getsignal(signum) is f]
+    for signum in own:
+        signal.signal(signum, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for signum in own:
+            signal.signal(signum, free[signum])
+
+
+def _leave(signum: int, frame: FrameType | None = None) -> None:
+    raise Terminated if signum == signal.SIGTERM else KeyboardInterrupt
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

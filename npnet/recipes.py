@@ -145,6 +145,8 @@ def _preparation(recipe: Recipe, input_shape: Shape, mean: Any, variance: Any) -
         prepared.append(RandomFlip("horizontal"))
     if recipe.shift:
         height, width = input_shape[:2]
+        if recipe.shift > (side := min(height, width)):
+            raise ValueError(f"shift must be at most {side}, the side of the pictures, got {recipe.shift}.")
         factors = recipe.shift / height, recipe.shift / width
         prepared.append(RandomTranslation(*factors, fill_mode="nearest"))
     if recipe.inputs == "unit":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import npnet
 from npnet.cli import main
 from npnet.models import load_model
 from npnet.runs import outcome, train
@@ -42,6 +43,8 @@ def refused(arguments, capsys):
         (["--optimizr", "adam"], "unrecognized arguments: --optimizr. Did you mean --optimizer?"),
         (["--optimizer", "adm"], "Did you mean adam?"),
         (["spirl"], "Did you mean spiral?"),
+        (["--epochs", "two"], "argument --epochs: must be a whole number, got 'two'"),
+        (["--lr", "low"], "argument --lr/--learning-rate: must be a number, got 'low'"),
         (["--epochs", "0"], "epochs must be at least 1, got 0"),
         (["--hidden", "a,b"], "expected sizes such as 512,512, got 'a,b'"),
         (["--config", "nowhere.json"], "nowhere.json: No such file"),
@@ -100,6 +103,28 @@ def test_what_it_says_fits_the_terminal(width, plain, capsys, monkeypatch):
     assert "\033" not in said
 
 
+def test_a_closed_output_is_none_to_write_to(plain, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["train", *OPTIONS, "--epochs", "1", "--run-dir", "run"]) == 0
+    assert RunFolder("run").read_json("result.json")["status"] == "finished"
+
+
+def test_what_the_system_refuses_is_told_without_its_number(monkeypatch, capsys):
+    def refuse(arguments):
+        raise OSError(28, "No space left on device", "last.safetensors")
+
+    monkeypatch.setattr("npnet.cli.info.run", refuse)
+    assert main(["info"]) == 1
+    assert capsys.readouterr().err == "npnet info: last.safetensors: No space left on device.\n"
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"npnet {npnet.__version__}\n"
+
+
 def test_what_cannot_be_done_ends_in_one_line(plain, capsys, tmp_path):
     assert main(["train", "--resume", "nowhere"]) == 1
     assert main(["train", "--data", "nowhere"]) == 1
@@ -140,27 +165,30 @@ def finish(folder):
     assert histories[0] == histories[1]
 
 
-def test_ctrl_c_saves_reports_and_goes_on_to_the_same_bits(plain):
+@pytest.mark.parametrize(
+    ("how", "code", "status"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_who_is_stopped_saves_reports_and_goes_on_to_the_same_bits(how, code, status, plain):
     main(["train", *OPTIONS, "--epochs", "1", "--run-dir", "whole"])
     process = start("run")
     time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (code, "")
     assert "Go on      npnet train --resume run" in out
-    assert RunFolder("run").read_json("result.json")["status"] == "interrupted"
-    assert Path("run/report.html").exists()
+    assert RunFolder("run").read_json("result.json")["status"] == status
+    assert "nothing is lost" in Path("run/report.html").read_text(encoding="utf-8")
     finish("run")
 
 
-@pytest.mark.parametrize("how", ["killed", "ctrl-c twice"])
+@pytest.mark.parametrize("how", ["killed", "ctrl-c twice", "terminated, then ctrl-c"])
 def test_who_leaves_at_once_loses_nothing_that_was_saved(how, plain):
     main(["train", *OPTIONS, "--epochs", "1", "--run-dir", "whole"])
     process = start("run")
     if how == "killed":
         process.kill()
     else:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT if how == "ctrl-c twice" else signal.SIGTERM)
         while not process.stdout.readline().startswith("Stopped"):
             pass
         process.send_signal(signal.SIGINT)

@@ -74,3 +74,16 @@ def test_compare_wants_two(runs, capsys):
     with pytest.raises(SystemExit):
         main(["compare", str(runs[0].path)])
     assert "RUN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["curves.xyz", "folder"])
+def test_compare_refuses_what_is_no_pictures_name_first(output, runs, capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", str(runs[0].path), str(runs[1].path), "--output", output])
+    said = capsys.readouterr()
+    assert f"must end in .png, .svg, .pdf, got '{output}'" in said.err and said.out == ""
+
+
+def test_a_file_is_no_run(runs, capsys):
+    assert main(["report", str(runs[0].path / "config.json")]) == 1
+    assert "config.json is a file, not the folder of a run." in capsys.readouterr().err

@@ -83,6 +83,11 @@ def test_what_is_given_comes_before_the_recipe():
         ({"hidden": 512}, "hidden must be a list of sizes"),
         ({"flip": 1}, "flip must be true or false, got 1"),
         ({"dataset": "spiral", "shift": 2}, "flip and shift are for pictures"),
+        ({"dataset": "shapes", "limit": 50, "shift": 33}, "shift must be at most 32"),
+        ({"dataset": "spiral", "data": "there"}, "data says where CIFAR-10 lies, but spiral is drawn"),
+        ({"dataset": None}, "dataset must be text, got None"),
+        ({"dataset": ["spiral"]}, "dataset must be text, got ['spiral']"),
+        ({"recipe": {}}, "recipe must be text, got {}"),
     ],
 )
 def test_settings_that_do_not_fit_are_named_and_nothing_is_made(given, message, plain, tmp_path):

@@ -9,11 +9,13 @@ Exit codes
 1    could not be done: a file, a dataset, a run; the last line says what and what to do
 2    the command line was wrong
 130  stopped by Ctrl-C
+143  a training stopped by SIGTERM, which saves as Ctrl-C does
 """
 
 import argparse
 import difflib
 import importlib
+import io
 import itertools
 import os
 import re
@@ -21,9 +23,23 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
+import npnet
+from npnet.interrupts import Terminated
+
 COMMANDS = (
     "train", "evaluate", "predict", "report", "compare", "check", "explain", "bench", "info", "warmup",
 )  # fmt: skip
+
+
+EPILOG = """\
+examples:
+  npnet train spiral          a demonstration of seconds
+  npnet train                 the tutorial's network on CIFAR-10
+  npnet explain               what happens in one training step
+  npnet train --help          all about a command
+
+exit codes: 0 done, 1 could not be done, 2 wrong options, 130 stopped by Ctrl-C
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,6 +58,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message with the nearest right word, and exit with 2."""
+        message = re.sub(r"invalid int value: (.*)", r"must be a whole number, got \1", message)
+        message = re.sub(r"invalid float value: (.*)", r"must be a number, got \1", message)
         unknown = re.search(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'", message)
         if unknown:
             word = (unknown[1] or unknown[2]).split("=")[0]
@@ -58,6 +76,8 @@ class Parser(argparse.ArgumentParser):
 def command_parser() -> Parser:
     """Return the parser of the whole command line."""
     parser = Parser(prog="npnet", description="Train, look at and measure neural networks, from scratch.")
+    parser.epilog = EPILOG
+    parser.add_argument("--version", action="version", version=f"npnet {npnet.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name in COMMANDS:
         module = importlib.import_module(f"npnet.cli.{name}")
@@ -74,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     What a user can put right (a missing file, a damaged dataset, a wrong value) ends in one line on standard
     error and code 1; anything else is a defect and keeps its traceback.
     """
+    if sys.stdout is None:  # closed by whoever started it
+        sys.stdout = io.StringIO()
     arguments, rest = command_parser().parse_known_args(argv)
     if rest:
         arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -81,15 +103,23 @@ def main(argv: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             return int(arguments.run(arguments))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nStopped.", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ValueError) as error:
-        print(f"npnet {arguments.command}: {error}", file=sys.stderr)
+        print(f"npnet {arguments.command}: {_sentence(error)}", file=sys.stderr)
         return 1
+
+
+def _sentence(error: OSError | ValueError) -> str:
+    """Return what an error says; of one that the system raised, the file and the reason."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"{place}{error.strerror}."
+    return str(error)
 
 
 def _show_warning(message: Any, *_: Any) -> None:

@@ -1,6 +1,7 @@
 """Compare runs: a table of what they came to and which settings differ, and their curves in a picture."""
 
 import argparse
+from pathlib import Path
 
 from npnet.measuring.timing import table
 from npnet.runs import comparison
@@ -13,6 +14,7 @@ examples:
 
 exit codes: 0 done, 1 no such run or a damaged file of it, 2 wrong options
 """
+FORMATS = (".png", ".svg", ".pdf")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, draw the picture."""
+    if Path(arguments.output).suffix.lower() not in FORMATS:
+        endings = ", ".join(FORMATS)
+        arguments.parser.error(f"argument --output: must end in {endings}, got {arguments.output!r}")
     runs = comparison.read([arguments.first, *arguments.others])
     print(table(*comparison.rows(runs)))
     if not comparison.differing(runs):

@@ -16,7 +16,7 @@ from npnet import activations, data, optimizers, recipes
 from npnet.cli.values import positive
 from npnet.explain import explain
 from npnet.progress import can_encode
-from npnet.runs import datasets
+from npnet.runs import datasets, settings
 from npnet.runs.terminal import columns
 from npnet.utils import to_categorical
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("optimizer", f"{', '.join(optimizers.NAMES)} [rmsprop]", choices=list(optimizers.NAMES),
         default="rmsprop", metavar="NAME")  # fmt: skip
-    add("lr", "learning rate [the optimizer's own]", type=float, metavar="RATE")
+    add("lr", "learning rate [the optimizer's own]", dest="learning_rate", type=float, metavar="RATE")
     add("weight-decay", "times the learning rate [0]", type=float, default=0.0, metavar="X")
     add("batch-size", "samples [32]", type=positive, default=32, metavar="N")
     add("batch-norm", "normalise each hidden layer", action="store_true")
@@ -71,17 +71,12 @@ def sizes(text: str) -> tuple[int, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Take the step and print its story."""
+    given = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}
+    try:
+        recipe = settings.recipe_of(settings.complete({**given, "schedule": "constant"}))
+    except ValueError as error:
+        arguments.parser.error(str(error))
     dataset = datasets.load(arguments.dataset, limit=None if arguments.dataset == "spiral" else 600)
-    recipe = recipes.Recipe(
-        hidden=arguments.hidden,
-        activation=arguments.activation,
-        dropout=arguments.dropout,
-        batch_norm=arguments.batch_norm,
-        optimizer=arguments.optimizer,
-        learning_rate=arguments.lr,
-        weight_decay=arguments.weight_decay,
-        inputs="unit" if dataset.of_images else "raw",
-    )
     shape, classes = dataset.x_train.shape[1:], len(dataset.class_names)
     model = recipes.build(recipe, shape, classes, 1, arguments.seed, kernels="numpy")
     order = data.epoch_order(len(dataset.x_train), True, arguments.seed, 0)

@@ -6,7 +6,7 @@ and no network. A training run that is still going on can be looked at too.
 
 import argparse
 
-from npnet.report import write_report
+from npnet import report
 from npnet.runs.folder import RunFolder
 
 HELP = "write a run's report.html again"
@@ -28,5 +28,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the reports and print where they are."""
     for path in arguments.runs:
-        print(write_report(RunFolder(path)))
+        print(report.write_report(RunFolder(path)))
     return 0

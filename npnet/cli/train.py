@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from npnet import activations, optimizers, recipes
+from npnet import activations, interrupts, optimizers, recipes
 from npnet.kernels import MODULES
 from npnet.runs import settings, train
 from npnet.runs.datasets import LOADERS
@@ -20,7 +20,7 @@ settings come from, each over the next: options, --config, --recipe
 
 examples:
   npnet train                                   the tutorial's network on CIFAR-10
-  npnet train spiral                            a demonstration of five seconds
+  npnet train spiral                            a demonstration of seconds
   npnet train shapes --epochs 5                 pictures drawn on the spot: no download
   npnet train --epochs 2 --limit 5000           a quick look
   npnet train --recipe best                     the best training for the same network
@@ -29,9 +29,9 @@ examples:
   npnet train --resume runs/cifar10-001         go on after Ctrl-C, or after a crash
   npnet train --resume runs/cifar10-001 --epochs 40
 
-exit codes: 0 finished, 1 failed, 2 wrong options, 130 stopped by Ctrl-C
+exit codes: 0 finished, 1 failed, 2 wrong options, 130 stopped by Ctrl-C, 143 by SIGTERM
 """
-EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130}
+EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130, "terminated": 143}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
         settings.complete(given)
     except (ValueError, TypeError) as error:
         arguments.parser.error(str(error))
-    result = train(given, folder, resume is not None, getattr(arguments, "quiet", False))
+    with interrupts.terminable():
+        result = train(given, folder, resume is not None, getattr(arguments, "quiet", False))
     return EXIT_CODES[result["status"]]
 
 

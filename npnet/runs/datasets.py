@@ -30,7 +30,7 @@ class Dataset:
     def describe(self) -> str:
         """Return size and shape in words."""
         kind = "images" if self.of_images else "points"
-        shape = " x ".join(map(str, self.x_train.shape[1:]))
+        shape = " x ".join(map(str, self.x_train.shape[1:])) + ("" if self.of_images else " coordinates")
         return (
             f"{self.name}: {len(self.x_train):,} {kind} to train on, {len(self.x_test):,} to test on,"
             f" {shape}, {len(self.class_names)} classes"
@@ -81,8 +81,10 @@ def load(name: str, path: str | None = None, limit: int | None = None) -> Datase
     Raises
     ------
     OSError, ValueError
-        If it cannot be had or is damaged.
+        If it cannot be had or is damaged, or there is a ``path`` and it is drawn.
     """
+    if path is not None and name != "cifar10":
+        raise ValueError(f"data says where CIFAR-10 lies, but {name} is drawn. Leave it out, got {path!r}.")
     loader, class_names = LOADERS[name]
     (x_train, y_train), (x_test, y_test) = loader(path, limit)
     return Dataset(name, x_train, y_train.reshape(-1), x_test, y_test.reshape(-1), class_names)

@@ -118,6 +118,8 @@ class RunFolder:
         """
         try:
             return json.loads((self / name).read_text(encoding="utf-8"))
+        except NotADirectoryError:
+            raise FileNotFoundError(f"{self.path} is a file, not the folder of a run.") from None
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.path} holds no {name}: not a run, or one that did not come so far."

@@ -59,8 +59,8 @@ def complete(given: Mapping[str, Any]) -> Settings:
         if name not in NAMES:
             raise ValueError(f"Unknown setting {name!r}.{nearest(name, list(NAMES))}")
     own = OWN | given
-    recipe = dataclasses.asdict(lookup("recipe", own["recipe"], recipes.RECIPES))
-    if lookup("dataset", own["dataset"], LOADERS) is LOADERS["spiral"]:
+    recipe = dataclasses.asdict(recipes.RECIPES[CHECKS["recipe"]("recipe", own["recipe"])])
+    if CHECKS["dataset"]("dataset", own["dataset"]) == "spiral":
         recipe |= OF_SPIRAL
     settings = own | recipe | given
     checked = {name: CHECKS[name](name, settings[name]) for name in NAMES}

@@ -89,7 +89,7 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     if (folder / "boundary.png").exists():
         say("Picture", str(folder / "boundary.png"))
     say("Report", str(folder / "report.html"))
-    if result["status"] == "interrupted":
+    if result["status"] in ("interrupted", "terminated"):
         say("Go on", f"npnet train --resume {folder.path}")
 
 

@@ -49,8 +49,8 @@ def train(
     Returns
     -------
     dict
-        The content of result.json. Its "status" is "finished", "interrupted" (by Ctrl-C) or "failed" (the
-        loss became NaN or infinite).
+        The content of result.json. Its "status" is "finished", "interrupted" (by Ctrl-C), "terminated" (by
+        SIGTERM, inside ``interrupts.terminable``) or "failed" (the loss became NaN or infinite).
 
     Raises
     ------
@@ -199,9 +199,9 @@ class Training:
         before = self._trained()
         try:
             self._fit(self.model, self.settings["epochs"], [Watch(raise_error=True), self.recorder])
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             print("\nStopped. A second Ctrl-C leaves without pictures and report.")
-            known["status"] = "interrupted"
+            known["status"] = "terminated" if isinstance(stop, interrupts.Terminated) else "interrupted"
             self.model.save(self.folder / LAST)
         except DivergedError as error:
             known |= {"status": "failed", "reason": f"{self._diagnose(error)} {self._advice()}"}
