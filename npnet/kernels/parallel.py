@@ -85,6 +85,15 @@ def _plain(array):
     return array if array.flags.c_contiguous and array.flags.writeable else array.copy(order="C")
 
 
+@compiled
+def _keep_small_alone(size):
+    """Run the next loop on this thread alone where ``size`` elements are too few; return what to set back."""
+    threads = get_num_threads()
+    if size <= SERIAL:
+        set_num_threads(1)
+    return threads
+
+
 # --- dense -----------------------------------------------------------------------------------------------
 
 
@@ -125,9 +134,7 @@ def elementwise(rule, *operands):
 def _elementwise_kernel(rule):
     @compiled(parallel=True)
     def kernel(out, operands):
-        threads = get_num_threads()
-        if out.size <= SERIAL:
-            set_num_threads(1)
+        threads = _keep_small_alone(out.size)
         for block in prange(-(-out.size // BLOCK)):
             for i in range(block * BLOCK, min(out.size, (block + 1) * BLOCK), lanes_of(out)):
                 store(out, i, out.size - i, rule(*load_each(operands, i, out.size - i)))
@@ -151,9 +158,7 @@ def update(rule, weight, grad, slots, hyperparameters):
 def _update_kernel(rule):
     @compiled(parallel=True)
     def kernel(weight, grad, slots, hyperparameters):
-        threads = get_num_threads()
-        if weight.size <= SERIAL:
-            set_num_threads(1)
+        threads = _keep_small_alone(weight.size)
         for block in prange(-(-weight.size // BLOCK)):
             for i in range(block * BLOCK, min(weight.size, (block + 1) * BLOCK), lanes_of(weight)):
                 left = weight.size - i
@@ -200,9 +205,7 @@ def log_softmax_backward(dy, y):
 @compiled(parallel=True)
 def _softmax_forward(x, y):
     rows, columns = x.shape
-    threads = get_num_threads()
-    if x.size <= SERIAL:
-        set_num_threads(1)
+    threads = _keep_small_alone(x.size)
     for n in prange(rows):
         powers = _powers(x[n], y[n])
         for k in range(0, columns, lanes_of(x)):
@@ -213,9 +216,7 @@ def _softmax_forward(x, y):
 @compiled(parallel=True)
 def _log_softmax_forward(x, y):
     rows, columns = x.shape
-    threads = get_num_threads()
-    if x.size <= SERIAL:
-        set_num_threads(1)
+    threads = _keep_small_alone(x.size)
     for n in prange(rows):
         shift = row_maximum(x[n])
         log_sum = np.log(_powers(x[n], y[n]))
@@ -227,9 +228,7 @@ def _log_softmax_forward(x, y):
 @compiled(parallel=True)
 def _softmax_backward(dy, y, dx):
     rows, columns = y.shape
-    threads = get_num_threads()
-    if y.size <= SERIAL:
-        set_num_threads(1)
+    threads = _keep_small_alone(y.size)
     for n in prange(rows):
         sums = fill(y, 0.0)
         for k in range(0, columns, lanes_of(y)):
@@ -249,9 +248,7 @@ def _softmax_backward(dy, y, dx):
 @compiled(parallel=True)
 def _log_softmax_backward(dy, y, dx):
     rows, columns = y.shape
-    threads = get_num_threads()
-    if y.size <= SERIAL:
-        set_num_threads(1)
+    threads = _keep_small_alone(y.size)
     for n in prange(rows):
         sums = fill(y, 0.0)
         for k in range(0, columns, lanes_of(y)):
@@ -327,9 +324,7 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
 @compiled(parallel=True)
 def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
     rows, columns = x.shape
-    threads = get_num_threads()
-    if x.size <= SERIAL:
-        set_num_threads(1)
+    threads = _keep_small_alone(x.size)
     for chunk in prange(-(-columns // lanes_of(x))):
         c = chunk * lanes_of(x)
         left = columns - c
@@ -355,9 +350,7 @@ def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
 @compiled(parallel=True)
 def _column_sums(dy, normalized, dgamma, dbeta):
     rows, columns = dy.shape
-    threads = get_num_threads()
-    if dy.size <= SERIAL:
-        set_num_threads(1)
+    threads = _keep_small_alone(dy.size)
     for chunk in prange(-(-columns // lanes_of(dy))):
         c = chunk * lanes_of(dy)
         left = columns - c
@@ -373,9 +366,7 @@ def _column_sums(dy, normalized, dgamma, dbeta):
 @compiled(parallel=True)
 def _batch_norm_backward_input(dy, normalized, scale, dgamma, dbeta, dx):
     rows, columns = dy.shape
-    threads = get_num_threads()
-    if dy.size <= SERIAL:
-        set_num_threads(1)
+    threads = _keep_small_alone(dy.size)
     for n in prange(rows):
         for c in range(0, columns, lanes_of(dy)):
             left = columns - c
