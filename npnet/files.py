@@ -26,7 +26,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
     _remove_abandoned(path)
-    temporary, file = _begin(path)
+    try:
+        temporary, file = _begin(path)
+    except OSError as error:
+        error.filename = str(path)  # nobody knows the unfinished file by its name
+        raise
     try:
         with file:
             file.write(content)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from npnet.datasets import DatasetUnavailableError, shapes
+from npnet.files import write_atomically
 from npnet.models import load_model
 from npnet.recipes import RECIPES
 from npnet.runs import datasets, outcome, train
@@ -164,6 +165,12 @@ def test_what_is_there_is_never_overwritten(plain, tmp_path):
         train(SMALL, tmp_path / "full")
     (tmp_path / "empty").mkdir()
     train(SMALL, tmp_path / "empty")
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_is_known(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomically(tmp_path / "gone/config.json", b"")
+    assert error.value.filename == str(tmp_path / "gone/config.json")
 
 
 def test_one_process_at_a_time_trains_in_a_folder(plain, tmp_path):

@@ -20,7 +20,7 @@ settings come from, each over the next: options, --config, --recipe
 
 examples:
   npnet train                                   the tutorial's network on CIFAR-10
-  npnet train spiral                            a demonstration of seconds
+  npnet train spiral                            a demonstration: five seconds, once kernels are compiled
   npnet train shapes --epochs 5                 pictures drawn on the spot: no download
   npnet train --epochs 2 --limit 5000           a quick look
   npnet train --recipe best                     the best training for the same network
