@@ -32,7 +32,8 @@ def test_report_of_no_run_says_so_in_a_line(tmp_path, capsys):
     )
 
 
-def test_compare_shows_figures_the_settings_that_differ_and_the_curves(runs, tmp_path, capsys):
+def test_compare_shows_figures_the_settings_that_differ_and_the_curves(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     picture = tmp_path / "both.png"
     assert main(["compare", *(str(run.path) for run in runs), "--output", str(picture)]) == 0
     head, _, first, second, started, _, where = capsys.readouterr().out.splitlines()
@@ -43,6 +44,16 @@ def test_compare_shows_figures_the_settings_that_differ_and_the_curves(runs, tmp
     assert second.split()[4:] == ["9.2", "12,345", "3", "8", "1"]
     assert started.split()[:6] == ["spiral-003", "-", "-", "-/0", "-", "-"]
     assert where == f"curves: {picture}" and picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_narrow_terminal_gets_a_column_a_run(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    picture = tmp_path / "both.png"
+    assert main(["compare", *(str(run.path) for run in runs), "--output", str(picture)]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()[:11]
+    assert head.split() == ["run", "spiral-001", "spiral-002", "spiral-003"]
+    assert [line.split()[0] for line in lines[1:4]] == ["accuracy", "loss", "best"]
+    assert all(len(line) <= 60 for line in lines)
 
 
 def test_curves_lie_over_epochs_and_over_seconds(runs):
@@ -56,12 +67,13 @@ def test_curves_lie_over_epochs_and_over_seconds(runs):
 
 def test_equal_settings_and_names_are_told_apart(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
     again = make_run(tmp_path / "spiral-001", dataset="spiral", epochs=2)
     change(again, "config.json", data="elsewhere")  # decides nothing
     assert main(["compare", str(runs[0].path), "spiral-001"]) == 0
     output = capsys.readouterr().out
     assert "All settings are the same." in output
-    assert output.splitlines()[2].startswith(str(runs[0].path))
+    assert output.splitlines()[0].split()[1:] == [str(runs[0].path), "spiral-001"]  # a column a run
     assert (tmp_path / "compare.png").exists()
 
 

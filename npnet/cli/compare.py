@@ -1,6 +1,7 @@
 """Compare runs: a table of what they came to and which settings differ, and their curves in a picture."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 from npnet.measuring.timing import table
@@ -33,9 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
         endings = ", ".join(FORMATS)
         arguments.parser.error(f"argument --output: must end in {endings}, got {arguments.output!r}")
     runs = comparison.read([arguments.first, *arguments.others])
-    print(table(*comparison.rows(runs)))
+    print(fitted(*comparison.rows(runs)))
     if not comparison.differing(runs):
         print("\nAll settings are the same.")
     comparison.draw(runs, arguments.output)
     print(f"\ncurves: {arguments.output}")
     return 0
+
+
+def fitted(head: list[str], rows: list[list[str]]) -> str:
+    """Return the table with a line a run, or a column a run where that fits the terminal better."""
+    wide, (first, *others) = table(head, rows), zip(head, *rows, strict=True)
+    if len(wide.splitlines()[1]) <= shutil.get_terminal_size().columns:
+        return wide
+    return min(wide, table(first, others), key=lambda text: len(text.splitlines()[1]))
