@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import npnet
-from npnet.cli import main
+from npnet.cli import COMMANDS, main
 from npnet.models import load_model
 from npnet.runs import outcome, train
 from npnet.runs.folder import RunFolder
@@ -116,6 +116,16 @@ def test_what_the_system_refuses_is_told_without_its_number(monkeypatch, capsys)
     monkeypatch.setattr("npnet.cli.info.run", refuse)
     assert main(["info"]) == 1
     assert capsys.readouterr().err == "npnet info: last.safetensors: No space left on device.\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_begins_with_paragraphs_as_wide_as_the_terminal(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    _, *paragraphs = capsys.readouterr().out.split("options:")[0].split("\n\n")
+    lines = "\n".join(paragraphs).splitlines()
+    assert all(len(line) <= 60 for line in lines) and max(map(len, lines)) > 40
 
 
 def test_the_version_is_told(capsys):

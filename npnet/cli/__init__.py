@@ -20,11 +20,13 @@ import itertools
 import os
 import re
 import sys
+import textwrap
 import warnings
 from typing import Any, NoReturn
 
 import npnet
 from npnet.interrupts import Terminated
+from npnet.runs.terminal import columns
 
 COMMANDS = (
     "train", "evaluate", "predict", "report", "compare", "check", "explain", "bench", "info", "warmup",
@@ -81,8 +83,9 @@ def command_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name in COMMANDS:
         module = importlib.import_module(f"npnet.cli.{name}")
-        description = module.__doc__ or module.HELP
-        sub = commands.add_parser(name, help=module.HELP, description=description)
+        paragraphs = (module.__doc__ or module.HELP).split("\n\n")
+        filled = (textwrap.fill(text, columns(), break_on_hyphens=False) for text in paragraphs)
+        sub = commands.add_parser(name, help=module.HELP, description="\n\n".join(filled))
         module.add_arguments(sub)
         sub.set_defaults(parser=sub, run=module.run)
     return parser
