@@ -200,7 +200,7 @@ class Training:
         try:
             self._fit(self.model, self.settings["epochs"], [Watch(raise_error=True), self.recorder])
         except KeyboardInterrupt as stop:
-            print("\nStopped. A second Ctrl-C leaves without pictures and report.")
+            print("\nStopped. A second Ctrl-C leaves without pictures and report.", flush=True)
             known["status"] = "terminated" if isinstance(stop, interrupts.Terminated) else "interrupted"
             self.model.save(self.folder / LAST)
         except DivergedError as error:
