@@ -15,7 +15,7 @@ from npnet.measuring.timing import calibrated, interleave, median, stopwatch
 from npnet.models import Sequential
 from npnet.optimizers import RMSprop
 
-ROUNDS, SECONDS = 5, 0.015
+ROUNDS, SECONDS = 3, 0.1  # a thread that slept shares the other's processor for some hundredths of a second
 ROWS = 4096  # samples that steps go through
 CHECKED_STEPS, TOLERANCE = 5, 5e-4  # of the losses; a flipped ReLU moves them by 1e-4
 STEPS = {"fused": ("numba", True), "unfused": ("numba", False), "numpy": ("numpy", False)}
@@ -86,7 +86,7 @@ def measure_steps(limits: Limits, batch: int) -> list[dict[str, Any]]:
             raise ValueError(
                 f"The losses of the {name} step are off by {error:.1e}, allowed {TOLERANCE:.0e}."
             )
-        calls[name] = calibrated(_time_of(_trainer(x, y, batch, kernels, fused)), 8 * SECONDS)
+        calls[name] = calibrated(_time_of(_trainer(x, y, batch, kernels, fused)), 2 * SECONDS)
     products = [2 * batch * d * m for d, m in LAYERS]
     flops = 3 * sum(products) - products[0]  # forward, weights, inputs; the first layer's input needs none
     return [
