@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from npnet.kernels.cpus import usable_cpus
+from npnet.runs.environment import processor
 
 PACKAGES = ("numpy", "numba", "llvmlite", "jax", "torch", "keras", "tensorflow-cpu", "scikit-learn")
 
@@ -18,14 +19,6 @@ def versions():
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def _processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def _caches():
@@ -45,7 +38,7 @@ def describe(threads):
     packages = ", ".join(f"{name} {number}" for name, number in versions().items())
     return "\n".join(
         [
-            f"machine   {_processor()}, {platform.machine()}, {width}; {platform.system()}",
+            f"machine   {processor()}, {platform.machine()}, {width}; {platform.system()}",
             f"cores     {usable_cpus()} of {os.cpu_count()}; {threads} threads for everyone",
             f"caches    {_caches()} (of core 0)",
             f"versions  Python {platform.python_version()}, {packages}",

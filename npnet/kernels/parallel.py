@@ -32,7 +32,7 @@ from npnet.kernels.reference import (
     softmax_cross_entropy_backward,
     softmax_cross_entropy_forward,
 )
-from npnet.kernels.runtime import compiled, get_num_threads, set_num_threads
+from npnet.kernels.runtime import compiled, keep_small_alone, set_num_threads
 from npnet.kernels.vectors import (
     fill,
     lanes_of,
@@ -85,15 +85,6 @@ def _plain(array):
     return array if array.flags.c_contiguous and array.flags.writeable else array.copy(order="C")
 
 
-@compiled
-def _keep_small_alone(size):
-    """Run the next loop on this thread alone where ``size`` elements are too few; return what to set back."""
-    threads = get_num_threads()
-    if size <= SERIAL:
-        set_num_threads(1)
-    return threads
-
-
 # --- dense -----------------------------------------------------------------------------------------------
 
 
@@ -134,7 +125,7 @@ def elementwise(rule, *operands):
 def _elementwise_kernel(rule):
     @compiled(parallel=True)
     def kernel(out, operands):
-        threads = _keep_small_alone(out.size)
+        threads = keep_small_alone(out.size, SERIAL)
         for block in prange(-(-out.size // BLOCK)):
             for i in range(block * BLOCK, min(out.size, (block + 1) * BLOCK), lanes_of(out)):
                 store(out, i, out.size - i, rule(*load_each(operands, i, out.size - i)))
@@ -158,7 +149,7 @@ def update(rule, weight, grad, slots, hyperparameters):
 def _update_kernel(rule):
     @compiled(parallel=True)
     def kernel(weight, grad, slots, hyperparameters):
-        threads = _keep_small_alone(weight.size)
+        threads = keep_small_alone(weight.size, SERIAL)
         for block in prange(-(-weight.size // BLOCK)):
             for i in range(block * BLOCK, min(weight.size, (block + 1) * BLOCK), lanes_of(weight)):
                 left = weight.size - i
@@ -205,7 +196,7 @@ def log_softmax_backward(dy, y):
 @compiled(parallel=True)
 def _softmax_forward(x, y):
     rows, columns = x.shape
-    threads = _keep_small_alone(x.size)
+    threads = keep_small_alone(x.size, SERIAL)
     for n in prange(rows):
         powers = _powers(x[n], y[n])
         for k in range(0, columns, lanes_of(x)):
@@ -216,7 +207,7 @@ def _softmax_forward(x, y):
 @compiled(parallel=True)
 def _log_softmax_forward(x, y):
     rows, columns = x.shape
-    threads = _keep_small_alone(x.size)
+    threads = keep_small_alone(x.size, SERIAL)
     for n in prange(rows):
         shift = row_maximum(x[n])
         log_sum = np.log(_powers(x[n], y[n]))
@@ -228,7 +219,7 @@ def _log_softmax_forward(x, y):
 @compiled(parallel=True)
 def _softmax_backward(dy, y, dx):
     rows, columns = y.shape
-    threads = _keep_small_alone(y.size)
+    threads = keep_small_alone(y.size, SERIAL)
     for n in prange(rows):
         sums = fill(y, 0.0)
         for k in range(0, columns, lanes_of(y)):
@@ -248,7 +239,7 @@ def _softmax_backward(dy, y, dx):
 @compiled(parallel=True)
 def _log_softmax_backward(dy, y, dx):
     rows, columns = y.shape
-    threads = _keep_small_alone(y.size)
+    threads = keep_small_alone(y.size, SERIAL)
     for n in prange(rows):
         sums = fill(y, 0.0)
         for k in range(0, columns, lanes_of(y)):
@@ -324,7 +315,7 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
 @compiled(parallel=True)
 def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
     rows, columns = x.shape
-    threads = _keep_small_alone(x.size)
+    threads = keep_small_alone(x.size, SERIAL)
     for chunk in prange(-(-columns // lanes_of(x))):
         c = chunk * lanes_of(x)
         left = columns - c
@@ -350,7 +341,7 @@ def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
 @compiled(parallel=True)
 def _column_sums(dy, normalized, dgamma, dbeta):
     rows, columns = dy.shape
-    threads = _keep_small_alone(dy.size)
+    threads = keep_small_alone(dy.size, SERIAL)
     for chunk in prange(-(-columns // lanes_of(dy))):
         c = chunk * lanes_of(dy)
         left = columns - c
@@ -366,7 +357,7 @@ def _column_sums(dy, normalized, dgamma, dbeta):
 @compiled(parallel=True)
 def _batch_norm_backward_input(dy, normalized, scale, dgamma, dbeta, dx):
     rows, columns = dy.shape
-    threads = _keep_small_alone(dy.size)
+    threads = keep_small_alone(dy.size, SERIAL)
     for n in prange(rows):
         for c in range(0, columns, lanes_of(dy)):
             left = columns - c

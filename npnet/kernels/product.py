@@ -25,9 +25,7 @@ DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cac
 GAP = 16  # elements between packed tiles, lest all of them compete for the same cache sets
 TASK_ROWS, TASK_COLUMNS = 256, 512  # at most; 256 x DEPTH of A and as many sums fit the L2 cache together
 FEW = 96  # rows up to which it pays to turn A over and not a transposed B, which is larger
-SMALL = (
-    1 << 18
-)  # multiplications up to which a product is NumPy's: OpenBLAS does them on one thread, as quickly
+SMALL = 1 << 18  # multiplications up to which a product is NumPy's: OpenBLAS, on one thread, is as quick
 SERIAL = 1 << 20  # multiplications up to which waking the other threads costs more than they save
 MOVING = 8  # multiplications in the time in which a number comes from memory
 
@@ -203,23 +201,9 @@ def _tile_of(height):
         w = width_of(sums)
         if packing:
             multiply_part_packing(
-                height,
-                VECTORS,
-                a,
-                a_at,
-                a_row,
-                a_step,
-                b,
-                b_at,
-                b_step,
-                steps,
-                sums,
-                c_at,
-                w,
-                add,
-                packed,
-                to,
-            )
+                height, VECTORS, a, a_at, a_row, a_step, b, b_at, b_step, steps, sums, c_at, w, add,
+                packed, to,
+            )  # fmt: skip
         elif narrow:
             multiply_part(height, 1, a, a_at, a_row, a_step, packed, to, w, steps, sums, c_at, w, add)
         else:

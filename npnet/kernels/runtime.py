@@ -78,3 +78,12 @@ def compiled(function: Callable | None = None, *, parallel: bool = False) -> Any
     options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
     make = ParallelKernel if parallel else Kernel
     return make(function, targetoptions={**options, "parallel": parallel, "fastmath": FASTMATH})
+
+
+@compiled
+def keep_small_alone(work, least):
+    """Run the next loop on this thread alone if ``work`` is at most ``least``; return what to set back."""
+    threads = get_num_threads()
+    if work <= least:
+        set_num_threads(1)
+    return threads

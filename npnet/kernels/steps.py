@@ -20,7 +20,7 @@ from npnet.kernels.fused import (
     update_tasks,
 )
 from npnet.kernels.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
-from npnet.kernels.runtime import compiled, get_num_threads, set_num_threads
+from npnet.kernels.runtime import compiled, get_num_threads, keep_small_alone, set_num_threads
 from npnet.kernels.tasks import new_counters, wait
 
 __all__ = [
@@ -66,9 +66,7 @@ def update(rule, slots, x, dz, n, inputs, weight, bias, decay, hyperparameters):
 def _phase(tasks):
     @compiled(parallel=True)
     def kernel(work, arguments, numbers):
-        threads = get_num_threads()
-        if work <= SERIAL:
-            set_num_threads(1)
+        threads = keep_small_alone(work, SERIAL)
         team = get_num_threads()
         counters = new_counters(1, team)
         for thread in prange(team):  # counts unsigned: not converted, everything here is compiled twice
@@ -184,9 +182,7 @@ def train_steps(hidden, hidden_backward, remembers_x, update, slots):
         size = 0
         for i in range(len(weights)):
             size += weights[i].size
-        threads = get_num_threads()
-        if index.size * size <= SERIAL:
-            set_num_threads(1)
+        threads = keep_small_alone(index.size * size, SERIAL)
         team = get_num_threads()
         counters = new_counters(index.shape[0] * (3 * len(weights) + 2), team)
         for thread in prange(team):  # counts unsigned: not converted, everything here is compiled twice

@@ -33,7 +33,7 @@ def describe(kernels: str | None, dataset_sha256: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "numpy": np.__version__,
         **machine,
-        "cpu": _processor(),
+        "cpu": processor(),
         "cpus": os.cpu_count(),
         "kernels": "numba" if compiled else "numpy",
         "blas": f"{blas.get('name')} {blas.get('version')}",
@@ -41,7 +41,7 @@ def describe(kernels: str | None, dataset_sha256: str) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return the processor's name as the system knows it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 (read as far as the line)
