@@ -1,14 +1,16 @@
 """Would the tests notice? Change one operator, number or statement of a module, run its tests, and again.
 
-    python tests/mutation.py SHARE [MODULE ...]     in a clone: the sources are overwritten meanwhile
+    python tests/mutation.py SHARE [MODULE ...]
 
-Prints the mutants that survive. SHARE of all mutants, drawn with a fixed seed, are tried.
+Prints the mutants that survive. SHARE of all mutants, drawn with a fixed seed, are tried, in a copy of the
+sources: the originals are not touched.
 """
 
 import ast
 import copy
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ TESTS = {  # of each module: those that are about it, the likeliest to notice fi
     "npnet/kernels/reference.py": (
         ["losses", "activations", "layers", "gradients", "keras_agreement", "preprocessing"], NUMPY
     ),
-    "npnet/kernels/parallel.py": (["kernels", "activations", "fusion"], ""),
+    "npnet/kernels/parallel.py": (["kernels", "activations"], "not lesser and not numpy"),
     "npnet/losses.py": (["losses", "gradients", "keras_agreement", "arguments", "inputs", "training"], NUMPY),
     "npnet/optimizers.py": (["optimizers", "keras_agreement", "arguments", "saving", "training"], NUMPY),
     "npnet/training.py": (["training", "inputs", "callbacks", "resume", "models", "arguments"], NUMPY),
@@ -94,58 +96,59 @@ def mutate(source):
             other = copy.deepcopy(tree)
             twin = list(inside(other))[place]
             [change for _, change in mutants_of(twin)][number](twin)
-            line = getattr(node, "lineno", 0)
-            if how == "statement":
-                line = next(s for s in node.body if not isinstance(s, ast.Pass)).lineno
-            yield line, how, ast.unparse(ast.fix_missing_locations(other))
+            yield getattr(node, "lineno", 0), how, ast.unparse(ast.fix_missing_locations(other))
 
 
-def noticed(tests, deselect):
-    files = [path for name in tests if Path(path := f"tests/test_{name}.py").exists()]
+def noticed(sources, tests, deselect):
+    """Whether the tests fail in the copy of the sources."""
+    files = [path for name in tests if (sources / (path := f"tests/test_{name}.py")).exists()]
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *files]
     if deselect:
         command += ["-k", deselect]
     with TemporaryDirectory() as cache:  # the user's own keeps the kernels of a few versions only
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NPNET_CACHE": cache}
+        environment = {"PYTHONPATH": str(sources), "PYTHONDONTWRITEBYTECODE": "1", "NPNET_CACHE": cache}
         try:
-            done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, env=environment)
+            done = subprocess.run(
+                command, cwd=sources, capture_output=True, timeout=TIMEOUT, env={**os.environ, **environment}
+            )
         except subprocess.TimeoutExpired:
             return True
     return done.returncode != 0
 
 
+def tried(sources, module, share):
+    """Try mutants of a module, print those that survive, return how many were killed and how many tried."""
+    path = sources / module
+    source = path.read_text()
+    plain = ast.unparse(ast.parse(source))
+    every = [mutant for mutant in mutate(source) if mutant[2] != plain]
+    chosen = random.Random(0).sample(every, max(1, round(share * len(every))))
+    began = time.monotonic()
+    if noticed(sources, *TESTS[module]):
+        sys.exit(f"{module}: its tests fail as it is")
+    print(f"{module}: {len(chosen)} of {len(every)} mutants, {time.monotonic() - began:.0f} s", flush=True)
+    killed = 0
+    for line, how, changed in sorted(chosen, key=lambda mutant: mutant[0]):
+        path.write_text(changed)
+        if noticed(sources, *TESTS[module]):
+            killed += 1
+            continue
+        before, after = plain.splitlines(), changed.splitlines()
+        was, became = next((a, b) for a, b in zip(before, after, strict=False) if a != b)
+        print(f"{module}:{line} {how}: {was.strip()}  ->  {became.strip()}", flush=True)
+    path.write_text(source)
+    print(f"{module}: {killed} of {len(chosen)} killed", flush=True)
+    return killed, len(chosen)
+
+
 def main(share, *modules):
-    killed = tried = 0
-    for module in modules or TESTS:
-        path = Path(module)
-        source = path.read_text()
-        plain = ast.unparse(ast.parse(source))
-        every = [mutant for mutant in mutate(source) if mutant[2] != plain]
-        chosen = random.Random(0).sample(every, max(1, round(float(share) * len(every))))
-        began = time.monotonic()
-        if noticed(*TESTS[module]):
-            sys.exit(f"{module}: its tests fail as it is")
-        print(
-            f"{module}: {len(chosen)} of {len(every)} mutants, {time.monotonic() - began:.0f} s", flush=True
-        )
-        survivors = []
-        try:
-            for line, how, changed in sorted(chosen, key=lambda mutant: mutant[0]):
-                path.write_text(changed)
-                if not noticed(*TESTS[module]):
-                    before, after = plain.splitlines(), changed.splitlines()
-                    difference = [b for a, b in zip(before, after, strict=False) if a != b] or after[-1:]
-                    survivors.append(f"{module}:{line} {how}: {difference[0].strip()[:120]}")
-                    print(survivors[-1], flush=True)
-        finally:
-            path.write_text(source)
-        killed += len(chosen) - len(survivors)
-        tried += len(chosen)
-        print(
-            f"{module}: {len(chosen) - len(survivors)} of {len(chosen)} killed ({len(every)} exist)",
-            flush=True,
-        )
-    print(f"{killed} of {tried} killed: {killed / tried:.1%}")
+    with TemporaryDirectory() as folder:
+        sources = Path(folder) / "npnet"
+        hidden = shutil.ignore_patterns(".*", "__pycache__", "runs")
+        shutil.copytree(Path(__file__).parents[1], sources, ignore=hidden)
+        counts = [tried(sources, module, float(share)) for module in modules or TESTS]
+    killed, every = map(sum, zip(*counts, strict=True))
+    print(f"{killed} of {every} killed: {killed / every:.1%}")
 
 
 if __name__ == "__main__":

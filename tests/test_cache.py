@@ -27,6 +27,12 @@ def filled(tmp_path_factory):
     return place
 
 
+@pytest.fixture(params=range(times(1, 20)))
+def attempt(request):
+    """Let a test be run as often as a release demands."""
+    return request.param
+
+
 @pytest.fixture
 def copied(filled, tmp_path):
     """A copy of that cache, to be damaged."""
@@ -55,6 +61,7 @@ def test_the_folder_is_ours_alone(filled):
     assert (filled / "kernels").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.usefixtures("attempt")
 def test_processes_that_start_at_once_on_an_empty_cache(tmp_path):
     started = [fresh.start(MISSES, NPNET_CACHE=tmp_path) for _ in range(times(4, 8))]
     assert all(fresh.finish(process)[1] == "" for process in started)
@@ -207,6 +214,7 @@ def test_a_file_in_place_of_the_folder(tmp_path):
     warned_once(complaints, "cannot be used", "NPNET_CACHE")
 
 
+@pytest.mark.usefixtures("attempt")
 def test_no_home():
     code = "import pwd; pwd.getpwuid = {}.__getitem__; del os.environ['HOME']\n" + MISSES
     printed, complaints = fresh.run(code)
@@ -256,6 +264,7 @@ def test_a_read_only_installation(tmp_path):
 
 @pytest.mark.skipif(not ROOT or not shutil.which("unshare"), reason="only root can mount")
 @pytest.mark.parametrize("holds_kernel", [True, False])
+@pytest.mark.usefixtures("attempt")
 def test_a_read_only_file_system(copied, holds_kernel, tmp_path):
     """A kernel that is there is used without a word; one that is not is compiled, with one."""
     if not holds_kernel:

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: what was saved is whole, and training goes on as if nothing had happened."""
+"""SIGKILL and Ctrl-C at any moment: what was saved is whole, and training goes on as if nothing happened."""
 
 import os
 import subprocess
@@ -13,16 +13,17 @@ import hashlib, os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
 from npnet import Sequential
+from npnet.callbacks import LambdaCallback, ModelCheckpoint
 from npnet.layers import Dense, Dropout
 from npnet.models import load_model
 
-folder, count = Path(sys.argv[1]), int(sys.argv[2])
+folder, count, kernels = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 path = folder / "model"
 x, y = np.random.default_rng(0).normal(size=(2, 64, 100))
 
 def new():
     model = Sequential([Dense(100, "tanh", input_shape=(100,)), Dropout(0.3), Dense(100)], seed=1)
-    model.compile("adam", "mse", kernels="numpy")
+    model.compile("adam", "mse", kernels=kernels)
     return model
 
 def train(model):
@@ -57,8 +58,9 @@ def kill(child, reports):
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks what it kills")
 
 
-def lines(program, *arguments):
-    command = [sys.executable, "-c", PRELUDE + textwrap.dedent(program), *map(str, arguments)]
+def lines(program, folder, count, kernels="numpy"):
+    arguments = str(folder), str(count), kernels
+    command = [sys.executable, "-c", PRELUDE + textwrap.dedent(program), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout.splitlines()
@@ -97,6 +99,66 @@ def test_killed_while_saving(tmp_path):
         times(50, 500),
     )
     assert out == ["1 ['model']"]
+
+
+@pytest.mark.parametrize(
+    ("how", "count", "kernels"),
+    [
+        ("SIGINT", times(3, 50), "numpy"),
+        ("SIGKILL", times(3, 50), "numpy"),
+        pytest.param("SIGKILL", times(3, 20), "numba", marks=pytest.mark.slow),
+    ],
+)
+def test_a_training_stopped_again_and_again_ends_with_the_bits_of_an_unbroken_one(
+    how, count, kernels, tmp_path
+):
+    out = lines(
+        f"""
+        stop = signal.{how}
+        """
+        """
+        def fit(model, epochs, **options):
+            model.fit(x, y, batch_size=8, epochs=epochs, verbose=0, initial_epoch=model.position, **options)
+
+        def work(report):
+            model = load_model(path)
+            tell = LambdaCallback(on_train_batch_end=lambda batch, logs: report(model.optimizer.iterations))
+            try:
+                fit(model, 10**6, callbacks=[ModelCheckpoint(path, save_freq=3), tell])
+            except KeyboardInterrupt:
+                model.save(path)
+                report(-model.optimizer.iterations)
+                os._exit(0)
+
+        new().save(path)
+        choose = random.Random(0)
+        steps = []
+        for _ in range(count):
+            child, reports = in_child(work)
+            os.read(reports, 9)
+            time.sleep(choose.uniform(0, 0.05))
+            os.kill(child, stop)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            with open(reports, "rb") as pipe:
+                reported = int((pipe.read().split() or [0])[-1])
+            steps.append(load_model(path).optimizer.iterations)
+            if stop == signal.SIGKILL:
+                assert (status, steps[-1] > reported - 3) == (-signal.SIGKILL, True)
+            else:
+                assert (status, steps[-1]) == (0, -reported), "no step is lost"
+
+        stopped, unbroken = load_model(path), new()
+        end = stopped.position.epoch + 2
+        fit(stopped, end)
+        fit(unbroken, end)
+        assert state(stopped) == state(unbroken)
+        print(steps == sorted(steps), len(set(steps)) > 1)
+        """,
+        tmp_path,
+        count,
+        kernels,
+    )
+    assert out == ["True True"]
 
 
 def test_two_processes_that_save_to_one_file(tmp_path):
