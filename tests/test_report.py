@@ -1,5 +1,6 @@
 """The report of a run: whole, readable by machines and people, silent towards the network."""
 
+import random
 import re
 import shutil
 from html.parser import HTMLParser
@@ -109,7 +110,7 @@ def test_classes_stand_with_their_share_and_their_commonest_mistake(run):
     change(
         run, "result.json", class_names=["cat", "dog", "ship"], confusion=[[6, 4, 0], [1, 8, 1], [0, 0, 10]]
     )
-    (run / "images.npz").unlink()
+    (run / "images.safetensors").unlink()
     text = re.sub(r"\s+", " ", report_of(run).text)
     assert "ship 100% nothing else dog 80% cat 10% cat 60% dog 40%" in text
     assert "cat 60 40 dog 10 80 10 ship 100" in text
@@ -149,7 +150,7 @@ def test_a_failed_run_says_why(run):
 
 
 def test_a_run_stopped_before_anything_was_measured(run):
-    for name in ("result.json", "history.json", "images.npz", "best.safetensors"):
+    for name in ("result.json", "history.json", "images.safetensors", "best.safetensors"):
         (run / name).unlink()
     parsed = report_of(run)
     assert "Not finished: 0 of 3 epochs so far" in parsed.text
@@ -184,6 +185,25 @@ def test_spiral_shows_its_boundary(spiral):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape("holds no config.json: not a run")):
         write_report(RunFolder(tmp_path))
+
+
+def test_damaged_pictures_are_refused_or_pictures_all_the_same(run):
+    """Cut off anywhere, any bit changed: a sentence that names the file, and no more memory than it has."""
+    content, choose = (run / "images.safetensors").read_bytes(), random.Random(0)
+    header = 8 + int.from_bytes(content[:8], "little")
+    for attempt in range(40):
+        damaged = bytearray(content)
+        if attempt % 2:
+            del damaged[choose.randrange(len(content)) :]
+        else:
+            damaged[choose.randrange(header)] ^= 1 << choose.randrange(8)
+        (run / "images.safetensors").write_bytes(damaged)
+        try:
+            write_report(run)
+        except ValueError as error:
+            assert "images.safetensors is damaged" in str(error)
+        else:
+            assert attempt % 2 == 0, "what is cut off is noticed"
 
 
 def test_the_same_run_gives_the_same_page(run):

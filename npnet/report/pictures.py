@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import safetensors.numpy
 
 from npnet import plotting
 from npnet.files import write_atomically
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from npnet.models import Sequential
     from npnet.runs.folder import RunFolder
 
-FILE = "images.npz"
+FILE = "images.safetensors"
 SAMPLES, UNITS = 32, 64
 Content = dict[str, Any]
 
@@ -29,9 +30,9 @@ def keep_images(folder: "RunFolder", samples: np.ndarray, labels: np.ndarray, mi
     labels : (N,) array
         The samples' class indices.
     """
-    memory = io.BytesIO()
-    np.savez_compressed(memory, samples=samples[:SAMPLES], labels=labels[:SAMPLES], mistakes=mistakes)
-    write_atomically(folder / FILE, memory.getvalue())
+    arrays = {"samples": samples[:SAMPLES], "labels": labels[:SAMPLES], "mistakes": mistakes}
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_atomically(folder / FILE, safetensors.numpy.save(arrays))
 
 
 def read(
@@ -40,10 +41,17 @@ def read(
     names: Sequence[str],
     mistakes: Sequence[Mapping[str, Any]],
 ) -> Content:
-    """Return the samples, the mistakes, the units of the first layer and the decision boundary."""
+    """Return the samples, the mistakes, the units of the first layer and the decision boundary.
+
+    Raises
+    ------
+    ValueError
+        If the file of ``keep_images`` is damaged.
+    """
     content: Content = {"samples": [], "mistakes": [], "units": [], "units_in_all": 0, "boundary": None}
     if names and (folder / FILE).exists():
-        with np.load(folder / FILE, allow_pickle=False) as kept:
+        try:
+            kept = safetensors.numpy.load_file(folder / FILE)
             content["samples"] = [
                 {"source": png(image), "index": int(k), "name": names[k]}
                 for image, k in zip(kept["samples"], kept["labels"], strict=True)
@@ -57,6 +65,10 @@ def read(
                 }
                 for image, mistake in zip(kept["mistakes"], mistakes, strict=False)
             ]
+        except (safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{folder / FILE} is damaged ({error}). Delete it for a report without."
+            ) from error
     if model and model.input_shape and len(model.input_shape) == 3:
         units, total = plotting.first_layer_images(model, model.input_shape, UNITS)
         content["units"] = [png(np.round(255 * unit).astype(np.uint8)) for unit in units]

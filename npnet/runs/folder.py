@@ -9,7 +9,7 @@ best.safetensors       the model after its best epoch
 result.json            what the finished (or stopped) run came to
 confusion.csv          how often which class was taken for which
 *.png                  samples, history, confusion, mistakes, weights, boundary (of spiral)
-images.npz             the pixels of those samples and mistakes, for the report
+images.safetensors     the pixels of those samples and mistakes, for the report
 report.html            all of it on one page
 lock                   there while a process trains in the folder
 =====================  =================================================================================
