@@ -73,7 +73,7 @@ for fused in (True, False):
 print(threads.threading_layer().name)
 """
     printed, _ = run("import os\n" + code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS=8)
-    assert printed == f"{layer}\n"
+    assert printed.splitlines()[-1] == layer  # before it, Numba may say what it thinks of a fork under TBB
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="CPUs cannot be taken away here")

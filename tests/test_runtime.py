@@ -75,8 +75,9 @@ def test_a_kernel_knows_and_changes_its_threads(counts):
             used[i] = runtime.get_num_threads()
         runtime.set_num_threads(before)
 
-    counts(3)
-    for alone, expected in [(False, 3), (True, 1), (False, 3)]:
+    most = min(3, threads.start().most)  # OpenMP takes more threads than there are CPUs, the others do not
+    counts(most)
+    for alone, expected in [(False, most), (True, 1), (False, most)]:
         count(used := np.zeros(1), alone)
         assert used[0] == expected
 
