@@ -21,8 +21,9 @@ def filled(tmp_path_factory):
 
 @pytest.fixture
 def chosen(monkeypatch):
-    """Let a test choose threads for itself alone."""
+    """Let a test choose threads for itself alone, as before the first kernel of a process."""
     monkeypatch.setattr(threads, "_chosen", None)
+    monkeypatch.setattr(threads, "_team", None)
 
 
 # --- how many --------------------------------------------------------------------------------------------
