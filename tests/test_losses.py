@@ -214,6 +214,29 @@ def test_outputs_of_more_axes_are_averaged_too(loss):
     ).shape == (5, 4)
 
 
+FUNCTIONS = [
+    name
+    for name in vars(kernel_sets.load("numpy"))
+    if name.endswith(("_forward", "_backward"))
+    and ("softmax" in name or "entropy" in name or "error" in name)
+]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_samples_are_the_rows_of_the_last_axis_however_many_there_are(name, kernels):
+    """Shape (5, 4, 3) means what (20, 3) does."""
+    function = getattr(kernel_sets.load(kernels), name)
+    arrays = [np.random.default_rng(seed).uniform(0.1, 0.9, (5, 4, 3)) for seed in (0, 1)]
+    if name in ("softmax_forward", "log_softmax_forward"):
+        arrays = arrays[:1]
+    cubes, rows = function(*arrays), function(*(a.reshape(20, 3) for a in arrays))
+    if type(cubes) is not tuple:
+        cubes, rows = (cubes,), (rows,)
+    for cube, row in zip(cubes, rows, strict=True):
+        assert cube.shape[:2] == (5, 4)
+        np.testing.assert_allclose(cube.reshape(row.shape), row, rtol=1e-14)
+
+
 def test_ignored_samples_count_neither_in_the_sum_nor_in_the_number():
     p = [[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]]
     loss = SparseCategoricalCrossentropy(ignore_class=-1)
