@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import fresh
@@ -103,6 +104,20 @@ def test_the_place_can_be_chosen(variables, root, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert cache._root().as_posix() == root
+
+
+def test_a_process_that_keeps_the_same_kernel_meanwhile(tmp_path):
+    other = [sys.executable, "-c", fresh.KERNEL + MISSES]
+    code = f"""
+        import pathlib, subprocess
+        write = pathlib.Path.write_bytes
+        def interrupted(path, content):
+            write(path, content)
+            subprocess.run({other!r}, check=True)
+        pathlib.Path.write_bytes = interrupted
+    """
+    assert fresh.run(textwrap.dedent(code) + MISSES, NPNET_CACHE=tmp_path) == ("1\n1\n", "")
+    assert fresh.run(MISSES, NPNET_CACHE=tmp_path) == ("0\n", "")
 
 
 def test_a_change_in_any_kernel_file_makes_a_new_key(tmp_path, monkeypatch):
