@@ -1,6 +1,7 @@
 """Settings and fixtures that several test files share."""
 
 import os
+import signal
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle BLAS threads spin and slow down a busy machine
 
@@ -8,6 +9,8 @@ import effort
 import pytest
 
 effort.load_profile()
+# Shells let what they start in the background ignore Ctrl-C, and so would every process the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["numpy", "numba"])
