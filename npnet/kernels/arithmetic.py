@@ -5,7 +5,6 @@ callable here, so a formula written for arrays runs on registers as it stands.
 """
 
 import inspect
-import math
 import operator
 
 import numpy as np
@@ -15,8 +14,9 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, register_jitable
 
-from npnet.kernels import rules
-from npnet.kernels.registers import I32, I64, Vector, call_llvm, llvm_name, vector_of
+from npnet.kernels import functions, rules
+from npnet.kernels.functions import emitter
+from npnet.kernels.registers import I32, Vector, call_llvm, llvm_name, vector_of
 from npnet.kernels.runtime import FASTMATH
 
 FLAGS = tuple(sorted(FASTMATH))
@@ -73,60 +73,6 @@ def _extreme(sign):
     return emit
 
 
-def _lane_by_lane(function):
-    """For functions that have no vector form: the C library's, one number at a time."""
-
-    def emit(context, builder, kind, a):
-        call = context.get_function(function, signature(kind.dtype, kind.dtype))
-        result = ir.Constant(a.type, ir.Undefined)
-        for lane in range(kind.count):
-            number = call(builder, [builder.extract_element(a, I32(lane))])
-            result = builder.insert_element(result, number, I32(lane))
-        return result
-
-    return emit
-
-
-def _exponential(context, builder, kind, x):
-    """e^x = 2^k e^r with k = round(x / log 2): 2^k is written into the exponent's bits, e^r is a series.
-
-    |r| <= 0.35, so that 7 terms suffice for float32 and 13 for float64.
-    """
-    single = kind.dtype == types.float32
-    terms, bits, bias, top, bottom = (
-        (7, 23, 127, 88.7228, -87.3) if single else (13, 52, 1023, 709.7827, -708.3)
-    )
-    number, integer = x.type, ir.VectorType(I32 if single else I64, kind.count)
-
-    def constant(value, kind=number):
-        return ir.Constant(kind, [value] * x.type.count)
-
-    def fma(a, b, c):
-        return call_llvm(builder, llvm_name("fmuladd", kind), number, (a, b, c))
-
-    # Out of range and NaN are put aside first: converting them to integers is undefined.
-    inside = builder.select(builder.fcmp_ordered(">", x, constant(bottom)), x, constant(bottom))
-    inside = builder.select(builder.fcmp_ordered("<", inside, constant(top)), inside, constant(top))
-    half = builder.select(builder.fcmp_ordered("<", x, constant(0.0)), constant(-0.5), constant(0.5))
-    small = ir.VectorType(I32, kind.count)
-    k = builder.fptosi(fma(inside, constant(1 / math.log(2)), half), small)
-    # The top of the range would round to a power that has no bits: one below it, with a larger r.
-    k = builder.select(builder.icmp_signed("<", k, constant(bias, small)), k, constant(bias, small))
-    r = fma(builder.sitofp(k, number), constant(-math.log(2)), inside)
-    series = constant(1 / math.factorial(terms))
-    for n in range(terms - 1, -1, -1):
-        series = fma(series, r, constant(1 / math.factorial(n)))
-    if not single:
-        k = builder.sext(k, integer)
-    power = builder.bitcast(
-        builder.shl(builder.add(k, constant(bias, integer)), constant(bits, integer)), number
-    )
-    y = builder.fmul(series, power)
-    y = builder.select(builder.fcmp_ordered("<", x, constant(bottom)), constant(0.0), y)
-    y = builder.select(builder.fcmp_ordered(">", x, constant(top)), constant(math.inf), y)
-    return builder.select(builder.fcmp_unordered("uno", x, x), x, y)
-
-
 _define(operator.add, _instruction("fadd"), 2)
 _define(operator.sub, _instruction("fsub"), 2)
 _define(operator.mul, _instruction("fmul"), 2)
@@ -141,11 +87,11 @@ _define(np.maximum, _extreme(">"), 2)
 _define(np.minimum, _extreme("<"), 2)
 _define(np.sqrt, _llvm_function("sqrt"), 1)
 _define(np.abs, _llvm_function("fabs"), 1)
-_define(np.exp, _exponential, 1)
-_define(np.expm1, _lane_by_lane(math.expm1), 1)
-_define(np.log1p, _lane_by_lane(math.log1p), 1)
-_define(np.tanh, _lane_by_lane(math.tanh), 1)
-_define(rules.erfc, _lane_by_lane(math.erfc), 1)
+_define(np.exp, emitter(functions.exponential), 1)
+_define(np.expm1, emitter(functions.exponential_minus_one), 1)
+_define(np.log1p, emitter(functions.logarithm_of_one_plus), 1)
+_define(np.tanh, emitter(functions.hyperbolic_tangent), 1)
+_define(rules.erfc, emitter(functions.complementary_error_function), 1)
 
 
 @infer_global(np.where)
