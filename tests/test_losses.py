@@ -148,6 +148,14 @@ def test_confident_mistake_without_the_joint_gradient_still_points_the_right_way
             assert np.isfinite(gradient).all() and gradient[0, 0] < -1e6
 
 
+def test_the_clip_is_one_of_probabilities_whatever_the_outputs_sum_to(kernels):
+    """dL/d(c y) = dL/dy / c, for a probability of 0 too."""
+    t, y = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    backward = kernel_sets.load(kernels).cross_entropy_backward
+    for scale in (1 / 8, 8.0):
+        np.testing.assert_array_equal(backward(t, scale * y) * scale, backward(t, y))
+
+
 # --- worked examples ---------------------------------------------------------------------------------------
 
 
