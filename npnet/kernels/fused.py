@@ -14,7 +14,7 @@ from npnet.kernels.product import aligned_empty
 from npnet.kernels.reference import PROBABILITY_CLIP
 from npnet.kernels.runtime import compiled
 from npnet.kernels.tasks import done, take
-from npnet.kernels.tiles import ROWS, multiply_tile_ahead, width_of
+from npnet.kernels.tiles import ROWS, multiply_tile_ahead, multiply_tile_ahead_to_write, width_of
 from npnet.kernels.vectors import (
     fill,
     lanes_of,
@@ -62,11 +62,39 @@ def gather_tasks(team, phase, x, index, out, numbers):
 
 
 @cache
+def _product_block(finish):
+    """One panel of y = x W for one block of samples, as far as some squares of the weights go."""
+
+    @compiled
+    def work(x, weight, here, square, n, y, p, q, blocks, top, ahead, ahead_here, ahead_square, arguments):
+        """Add x W to y for samples from ``top`` on and ``blocks`` squares from q on.
+
+        They lie ``square`` apart from ``here`` on; those of ``ahead`` are what will be needed next. After the
+        last ones finish(y, place, column, *arguments) makes of ROWS rows what they are to be.
+        """
+        w, rows = width_of(y), x.shape[1]
+        for r in range(top, min(top + ROW_BLOCK, n), ROWS):
+            at = (p * rows + r) * w
+            # Meanwhile the next rows of x are called to the cache, and ``ahead``, a part with each of the
+            # first tiles.
+            part = (r - top) // ROWS % (w // ROWS) * w * ROWS
+            multiply_tile_ahead(
+                x, (q * rows + r) * w, w, 1, rows * w,
+                weight, here, w, square, w, blocks, y, at, w, q > 0,
+                (q * rows + r + ROWS) * w, ahead, ahead_here + part, ROWS, ahead_square,
+            )  # fmt: skip
+            if q + blocks == x.shape[0]:
+                finish(y, at, p * w, *arguments)
+
+    return work
+
+
+@cache
 def _forward_block(rule, remembers_x):
     """One panel of y for one block of samples, as far as some squares of the weights go."""
 
     @compiled
-    def finish(bias, z, y, at, column, constants):
+    def finish(y, at, column, bias, z, constants):
         for r in range(ROWS):
             for j in range(0, width_of(y), lanes_of(y)):
                 place = at + r * width_of(y) + j
@@ -75,24 +103,16 @@ def _forward_block(rule, remembers_x):
                     store(z, place, lanes_of(y), numbers)
                 store(y, place, lanes_of(y), rule(numbers, *constants))
 
+    product_block = _product_block(finish)
+
     @compiled
     def work(x, weight, bias, n, z, y, p, q, blocks, top, constants):
-        """y (+)= x W for samples from ``top`` on and ``blocks`` squares from q on; the last ones finish y."""
-        w, rows = width_of(y), x.shape[1]
-        square = weight.shape[2] * w * w
+        square = weight.shape[2] * weight.shape[3] * weight.shape[4]
         here = (p * x.shape[0] + q) * square
-        for r in range(top, min(top + ROW_BLOCK, n), ROWS):
-            at = (p * rows + r) * w
-            # Meanwhile the next rows of x are called to the cache, and the next weights, a part with each of
-            # the first tiles.
-            part = (r - top) // ROWS % (w // ROWS) * w * ROWS
-            multiply_tile_ahead(
-                x, (q * rows + r) * w, w, 1, rows * w,
-                weight, here, w, square, w, blocks, y, at, w, q > 0,
-                (q * rows + r + ROWS) * w, weight, here + blocks * square + part, ROWS, square,
-            )  # fmt: skip
-            if q + blocks == x.shape[0]:
-                finish(bias, z, y, at, p * w, constants)
+        product_block(
+            x, weight, here, square, n, y, p, q, blocks, top, weight, here + blocks * square, square,
+            (bias, z, constants),
+        )  # fmt: skip
 
     return work
 
@@ -130,50 +150,42 @@ def backward_tasks(rule):
     """dz = rule(dy W', remembered): the gradient before the previous layer's activation."""
 
     @compiled
-    def turn_over(dy, n0, out):
-        # out[m, n] = dy[n, m] for the samples n0 ... n0 + W
-        w, rows, square = width_of(dy), dy.shape[1], lanes_of(dy)
-        for p in range(dy.shape[0]):
-            for j in range(0, w, square):
-                for n in range(0, w, square):
-                    transpose(dy, (p * rows + n0 + n) * w + j, w, out, (p * w + j) * w + n, w)
+    def finish(dz, at, column, remembered, constants):
+        for place in range(at, at + ROWS * width_of(dz), lanes_of(dz)):
+            numbers = load(dz, place, lanes_of(dz)), load(remembered, place, lanes_of(dz))
+            store(dz, place, lanes_of(dz), rule(*numbers, *constants))
+
+    product_block = _product_block(finish)
+
+    @compiled
+    def turn_over(weight, q, out):
+        # out[m, i] = W[i, m] for the rows of W in square q of each panel
+        w, every, squares = width_of(weight), lanes_of(weight), weight.shape[1]
+        for p in range(weight.shape[0]):
+            here = (p * squares + q) * weight.shape[2] * w * w
+            for i in range(0, w, every):
+                for j in range(0, w, every):
+                    transpose(weight, here + i * w + j, w, out, (p * w + j) * w + i, w)
 
     @compiled
     def work(team, phase, dy, weight, n, remembered, dz, constants):
-        w, rows, square = width_of(dz), dz.shape[1], lanes_of(dz)
-        place, block = weight.shape[2] * w * w, DEPTH // w
+        w, block = width_of(dz), DEPTH // width_of(dz)
+        square = weight.shape[2] * w * w
         turned = aligned_empty(dy.shape[0] * w * w, dz)
-        tile = aligned_empty(w * w, dz)
-        row = aligned_empty(square * square, dz)
-        group = max(1, dz.shape[0] * -(-n // w) // (TASKS // 2))  # panels of dz that a task computes
-        groups = -(-dz.shape[0] // group)
-        tasks = -(-n // w) * groups
-        present = -1
+        heights, present = -(-n // ROW_BLOCK), -1
+        tasks = dz.shape[0] * heights
         task = take(team, phase, tasks)
         while task < tasks:
-            n0 = task // groups * w
-            if n0 != present:
-                turn_over(dy, n0, turned)
-                present = n0
-            for q in range(task % groups * group, min(task % groups * group + group, dz.shape[0])):
-                for m in range(0, weight.shape[0], block):
-                    blocks = min(block, weight.shape[0] - m)
-                    for i in range(0, w, ROWS):
-                        at = (m * dz.shape[0] + q) * place + i * w
-                        multiply_tile_ahead(
-                            weight, at, w, 1, dz.shape[0] * place,
-                            turned, m * w * w, w, w * w, w, blocks, tile, i * w, w, m > 0,
-                            at + ROWS * w, turned, (m + block) * w * w + i * w * ROWS, ROWS, w * w,
-                        )  # fmt: skip
-                for i in range(0, w, square):
-                    for j in range(0, w, square):
-                        transpose(tile, i * w + j, w, row, 0, square)
-                        for r in range(square):
-                            at = (q * rows + n0 + j + r) * w + i
-                            numbers = rule(
-                                load(row, r * square, square), load(remembered, at, square), *constants
-                            )
-                            store(dz, at, square, numbers)
+            p, top = task // heights, task % heights * ROW_BLOCK
+            if p != present:
+                turn_over(weight, p, turned)
+                present = p
+            for q in range(0, dy.shape[0], block):
+                blocks = min(block, dy.shape[0] - q)
+                product_block(
+                    dy, turned, q * w * w, w * w, n, dz, p, q, blocks, top,
+                    weight, (q * dz.shape[0] + p + 1) * square, dz.shape[0] * square, (remembered, constants),
+                )  # fmt: skip
             done(team, phase)
             task = take(team, phase, tasks)
         return tasks
@@ -206,7 +218,7 @@ def _update(rule, slots):
             x_next = (q + 1) * rows if last else q * rows + k + steps
             for i in range(0, w, ROWS):
                 if last:
-                    multiply_tile_ahead(
+                    multiply_tile_ahead_to_write(
                         x, (q * rows + k) * w + i, 1, w, 0,
                         dz, (p * rows + k) * w, w, 0, steps, 1, gradient, i * w, w, k > 0,
                         x_next * w + i * steps,

@@ -48,6 +48,7 @@ def _width_of(array):
 
 UNROLLED = 4  # steps written out in the loop: counting and addressing compete with multiplying
 AHEAD = 16  # steps
+LINE = 64  # bytes in a cache line
 
 
 class _Loop:
@@ -102,16 +103,17 @@ class _Operand:
         number = self.builder.load(self.builder.gep(self.data, [position]), align=self.align)
         return broadcast(self.builder, number, self.register)
 
-    def prefetch(self, position):
+    def prefetch(self, position, to_write=False):
         """Ask for a cache line. Asking for what does not exist is allowed."""
-        arguments = self.pointer(position), I32(0), I32(3), I32(1)
+        arguments = self.pointer(position), I32(int(to_write)), I32(3), I32(1)
         call_llvm(self.builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
 
 def _emit_tile(builder, shape, a, a_strides, b, b_strides, counts, c, c_row, add, before_step):
     """The tile's instructions. Strides are (row of A or None, step, block), counts (steps, blocks).
 
-    ``before_step(block, step, row of B)`` may add instructions to each step.
+    ``before_step(block, step, turn, row of B)`` may add instructions to each step; ``turn`` counts steps in
+    the loop's body.
     """
     rows, vectors = shape
     lanes_ = a.register.count
@@ -135,10 +137,10 @@ def _emit_tile(builder, shape, a, a_strides, b, b_strides, counts, c, c_row, add
     outer = _Loop(builder, blocks, sums)
     a_first, b_first = builder.mul(a_block, outer.index), builder.mul(b_block, outer.index)
 
-    def one_step(step, sums):
+    def one_step(step, turn, sums):
         b_at = builder.add(b_first, builder.mul(b_step, step))
         b_row = [b.load(builder.add(b_at, I64(j * lanes_))) for j in range(vectors)]
-        before_step(outer.index, step, b_row)
+        before_step(outer.index, step, turn, b_row)
         a_at = builder.add(a_first, builder.mul(a_step, step))
         following = []
         for r in range(rows):
@@ -151,11 +153,11 @@ def _emit_tile(builder, shape, a, a_strides, b, b_strides, counts, c, c_row, add
     several = _Loop(builder, builder.sdiv(steps, I64(UNROLLED)), outer.values)
     sums = several.values
     for i in range(UNROLLED):
-        sums = one_step(builder.add(builder.mul(several.index, I64(UNROLLED)), I64(i)), sums)
+        sums = one_step(builder.add(builder.mul(several.index, I64(UNROLLED)), I64(i)), i, sums)
     sums = several.close(sums)
     left = builder.srem(steps, I64(UNROLLED))
     rest = _Loop(builder, left, sums)
-    sums = rest.close(one_step(builder.add(builder.sub(steps, left), rest.index), rest.values))
+    sums = rest.close(one_step(builder.add(builder.sub(steps, left), rest.index), 0, rest.values))
     sums = outer.close(sums)
     for value, place in zip(sums, places, strict=True):
         c.store(place, value)
@@ -184,10 +186,26 @@ def multiply_tile_ahead(
 ):  # fmt: skip
     """``multiply_tile``, while what the next tiles need is called into the cache.
 
-    Step by step these are asked for:
+    Step by step these are asked for, A by whole cache lines:
     ahead[ahead_start + block ahead_block + step ahead_step]  and  a[a_next + block a_block + step ROWS].
     """
     return _tile_signature(a, b, c, types.intp, ahead, types.intp, types.intp, types.intp), _emit_blocks
+
+
+@intrinsic
+def multiply_tile_ahead_to_write(
+    typing_context, a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks,
+    c, c_start, c_row, add, a_next, ahead, ahead_start, ahead_step, ahead_block,
+):  # fmt: skip
+    """``multiply_tile_ahead`` where ``ahead`` will be written: other cores are told to give it up.
+
+    A core that writes a line which others have read waits for them, longer than for memory.
+    """
+
+    def emit(context, builder, signature, arguments):
+        return _emit_blocks(context, builder, signature, arguments, to_write=True)
+
+    return _tile_signature(a, b, c, types.intp, ahead, types.intp, types.intp, types.intp), emit
 
 
 def _tile_signature(a, b, c, *ahead):
@@ -195,7 +213,7 @@ def _tile_signature(a, b, c, *ahead):
     return types.void(a, i, i, i, i, b, i, i, i, i, i, c, i, i, types.boolean, *ahead)
 
 
-def _emit_blocks(context, builder, signature, arguments):
+def _emit_blocks(context, builder, signature, arguments, to_write=False):
     _, a_start, a_row, a_step, a_block, _, b_start, b_step, b_block, steps, blocks, _, c_start, c_row, add = (
         arguments[:15]
     )
@@ -203,22 +221,22 @@ def _emit_blocks(context, builder, signature, arguments):
     def operand(i, start):
         return _Operand(context, builder, signature.args[i], arguments[i], start)
 
-    asked_for = []
+    def no_more(block, step, turn, b_row):
+        pass
+
+    def call_ahead(block, step, turn, b_row):
+        if turn % (LINE // (ROWS * a.align)) == 0:
+            a_following.prefetch(builder.add(builder.mul(a_block, block), builder.mul(step, I64(ROWS))))
+        place = builder.add(builder.mul(ahead_block, block), builder.mul(ahead_step, step))
+        ahead.prefetch(place, to_write)
+
+    a, before_step = operand(0, a_start), no_more
     if len(arguments) > 15:
         a_next, _, ahead_start, ahead_step, ahead_block = arguments[15:]
-        asked_for = [
-            (operand(0, a_next), I64(ROWS), a_block),
-            (operand(16, ahead_start), ahead_step, ahead_block),
-        ]
-
-    def before_step(block, step, b_row):
-        for array, by_step, by_block in asked_for:
-            array.prefetch(builder.add(builder.mul(by_block, block), builder.mul(by_step, step)))
-
+        a_following, ahead, before_step = operand(0, a_next), operand(16, ahead_start), call_ahead
     _emit_tile(
-        builder, (ROWS, VECTORS), operand(0, a_start), (a_row, a_step, a_block),
-        operand(5, b_start), (b_step, b_block), (steps, blocks),
-        operand(11, c_start), c_row, add, before_step,
+        builder, (ROWS, VECTORS), a, (a_row, a_step, a_block), operand(5, b_start), (b_step, b_block),
+        (steps, blocks), operand(11, c_start), c_row, add, before_step,
     )  # fmt: skip
     return context.get_dummy_value()
 
@@ -272,7 +290,7 @@ def _emit_part(context, builder, signature, arguments):
     b = operand(6, b_start)
     packed = operand(14, arguments[15]) if len(arguments) > 14 else None
 
-    def before_step(block, step, b_row):
+    def before_step(block, step, turn, b_row):
         if packed:
             count = b.register.count
             for j, register in enumerate(b_row):
