@@ -140,8 +140,9 @@ def test_every_batch_is_seen_and_the_last_is_short():
     assert reported == [0, 1, 2]
     assert net.history.params["steps"] == 3
     sizes.clear()
-    net.fit(X, Y, verbose=0)
-    assert sizes == [23], "batch_size is 32 by default"
+    for n in (32, 33):
+        net.fit(np.resize(X, (n, 6)), np.resize(Y, (n, 3)), verbose=0)
+    assert sizes == [32, 32, 1], "batch_size is 32 by default"
 
 
 def seen_rows(net, **options):
