@@ -27,7 +27,9 @@ TESTS = {  # of each module: those that are about it, the likeliest to notice fi
     "npnet/kernels/parallel.py": (["kernels", "activations"], "not lesser and not numpy"),
     "npnet/losses.py": (["losses", "gradients", "keras_agreement", "arguments", "inputs", "training"], NUMPY),
     "npnet/optimizers.py": (["optimizers", "keras_agreement", "arguments", "saving", "training"], NUMPY),
-    "npnet/training.py": (["training", "inputs", "callbacks", "resume", "models", "arguments"], NUMPY),
+    "npnet/training.py": (
+        ["training", "inputs", "callbacks", "resume", "models", "arguments", "interrupts"], NUMPY
+    ),
     "npnet/network.py": (["training", "gradients", "keras_agreement", "layers", "inputs"], NUMPY),
 }  # fmt: skip
 SWAPS = {

@@ -143,7 +143,10 @@ def test_an_unbuilt_model_is_still_unbuilt_after_a_refusal():
 
 @pytest.mark.parametrize(
     ("x_val", "message"),
-    [(X[:, :3], "validation x must hold samples of shape"), (X.reshape(12, 2, 3), "Flatten")],
+    [
+        (X[:, :3], r"validation x must hold samples of shape \(6,\) like x, got \(3,\)"),
+        (X.reshape(12, 2, 3), "Flatten"),
+    ],
 )
 def test_validation_data_must_have_the_shape_of_x_before_the_model_is_built_too(x_val, message):
     net = model(built=False)
