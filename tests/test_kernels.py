@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 
@@ -19,6 +18,12 @@ SHAPES = [  # (N, D, M): nothing, one, primes, multiples of a tile, one past a t
     (9, 33, 33), (17, DEPTH + 1, 65), (300, 37, 540),
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-11}
+LEAST = parallel.LEAST
+
+
+@pytest.fixture(autouse=True)
+def _small_arrays_are_not_left_to_numpy(monkeypatch):
+    monkeypatch.setattr(parallel, "LEAST", {})
 
 
 def functions(module):
@@ -27,6 +32,10 @@ def functions(module):
 
 def random(rng, shape, dtype):
     return rng.standard_normal(shape).astype(dtype)
+
+
+def small_integers(rng, shape, dtype):
+    return rng.integers(-4, 5, shape).astype(dtype)
 
 
 def agree(ours, theirs, dtype):
@@ -57,7 +66,7 @@ def every_product(request, monkeypatch):
 def test_small_integers_are_multiplied_exactly(shape, dtype, every_product):
     n, d, m = shape
     rng = np.random.default_rng(0)
-    x, weight, bias, dy = (rng.integers(-4, 5, size).astype(dtype) for size in ((n, d), (d, m), (m,), (n, m)))
+    x, weight, bias, dy = (small_integers(rng, size, dtype) for size in ((n, d), (d, m), (m,), (n, m)))
     np.testing.assert_array_equal(parallel.dense_forward(x, weight, bias), x @ weight + bias)
     np.testing.assert_array_equal(parallel.dense_forward(x, weight, None), x @ weight)
     np.testing.assert_array_equal(parallel.dense_backward_input(dy, weight), dy @ weight.T)
@@ -66,13 +75,20 @@ def test_small_integers_are_multiplied_exactly(shape, dtype, every_product):
     np.testing.assert_array_equal(dbias, dy.sum(axis=0))
 
 
-@pytest.mark.parametrize("depth", [1, 100, 3072, 20_000])
-def test_rounding_grows_with_the_root_of_the_depth(depth):
+@pytest.mark.parametrize("depth", [1, 100, 8192, 20_000])
+def test_rounding_grows_with_the_root_of_the_depth(depth, every_product):
     rng = np.random.default_rng(depth)
-    a, b = random(rng, (16, depth), np.float32), random(rng, (depth, 40), np.float32)
-    exact = a.astype(np.float64) @ b.astype(np.float64)
-    bound = 4 * np.sqrt(depth) * 2.0**-24 * (np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64))
-    assert (np.abs(multiply(a, b) - exact) <= bound).all()
+    for new, bound in ((random, 4 * np.sqrt(depth) * 2.0**-24), (small_integers, 0)):
+        a, b = new(rng, (16, depth), np.float32), new(rng, (depth, 40), np.float32)
+        exact = a.astype(np.float64) @ b.astype(np.float64)
+        largest = bound * (np.abs(a).astype(np.float64) @ np.abs(b).astype(np.float64))
+        across, down = np.ascontiguousarray(a.T), np.ascontiguousarray(b.T)
+        for found in (
+            parallel.dense_forward(a, b, None),
+            parallel.dense_backward_parameters(across, b)[0],
+            parallel.dense_backward_input(a, down),
+        ):
+            assert (np.abs(found - exact) <= largest).all()
 
 
 def test_nan_and_infinity_stay_in_their_row(every_product):
@@ -156,6 +172,23 @@ def test_update_rules(rule, dtype):
         agree(tuple(ours), tuple(theirs), dtype)
 
 
+def test_small_arrays_are_left_to_numpy(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(parallel, "LEAST", {"relu": 100, "sgd": 100, "softmax_backward": 100})
+    for name in ("elementwise", "update", "softmax_backward"):
+        monkeypatch.setattr(reference, name, lambda *operands: sizes.append(operands[1].size))
+    for size in (99, 100):
+        x = np.ones((1, size), np.float32)
+        parallel.elementwise(rules.relu, x)
+        parallel.update(rules.sgd, x, x, (), (0.1,))
+        parallel.softmax_backward(x, x)
+    assert sizes == [99] * 3
+
+
+def test_what_is_left_to_numpy_exists():
+    assert set(LEAST) <= set(functions(rules)) | set(functions(reference))
+
+
 def test_a_formula_of_the_users_own_runs_as_numpy():
     x = np.arange(5.0)
     np.testing.assert_array_equal(parallel.elementwise(lambda x: x * x + 1, x), x * x + 1)
@@ -206,42 +239,10 @@ def test_batch_normalisation(shape, dtype):
         agree(getattr(parallel, name)(*args), getattr(reference, name)(*args), dtype)
 
 
-# --- threads and machines --------------------------------------------------------------------------------
-
-
-def everything():
-    """Bytes of one result of every kernel that runs on several threads."""
-    rng = np.random.default_rng(0)
-    x, weight, dy = (random(rng, size, np.float32) for size in ((129, 600), (600, 259), (129, 259)))
-    weights = [np.abs(random(rng, (300, 300), np.float32)) for _ in range(3)]
-    parallel.update(rules.rmsprop, weights[0], weights[1], weights[2:], (1e-3, 0.9, 1e-7))
-    results = [
-        parallel.dense_forward(x, weight, weight[0]),
-        *parallel.dense_backward_parameters(x, dy),
-        parallel.dense_backward_input(dy, weight),
-        parallel.elementwise(rules.silu, x),
-        parallel.softmax_forward(x),
-        parallel.softmax_backward(x, x),
-        *parallel.batch_norm_forward(x, x[0], x[1], 1e-3),
-        *weights,
-    ]
-    return [np.asarray(result).tobytes() for result in results]
-
-
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one processor")
-def test_any_number_of_threads_gives_the_same_bits():
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        alone = everything()
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-        assert everything() == alone
-    finally:
-        numba.set_num_threads(threads)
-
+# --- machines --------------------------------------------------------------------------------------------
 
 HERE = Path(__file__).parent
-ALL = [HERE / "test_kernels.py", HERE / "test_fusion.py"]
+ALL = [HERE / f"test_{part}.py" for part in ("kernels", "every_kernel", "functions", "fusion")]
 CORE = "tiles and (shape9-float32 or nan_and_infinity) or nothing_outside or many_classes"
 
 

@@ -7,8 +7,8 @@ Numba calls the C library for one number at a time; here all lanes go together a
     log1p       S. L. Moshier's Cephes: log u + c / u, where u = 1 + x is rounded and c what that lost
     erfc        M. M. Shepherd, J. G. Laframboise 1981, Math. Comp. 36, 249: one polynomial for all x >= 0
 
-with series and coefficients of our own. Where e^x is smaller than 2^-125 (float64: 2^-1021) it is taken for 0:
-a subnormal number slows down every product it meets.
+with series and coefficients of our own. An e^x smaller than 2^-125 (float64: 2^-1021) is taken for 0: a
+subnormal number slows down every product it meets.
 """
 
 import math

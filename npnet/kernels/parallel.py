@@ -1,8 +1,8 @@
 """The kernels that run: the functions of ``reference``, compiled by Numba and spread over all cores.
 
 Names, arguments and results are those of ``reference``, where the mathematics is explained; the formulas
-of single elements are taken from ``rules`` as they stand. What costs too little to be worth compiling is
-the reference's own function.
+of single elements are taken from ``rules`` as they stand. What costs too little to be worth compiling, or
+with few numbers to be worth a call (``LEAST``), is the reference's own function.
 
 Work is divided over rows, columns or blocks of the result, by shape alone and never along a sum: the bits of
 a result do not depend on the number of threads.
@@ -77,12 +77,43 @@ __all__ = [
 
 BLOCK = 8192  # elements a thread takes at a time
 SERIAL = 4 * BLOCK  # elements below which waking the other threads costs more than they save
+# From how many numbers on a compiled kernel is worth its call, of 3 to 4 us: with fewer, NumPy is quicker
+# (float32, two cores, NumPy 2.4; `python -m benchmarks kernels`). What is not named here is worth it always.
+LEAST = {
+    "batch_norm_backward_parameters": 4096,
+    "bounded_relu": 512,
+    "bounded_relu_backward": 512,
+    "elu": 512,
+    "elu_backward": 512,
+    "hyperbolic_tangent": 65536,
+    "hyperbolic_tangent_backward": 16384,
+    "leaky_relu": 4096,
+    "leaky_relu_backward": 4096,
+    "log_softmax_backward": 4096,
+    "relu": 32768,
+    "relu_backward": 4096,
+    "sgd": 16384,
+    "sigmoid_backward": 16384,
+    "softmax_backward": 4096,
+    "softplus": 4096,
+}
+
+
+def _is_for_numpy(name, array):
+    """Whether the reference does it: for a kernel's or rule's ``name`` the array is small, or none at all."""
+    return not isinstance(array, np.ndarray) or array.size < LEAST.get(name, 1)
 
 
 def _plain(array):
     """The array, copied where it is strided or read-only: each would be another type to compile for."""
     array = np.asarray(array)
     return array if array.flags.c_contiguous and array.flags.writeable else array.copy(order="C")
+
+
+def _flat(array):
+    """All numbers of ``_plain(array)`` in a row."""
+    flat = array.ravel()
+    return flat if flat.flags.writeable else flat.copy()
 
 
 # --- dense -----------------------------------------------------------------------------------------------
@@ -107,18 +138,21 @@ def dense_backward_input(dy, weight):
 
 
 def elementwise(rule, *operands):
-    """Apply a function of ``rules`` to arrays of one shape and dtype and to numbers."""
-    arrays = [operand for operand in operands if np.ndim(operand)]
-    if (
-        not arrays
-        or len({(a.shape, a.dtype) for a in arrays}) > 1
-        or getattr(rules, rule.__name__, None) is not rule
-    ):
+    """Apply a function of ``rules`` to an array, numbers and further arrays of its shape and dtype."""
+    first = operands[0]
+    if _is_for_numpy(rule.__name__, first) or getattr(rules, rule.__name__, None) is not rule:
         return reference.elementwise(rule, *operands)
-    out = np.empty(arrays[0].shape, arrays[0].dtype)
-    flat = tuple(_plain(o).reshape(-1) if np.ndim(o) else float(o) for o in operands)
-    _elementwise_kernel(rule)(out.reshape(-1), flat)
-    return out
+    flat = []
+    for operand in operands:
+        if not isinstance(operand, np.ndarray):
+            flat.append(float(operand))
+        elif operand.shape == first.shape and operand.dtype == first.dtype:
+            flat.append(_flat(operand))
+        else:
+            return reference.elementwise(rule, *operands)
+    out = np.empty(first.size, first.dtype)
+    _elementwise_kernel(rule)(out, tuple(flat))
+    return out.reshape(first.shape)
 
 
 @cache
@@ -135,14 +169,21 @@ def _elementwise_kernel(rule):
 
 
 def update(rule, weight, grad, slots, hyperparameters):
-    """weight, *slots <- rule(weight, grad, *slots, *hyperparameters), in place."""
-    arrays = weight, *slots
-    if not all(a.flags.c_contiguous for a in arrays) or getattr(rules, rule.__name__, None) is not rule:
+    """weight, *slots <- rule(weight, grad, *slots, *hyperparameters), in place.
+
+    A weight whose mean square is infinite becomes NaN where NumPy keeps it: g / sqrt(v) is compiled to a
+    product with a reciprocal root, three times as fast, and that of infinity comes out as NaN.
+    """
+    if (
+        _is_for_numpy(rule.__name__, weight)
+        or getattr(rules, rule.__name__, None) is not rule
+        or not all(array.flags.c_contiguous for array in (weight, *slots))
+    ):
         reference.update(rule, weight, grad, slots, hyperparameters)
         return
-    flat = tuple(a.reshape(-1) for a in arrays)
-    numbers = tuple(float(h) for h in hyperparameters)
-    _update_kernel(rule)(flat[0], _plain(grad).reshape(-1), flat[1:], numbers)
+    memory = tuple(slot.reshape(-1) for slot in slots)
+    numbers = tuple(map(float, hyperparameters))
+    _update_kernel(rule)(weight.reshape(-1), _flat(grad), memory, numbers)
 
 
 @cache
@@ -163,97 +204,86 @@ def _update_kernel(rule):
 # --- rows: softmax ---------------------------------------------------------------------------------------
 
 
-def _by_row(kernel, *arrays):
+def _by_row(name, make, *arrays):
     """Run a kernel on arrays seen as matrices of rows; the result has the shape of the first."""
     first = arrays[0]
+    if _is_for_numpy(name, first):
+        return getattr(reference, name)(*arrays)
     out = np.empty(first.shape, first.dtype)
-    if out.size:
-        rows = (-1, first.shape[-1])
-        kernel(*(_plain(a).reshape(rows) for a in arrays), out.reshape(rows))
+    rows = (-1, first.shape[-1])
+    make(name)(*(_plain(a).reshape(rows) for a in arrays), out.reshape(rows))
     return out
 
 
 def softmax_forward(x):
     """y = e^x / sum e^x."""
-    return _by_row(_softmax_forward, x)
+    return _by_row("softmax_forward", _forward_kernel, x)
 
 
 def softmax_backward(dy, y):
     """dx = y (dy - sum dy y)."""
-    return _by_row(_softmax_backward, dy, y)
+    return _by_row("softmax_backward", _backward_kernel, dy, y)
 
 
 def log_softmax_forward(x):
     """y = x - log sum e^x."""
-    return _by_row(_log_softmax_forward, x)
+    return _by_row("log_softmax_forward", _forward_kernel, x)
 
 
 def log_softmax_backward(dy, y):
     """dx = dy - e^y sum dy."""
-    return _by_row(_log_softmax_backward, dy, y)
+    return _by_row("log_softmax_backward", _backward_kernel, dy, y)
 
 
-@compiled(parallel=True)
-def _softmax_forward(x, y):
-    rows, columns = x.shape
-    threads = keep_small_alone(x.size, SERIAL)
-    for n in prange(rows):
-        powers = _powers(x[n], y[n])
-        for k in range(0, columns, lanes_of(x)):
-            store(y, n * columns + k, columns - k, load(y, n * columns + k, columns - k) / powers)
-    set_num_threads(threads)
+@cache
+def _forward_kernel(name):
+    logarithm = name.startswith("log")
+
+    @compiled(parallel=True)
+    def kernel(x, y):
+        rows, columns = x.shape
+        threads = keep_small_alone(x.size, SERIAL)
+        for n in prange(rows):
+            shift = row_maximum(x[n])
+            powers = _powers(x[n], shift, y[n])
+            log_sum = np.log(powers)
+            for k in range(0, columns, lanes_of(x)):
+                at, left = n * columns + k, columns - k
+                if logarithm:
+                    store(y, at, left, load(x, at, left) - shift - log_sum)
+                else:
+                    store(y, at, left, load(y, at, left) / powers)
+        set_num_threads(threads)
+
+    return kernel
 
 
-@compiled(parallel=True)
-def _log_softmax_forward(x, y):
-    rows, columns = x.shape
-    threads = keep_small_alone(x.size, SERIAL)
-    for n in prange(rows):
-        shift = row_maximum(x[n])
-        log_sum = np.log(_powers(x[n], y[n]))
-        for k in range(0, columns, lanes_of(x)):
-            store(y, n * columns + k, columns - k, load(x, n * columns + k, columns - k) - shift - log_sum)
-    set_num_threads(threads)
+@cache
+def _backward_kernel(name):
+    logarithm = name.startswith("log")
 
+    @compiled(parallel=True)
+    def kernel(dy, y, dx):
+        rows, columns = y.shape
+        threads = keep_small_alone(y.size, SERIAL)
+        for n in prange(rows):
+            sums = fill(y, 0.0)
+            for k in range(0, columns, lanes_of(y)):
+                at, left = n * columns + k, columns - k
+                if logarithm:
+                    sums = sums + load(dy, at, left)
+                else:
+                    sums = sums + load(dy, at, left) * load(y, at, left)
+            along = total(sums)
+            for k in range(0, columns, lanes_of(y)):
+                at, left = n * columns + k, columns - k
+                if logarithm:
+                    store(dx, at, left, load(dy, at, left) - np.exp(load(y, at, left)) * along)
+                else:
+                    store(dx, at, left, load(y, at, left) * (load(dy, at, left) - along))
+        set_num_threads(threads)
 
-@compiled(parallel=True)
-def _softmax_backward(dy, y, dx):
-    rows, columns = y.shape
-    threads = keep_small_alone(y.size, SERIAL)
-    for n in prange(rows):
-        sums = fill(y, 0.0)
-        for k in range(0, columns, lanes_of(y)):
-            sums = sums + load(dy, n * columns + k, columns - k) * load(y, n * columns + k, columns - k)
-        along = total(sums)
-        for k in range(0, columns, lanes_of(y)):
-            left = columns - k
-            store(
-                dx,
-                n * columns + k,
-                left,
-                load(y, n * columns + k, left) * (load(dy, n * columns + k, left) - along),
-            )
-    set_num_threads(threads)
-
-
-@compiled(parallel=True)
-def _log_softmax_backward(dy, y, dx):
-    rows, columns = y.shape
-    threads = keep_small_alone(y.size, SERIAL)
-    for n in prange(rows):
-        sums = fill(y, 0.0)
-        for k in range(0, columns, lanes_of(y)):
-            sums = sums + load(dy, n * columns + k, columns - k)
-        row_sum = total(sums)
-        for k in range(0, columns, lanes_of(y)):
-            left = columns - k
-            store(
-                dx,
-                n * columns + k,
-                left,
-                load(dy, n * columns + k, left) - np.exp(load(y, n * columns + k, left)) * row_sum,
-            )
-    set_num_threads(threads)
+    return kernel
 
 
 @compiled
@@ -270,9 +300,8 @@ def row_maximum(row):
 
 
 @compiled
-def _powers(row, out):
-    """Write out = e^(row - its maximum) and return the sum."""
-    shift = row_maximum(row)
+def _powers(row, shift, out):
+    """Write out = e^(row - shift) and return the sum."""
     sums = fill(row, 0.0)
     for k in range(0, row.size, lanes_of(row)):
         left = row.size - k
@@ -286,7 +315,7 @@ def _powers(row, out):
 
 def batch_norm_forward(x, gamma, beta, epsilon):
     """y = gamma z + beta, z = (x - mean) / sqrt(variance + epsilon); returns y, z, mean, variance."""
-    if not x.size:
+    if _is_for_numpy("batch_norm_forward", x):
         return reference.batch_norm_forward(x, gamma, beta, epsilon)
     y, normalized = np.empty_like(x, order="C"), np.empty_like(x, order="C")
     mean, variance = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
@@ -296,6 +325,8 @@ def batch_norm_forward(x, gamma, beta, epsilon):
 
 def batch_norm_backward_parameters(dy, normalized):
     """dgamma = column sums of dy z,  dbeta = column sums of dy."""
+    if _is_for_numpy("batch_norm_backward_parameters", dy):
+        return reference.batch_norm_backward_parameters(dy, normalized)
     dgamma, dbeta = np.empty(dy.shape[1], dy.dtype), np.empty(dy.shape[1], dy.dtype)
     _column_sums(_plain(dy), _plain(normalized), dgamma, dbeta)
     return dgamma, dbeta
@@ -303,7 +334,7 @@ def batch_norm_backward_parameters(dy, normalized):
 
 def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
     """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon)."""
-    if not dy.size:
+    if _is_for_numpy("batch_norm_backward_input", dy):
         return reference.batch_norm_backward_input(dy, normalized, gamma, variance, epsilon)
     dgamma, dbeta = batch_norm_backward_parameters(dy, normalized)
     dx = np.empty_like(dy, order="C")
