@@ -145,6 +145,18 @@ def test_every_batch_is_seen_and_the_last_is_short():
     assert sizes == [32, 32, 1], "batch_size is 32 by default"
 
 
+@pytest.mark.parametrize(("n", "steps"), [(20, 2), (21, 3)])
+def test_whoever_watches_is_told_how_many_batches_come(n, steps, capsys):
+    told, watch = [], npnet.callbacks.Callback()
+    watch.on_test_begin = watch.on_predict_begin = lambda logs: told.append(watch.params["steps"])
+    net = model()
+    net.fit(X, Y, verbose=0)
+    net.evaluate(X[:n], Y[:n], batch_size=10, callbacks=[watch], verbose=2)
+    net.predict(X[:n], batch_size=10, callbacks=[watch], verbose=2)
+    assert told == [steps] * 2
+    assert capsys.readouterr().out.count(f"{steps}/{steps}") == 2
+
+
 def seen_rows(net, **options):
     """Return the number of the row at each place of training, epoch by epoch."""
     rows = []
