@@ -246,7 +246,7 @@ def test_the_learning_rate_may_change_between_steps():
     models = pair(network)
     for model in models:
         model.fit(x, y, verbose=0)
-        model.optimizer.learning_rate = 0.1
+        model.optimizer.learning_rate = 0.01
     assert_same_training(models, x, y, epochs=2)
 
 
