@@ -26,7 +26,9 @@ notebook: .venv/tested
 
 .PHONY: release-tests soak coverage mutants
 
-# every test: the slow ones too, 20,000 examples of each property, each fault as often as a release demands
+# Every test: the slow ones too, 20,000 examples of each property, each fault as often as a release demands.
+# About an hour on two cores with nothing else to do: the properties take most of one of them, and the other
+# kills, stops, cuts off and edits. One file alone: HYPOTHESIS_PROFILE=release pytest -m '' tests/test_kills.py
 release-tests: .venv/tested
 	HYPOTHESIS_PROFILE=release $(BIN)/python -m pytest -m 'not peers and not browser' -n 2 --dist loadfile
 
@@ -36,6 +38,7 @@ soak: .venv/tested
 coverage: .venv/tested
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=npnet --cov-report=term:skip-covered
 
+# a fifth of all mutants, in a copy of the sources: hours; some modules, or more: tests/mutation.py SHARE MODULE ...
 mutants: .venv/tested
 	$(BIN)/python tests/mutation.py 0.2
 
