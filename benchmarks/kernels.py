@@ -15,6 +15,7 @@ from .worker import Worker
 
 SETS = {"npnet": "npnet", "numpy": "NumPy", "torch": "MKL (torch)"}
 UNFUSED = ("npnet", "numpy")
+SMALL = (("relu", 512), ("relu_backward", 512), ("softmax_forward", 10), ("softmax_backward", 10))
 
 
 class Bench:
@@ -138,6 +139,17 @@ def sweep_table(label, values, curves, peak):
     return table([label, *(f"{n} GFLOP/s" for n in SETS.values()), "share of limit", "npnet / NumPy"], rows)
 
 
+def small_table(bench, batches):
+    """Measure what takes so little that a call counts; lay out microseconds and the ratio to NumPy."""
+    rows = []
+    for case, width in SMALL:
+        for batch in batches:
+            times = bench.measure(case, (batch, 512, width))
+            npnet, numpy = (1e6 * median(times[name]) for name in UNFUSED)
+            rows.append([f"{case} {batch}x{width}", f"{npnet:.1f}", f"{numpy:.1f}", f"{numpy / npnet:.2f}x"])
+    return table(["", *(f"{SETS[name]} us" for name in UNFUSED), "npnet / NumPy"], rows)
+
+
 def powers(first, last, between=False):
     """Return first, 2 first, 4 first ... last; ``between`` adds one and a half times each."""
     values = []
@@ -203,6 +215,7 @@ def run(options):
     with Neighbours() as neighbours:
         with closing(Bench(options.threads, *effort)) as bench:
             points = network(bench, options, limits)
+            print("\n" + small_table(bench, powers(1, 128)), flush=True)
             curves = sweeps(bench, options, limits)
         curves += [thread_sweep(options, limits, batch, *effort) for batch in (32, 2048)]
     print(f"\n{neighbours}.")

@@ -65,21 +65,24 @@ def roofline(path, points, labels, limits, batch):
 
 
 def number_points(axis, numbered, drawn):
-    """Write each (number, x, y) beside its point, as far below as it must to cover nothing of ``drawn``."""
+    """Write each (number, x, y) beside its point, as near as it can be and cover nothing of ``drawn``."""
     away, wide, high = 16, 14, 10  # of numbers, in points of paper
 
     def on_paper(places):
         return axis.transData.transform(places) * 72 / axis.figure.dpi
 
     taken = [tuple(place) for place in on_paper(drawn)]
+    ways = [(side, up) for level in range(200) for side in (away, -away) for up in (-level, level)]
     for number, *place in sorted(numbered, key=lambda point: -point[2]):
         x, y = on_paper([place])[0]
-        level = y
-        while any(abs(x + away - at) < wide and abs(level - other) < high for at, other in taken):
-            level -= 1
-        taken.append((x + away, level))
+        side, up = next(
+            (side, up)
+            for side, up in ways
+            if not any(abs(x + side - at) < wide and abs(y + up - level) < high for at, level in taken)
+        )
+        taken.append((x + side, y + up))
         axis.annotate(
-            number, place, (away, level - y), textcoords="offset points",
+            number, place, (side, up), textcoords="offset points",
             ha="center", va="center", fontsize=8,
             arrowprops={"arrowstyle": "-", "color": COLORS["npnet"], "linewidth": 0.5, "shrinkA": 0},
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},

@@ -77,8 +77,8 @@ __all__ = [
 
 BLOCK = 8192  # elements a thread takes at a time
 SERIAL = 4 * BLOCK  # elements below which waking the other threads costs more than they save
-# From how many numbers on a compiled kernel is worth its call, of 3 to 4 us: with fewer, NumPy is quicker
-# (float32, two cores, NumPy 2.4; `python -m benchmarks kernels`). What is not named here is worth it always.
+# From how many numbers on a compiled kernel is worth its call, of 3 to 4 us: NumPy was quicker with half as
+# many float32 (two cores, NumPy 2.4). What is not named is worth it at any size, or within a microsecond.
 LEAST = {
     "batch_norm_backward_parameters": 4096,
     "bounded_relu": 512,
