@@ -113,7 +113,8 @@ def train_steps(hidden, hidden_backward, remembers_x, update, slots):
         team, x, index, scaling, batches, flows, remembered, flows_back, weights, biases, inputs, constants,
         y_true, sample_weight, loss_scale, losses, y_pred, decay, hyperparameters,
     ):  # fmt: skip
-        (steps, n), last, now = index.shape, len(weights) - 1, 0
+        (steps, n), last = index.shape, len(weights) - 1
+        now = np.int64(0)  # not the constant, for which the first phase would be compiled once more
         y, dy = flows[last], flows_back[last]
         one_pass = len(weights[0]) >= 2 * team[2]
         wait(team, now, gather_tasks(team, now, x, index[0], batches[0], scaling))

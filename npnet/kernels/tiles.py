@@ -186,7 +186,7 @@ def multiply_tile_ahead(
 ):  # fmt: skip
     """``multiply_tile``, while what the next tiles need is called into the cache.
 
-    Step by step these are asked for, A by whole cache lines:
+    Step by step these are asked for, a cache line once (``ahead_step`` is ROWS too):
     ahead[ahead_start + block ahead_block + step ahead_step]  and  a[a_next + block a_block + step ROWS].
     """
     return _tile_signature(a, b, c, types.intp, ahead, types.intp, types.intp, types.intp), _emit_blocks
@@ -198,6 +198,8 @@ def multiply_tile_ahead_to_write(
     c, c_start, c_row, add, a_next, ahead, ahead_start, ahead_step, ahead_block,
 ):  # fmt: skip
     """``multiply_tile_ahead`` where ``ahead`` will be written: other cores are told to give it up.
+
+    It is asked for in each step, whatever ``ahead_step`` is.
 
     A core that writes a line which others have read waits for them, longer than for memory.
     """
@@ -225,10 +227,12 @@ def _emit_blocks(context, builder, signature, arguments, to_write=False):
         pass
 
     def call_ahead(block, step, turn, b_row):
-        if turn % (LINE // (ROWS * a.align)) == 0:
+        new_line = turn % (LINE // (ROWS * a.align)) == 0
+        if new_line:
             a_following.prefetch(builder.add(builder.mul(a_block, block), builder.mul(step, I64(ROWS))))
-        place = builder.add(builder.mul(ahead_block, block), builder.mul(ahead_step, step))
-        ahead.prefetch(place, to_write)
+        if new_line or to_write:
+            place = builder.add(builder.mul(ahead_block, block), builder.mul(ahead_step, step))
+            ahead.prefetch(place, to_write)
 
     a, before_step = operand(0, a_start), no_more
     if len(arguments) > 15:
