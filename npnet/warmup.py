@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import gradient_cases, recipes
+from npnet import gradient_cases, kernels, recipes
 from npnet.models import Sequential
 
 ROWS = 128  # enough for the loops of every size of batch
@@ -23,11 +23,16 @@ def compile_kernels(dtype: str = "float32") -> None:
     dtype
         "float32" for training or "float64" for gradient checks.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some networks make no sense beyond being run
-        for model, x, y in _networks(dtype):
-            model.fit(x, y, batch_size=len(x), verbose=0)
-            model.evaluate(x, y, verbose=0)
+    parallel: Any = kernels.load("numba")
+    least, parallel.LEAST = parallel.LEAST, {}  # these networks are small; those to come may not be
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some networks make no sense beyond being run
+            for model, x, y in _networks(dtype):
+                model.fit(x, y, batch_size=len(x), verbose=0)
+                model.evaluate(x, y, verbose=0)
+    finally:
+        parallel.LEAST = least
 
 
 def _networks(dtype: str) -> Iterator[tuple[Sequential, Any, Any]]:
