@@ -165,7 +165,7 @@ def backward_tasks(rule):
             here = (p * squares + q) * weight.shape[2] * w * w
             for i in range(0, w, every):
                 for j in range(0, w, every):
-                    transpose(weight, here + i * w + j, w, out, (p * w + j) * w + i, w)
+                    transpose(weight, here + i * w + j, w, every, out, (p * w + j) * w + i, w)
 
     @compiled
     def work(team, phase, dy, weight, n, remembered, dz, constants):

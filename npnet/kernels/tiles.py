@@ -109,14 +109,13 @@ class _Operand:
         call_llvm(self.builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
 
-def _emit_tile(builder, shape, a, a_strides, b, b_strides, counts, c, c_row, add, before_step):
-    """The tile's instructions. Strides are (row of A or None, step, block), counts (steps, blocks).
+def _emit_tile(builder, vectors, a_rows, a_strides, b, b_strides, counts, c, c_row, add, before_step):
+    """The tile's instructions, for some rows of A. Strides are (step, block), counts (steps, blocks).
 
     ``before_step(block, step, turn, row of B)`` may add instructions to each step; ``turn`` counts steps in
     the loop's body.
     """
-    rows, vectors = shape
-    lanes_ = a.register.count
+    rows, lanes_ = len(a_rows), b.register.count
     places = [
         builder.add(builder.mul(c_row, I64(r)), I64(j * lanes_)) for r in range(rows) for j in range(vectors)
     ]
@@ -126,13 +125,12 @@ def _emit_tile(builder, shape, a, a_strides, b, b_strides, counts, c, c_row, add
         reading = builder.block
     sums = []
     for value in old:
-        start = builder.phi(a.register)
-        start.add_incoming(ir.Constant(a.register, None), before)
+        start = builder.phi(b.register)
+        start.add_incoming(ir.Constant(b.register, None), before)
         start.add_incoming(value, reading)
         sums.append(start)
-    (a_row, a_step, a_block), (b_step, b_block), (steps, blocks) = a_strides, b_strides, counts
-    a_rows = [builder.mul(a_row, I64(r)) for r in range(rows)]
-    multiply_add = llvm_name("fmuladd", vector_of(a.dtype))
+    (a_step, a_block), (b_step, b_block), (steps, blocks) = a_strides, b_strides, counts
+    multiply_add = llvm_name("fmuladd", vector_of(b.dtype))
 
     outer = _Loop(builder, blocks, sums)
     a_first, b_first = builder.mul(a_block, outer.index), builder.mul(b_block, outer.index)
@@ -144,10 +142,10 @@ def _emit_tile(builder, shape, a, a_strides, b, b_strides, counts, c, c_row, add
         a_at = builder.add(a_first, builder.mul(a_step, step))
         following = []
         for r in range(rows):
-            number = a.everywhere(builder.add(a_at, a_rows[r]))
+            number = a_rows[r].everywhere(a_at)
             for j in range(vectors):
                 operands = number, b_row[j], sums[r * vectors + j]
-                following.append(call_llvm(builder, multiply_add, a.register, operands))
+                following.append(call_llvm(builder, multiply_add, b.register, operands))
         return following
 
     several = _Loop(builder, builder.sdiv(steps, I64(UNROLLED)), outer.values)
@@ -227,72 +225,71 @@ def _emit_blocks(context, builder, signature, arguments, to_write=False):
         pass
 
     def call_ahead(block, step, turn, b_row):
-        new_line = turn % (LINE // (ROWS * a.align)) == 0
+        new_line = turn % (LINE // (ROWS * a_rows[0].align)) == 0
         if new_line:
             a_following.prefetch(builder.add(builder.mul(a_block, block), builder.mul(step, I64(ROWS))))
         if new_line or to_write:
             place = builder.add(builder.mul(ahead_block, block), builder.mul(ahead_step, step))
             ahead.prefetch(place, to_write)
 
-    a, before_step = operand(0, a_start), no_more
+    a_rows = [operand(0, builder.add(a_start, builder.mul(a_row, I64(r)))) for r in range(ROWS)]
+    before_step = no_more
     if len(arguments) > 15:
         a_next, _, ahead_start, ahead_step, ahead_block = arguments[15:]
         a_following, ahead, before_step = operand(0, a_next), operand(16, ahead_start), call_ahead
     _emit_tile(
-        builder, (ROWS, VECTORS), a, (a_row, a_step, a_block), operand(5, b_start), (b_step, b_block),
-        (steps, blocks), operand(11, c_start), c_row, add, before_step,
+        builder, VECTORS, a_rows, (a_step, a_block), operand(5, b_start), (b_step, b_block), (steps, blocks),
+        operand(11, c_start), c_row, add, before_step,
     )  # fmt: skip
     return context.get_dummy_value()
 
 
 @intrinsic(prefer_literal=True)
 def multiply_part(
-    typing_context,
-    rows,
-    vectors,
-    a,
-    a_start,
-    a_row,
-    a_step,
-    b,
-    b_start,
-    b_step,
-    steps,
-    c,
-    c_start,
-    c_row,
-    add,
+    typing_context, vectors, a, a_start, a_rows, first, b, b_start, b_step, steps, c, c_start, add
 ):
-    """``multiply_tile`` for ``rows`` rows and ``vectors`` registers of columns, both constants."""
-    return _part_signature(rows, vectors, a, b, c), _emit_part
+    """``multiply_tile`` of one block with ``vectors`` registers of columns, a constant, and rows anywhere.
+
+    A[r, k] = a[a_start + a_rows[first + r] + k a_step]; C is a whole tile in order. LLVM must not know that
+    rows are equally far apart: it would make each address from the last, by additions that wait for each
+    other and take the place of multiplications.
+    """
+    return _part_signature(vectors, a, a_rows, b, c), _emit_part
 
 
 @intrinsic(prefer_literal=True)
 def multiply_part_packing(
-    typing_context, rows, vectors, a, a_start, a_row, a_step, b, b_start, b_step, steps,
-    c, c_start, c_row, add, packed, packed_start,
+    typing_context, vectors, a, a_start, a_rows, first, b, b_start, b_step, steps, c, c_start, add,
+    packed, packed_start,
 ):  # fmt: skip
     """``multiply_part``, while B is copied to packed[packed_start + step * width + j].
 
     B's rows are asked for AHEAD steps early: they may be far apart and far away.
     """
-    return _part_signature(rows, vectors, a, b, c, packed, types.intp), _emit_part
+    return _part_signature(vectors, a, a_rows, b, c, packed, types.intp), _emit_part
 
 
-def _part_signature(rows, vectors, a, b, c, *packed):
+def _part_signature(vectors, a, a_rows, b, c, *packed):
     i = types.intp
-    return types.void(rows, vectors, a, i, i, i, b, i, i, i, c, i, i, types.boolean, *packed)
+    return types.void(vectors, a, i, a_rows, i, b, i, i, i, c, i, types.boolean, *packed)
 
 
 def _emit_part(context, builder, signature, arguments):
-    _, _, _, a_start, a_row, a_step, _, b_start, b_step, steps, _, c_start, c_row, add = arguments[:14]
-    shape = signature.args[0].literal_value, signature.args[1].literal_value
+    _, _, a_start, a_rows, first, _, b_start, b_step, steps, _, c_start, add = arguments[:12]
+    vectors = signature.args[0].literal_value
 
     def operand(i, start):
         return _Operand(context, builder, signature.args[i], arguments[i], start)
 
-    b = operand(6, b_start)
-    packed = operand(14, arguments[15]) if len(arguments) > 14 else None
+    b = operand(5, b_start)
+    packed = operand(12, arguments[13]) if len(arguments) > 12 else None
+    if signature.args[3] == types.none:
+        places, a_step = [I64(r) for r in range(ROWS)], ROWS
+    else:
+        table = context.make_array(signature.args[3])(context, builder, a_rows).data
+        places = [builder.load(builder.gep(table, [builder.add(first, I64(r))])) for r in range(ROWS)]
+        a_step = 1
+    rows = [operand(1, builder.add(a_start, place)) for place in places]
 
     def before_step(block, step, turn, b_row):
         if packed:
@@ -303,8 +300,9 @@ def _emit_part(context, builder, signature, arguments):
                 at = builder.mul(step, I64(VECTORS * count))
                 packed.store(builder.add(at, I64(j * count)), register)
 
+    c_row = I64(VECTORS * b.register.count)
     _emit_tile(
-        builder, shape, operand(2, a_start), (a_row, a_step, I64(0)), b, (b_step, I64(0)), (steps, I64(1)),
-        operand(10, c_start), c_row, add, before_step,
+        builder, vectors, rows, (I64(a_step), I64(0)), b, (b_step, I64(0)), (steps, I64(1)),
+        operand(9, c_start), c_row, add, before_step,
     )  # fmt: skip
     return context.get_dummy_value()

@@ -224,25 +224,27 @@ def _store_stack(array, start, distance, values):
 
 
 @intrinsic
-def transpose(typing_context, source, start, row, target, to, target_row):
+def transpose(typing_context, source, start, row, rows, target, to, target_row):
     """target[j, i] = source[i, j] for one square of LANES x LANES numbers; rows are ``row`` elements apart.
 
-    Rows i and i + LANES/2, i + LANES/4, ... exchange halves, quarters, ... log2(LANES) times.
+    Where the source has fewer ``rows``, its last one is repeated. Rows i and i + LANES/2, i + LANES/4, ...
+    exchange halves, quarters, ... log2(LANES) times.
     """
     vector = vector_of(source.dtype)
 
     def emit(context, builder, signature, arguments):
-        source, start, row, target, to, target_row = arguments
+        source, start, row, rows, target, to, target_row = arguments
         kind, align, count = context.get_value_type(vector), alignment(signature.args[0]), vector.count
 
-        def places(array_type, array, start, row):
-            rows = [builder.add(start, builder.mul(row, I64(i))) for i in range(count)]
-            return [register_pointer(context, builder, array_type, array, position) for position in rows]
+        def place(array_type, array, start, row, i):
+            position = builder.add(start, builder.mul(row, i))
+            return register_pointer(context, builder, array_type, array, position)
 
-        values = [
-            builder.load(place, align=align, typ=kind)
-            for place in places(signature.args[0], source, start, row)
-        ]
+        last, values = builder.sub(rows, I64(1)), []
+        for i in range(count):
+            inside = builder.select(builder.icmp_signed("<", last, I64(i)), last, I64(i))
+            address = place(signature.args[0], source, start, row, inside)
+            values.append(builder.load(address, align=align, typ=kind))
         distance = count // 2
         while distance:
             # Lanes with this bit go to the partner, lanes without it stay.
@@ -255,9 +257,9 @@ def transpose(typing_context, source, start, row, target, to, target_row):
                         choice = ir.Constant(ir.VectorType(I32, count), lanes_taken)
                         values[at] = builder.shuffle_vector(*pair, choice)
             distance //= 2
-        for value, place in zip(values, places(signature.args[3], target, to, target_row), strict=True):
-            builder.store(value, place, align=align)
+        for i, value in enumerate(values):
+            builder.store(value, place(signature.args[4], target, to, target_row, I64(i)), align=align)
         return context.get_dummy_value()
 
     index = types.intp
-    return types.void(source, index, index, target, index, index), emit
+    return types.void(source, index, index, index, target, index, index), emit
