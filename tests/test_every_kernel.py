@@ -88,7 +88,7 @@ every_kernel = pytest.mark.parametrize("name", OPERANDS)
 @pytest.fixture(autouse=True)
 def _nothing_is_left_to_numpy(monkeypatch):
     monkeypatch.setattr(parallel, "LEAST", {})
-    monkeypatch.setattr(product, "SMALL", -1)
+    monkeypatch.setattr(product, "SMALL", 0)
 
 
 def run(kernels, name, operands):

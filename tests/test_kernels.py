@@ -58,7 +58,7 @@ def test_same_names_and_arguments():
 def every_product(request, monkeypatch):
     """Once with our own tiles whatever the size, once as users get it."""
     if request.param == "tiles":
-        monkeypatch.setattr(product, "SMALL", -1)
+        monkeypatch.setattr(product, "SMALL", 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -101,7 +101,7 @@ def test_nan_and_infinity_stay_in_their_row(every_product):
 
 
 def test_nothing_outside_is_read_or_written(monkeypatch):
-    monkeypatch.setattr(product, "SMALL", -1)
+    monkeypatch.setattr(product, "SMALL", 0)
     room = np.full(10_000, np.nan, np.float32)
     x, weight = room[100 : 100 + 9 * 35].reshape(9, 35), room[5_000 : 5_000 + 35 * 33].reshape(35, 33)
     x[:], weight[:] = 1, 1
