@@ -199,8 +199,7 @@ def test_who_leaves_at_once_loses_nothing_that_was_saved(how, plain):
         process.kill()
     else:
         process.send_signal(signal.SIGINT if how == "ctrl-c twice" else signal.SIGTERM)
-        while not process.stdout.readline().startswith("Stopped"):
-            pass
+        assert any(line.startswith("Stopped") for line in iter(process.stdout.readline, ""))
         process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == (-9 if how == "killed" else 130)
