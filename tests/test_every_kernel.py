@@ -134,3 +134,14 @@ def test_nan_and_infinity_go_where_they_go_in_numpy(name):
             np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
             np.testing.assert_array_equal(np.where(np.isinf(a), a, 0), np.where(np.isinf(b), b, 0))
         array[places] = kept
+
+
+@every_kernel
+def test_columns_first_in_memory_mean_the_same(name):
+    operands = OPERANDS[name]()
+    turned = copied(operands)
+    for i, operand in enumerate(turned):
+        if isinstance(operand, np.ndarray) and not (name.startswith("update") and i == 1):
+            turned[i] = np.asfortranarray(operand)
+    for ours, theirs in zip(run(parallel, name, turned), run(parallel, name, copied(operands)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
