@@ -46,7 +46,7 @@ def _width_of(array):
     return lambda array: columns
 
 
-UNROLLED = 4  # steps written out in the loop: counting and addressing compete with multiplying
+UNROLLED = 2  # steps written out in the loop: counting and addressing compete with multiplying
 AHEAD = 16  # steps
 LINE = 64  # bytes in a cache line
 
