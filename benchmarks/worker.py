@@ -13,6 +13,10 @@ import time
 import traceback
 from contextlib import suppress
 
+# Seconds; threads that slept are woken on their waker's processor and take some hundredths to leave it, and a
+# processor at full vector load takes as long to find its clock.
+WARM_UP = 0.05
+
 
 class WorkerError(RuntimeError):
     """What a worker's process reported or left behind when it failed."""
@@ -92,9 +96,11 @@ class _Session:
         return self.jobs[job].error()
 
     def time(self, job, times):
-        """Seconds for ``times`` repetitions, from the beginning on: every round does the same work."""
+        """Seconds for ``times`` repetitions, from the beginning on and after a warm-up."""
         self.jobs[job].reset()
-        self.jobs[job].run(2)  # what happens once is not what is measured
+        start = time.perf_counter()
+        while time.perf_counter() - start < WARM_UP:
+            self.jobs[job].run(2)
         start = time.perf_counter()
         self.jobs[job].run(times)
         return time.perf_counter() - start
