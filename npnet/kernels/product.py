@@ -27,7 +27,9 @@ GAP = 16  # elements between packed tiles, lest all of them compete for the same
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
 COPIED = 2  # panels of B up to which A is read where it lies
 FEW = 96  # rows up to which it pays to turn A over and not a transposed B, which is larger
-SMALL = 100**3  # multiplications up to which a product is NumPy's: OpenBLAS is quick there, on one thread
+# Multiplications up to which a product is NumPy's: OpenBLAS does it on one thread, as quickly. With more it
+# wakes threads that afterwards keep a core busy for 30 ms, with nothing.
+SMALL = 1 << 18
 SERIAL = 1 << 20  # multiplications up to which waking the other threads costs more than they save
 MOVING = 8  # multiplications in the time in which a number comes from memory
 
@@ -35,11 +37,10 @@ MOVING = 8  # multiplications in the time in which a number comes from memory
 def multiply(a, b, bias=None):
     """Return a b + bias for matrices a (R, K) and b (K, C), which may be transposed views.
 
-    Small products, done before a kernel here has begun, and those of a vector, which wait for memory alone,
-    are left to NumPy's BLAS.
+    Small products are left to NumPy's BLAS, which is done before a kernel here has begun.
     """
     (rows, depth), columns = a.shape, b.shape[1]
-    if rows * columns * depth <= SMALL or rows == 1 or columns == 1:
+    if rows * columns * depth <= SMALL:
         out = a @ b
         if bias is not None:
             out += bias
