@@ -118,6 +118,11 @@ def _up(number, multiple):
 
 @compiled(parallel=True)
 def _multiply(a, b, strides, bias, out, turned, shape, depth, blocks, work, scratch, share):
+    """out, or its transpose if ``turned``, is A B; ``bias`` is added to the rows of out.
+
+    ``shape`` (R, C) is that of A B, ``depth`` is K; ``strides`` are the distances in a of rows and of steps,
+    in b of steps and of columns; ``blocks`` are the rows and columns of a task.
+    """
     threads = keep_small_alone(work, SERIAL)
     team = min(get_num_threads(), scratch.size // share)
     counters = new_counters(1, team)
