@@ -207,7 +207,7 @@ class WholeSteps:
         decay = np.array([update.decay for update in updates])
         hyperparameters = np.array([update.hyperparameters for update in updates]).T.copy()
         kernel = self.kernels.train_steps(
-            *self.rules, stages[0].wants_x, optimizer.rule, len(optimizer.slot_names)
+            self.end.dtype, *self.rules, stages[0].wants_x, optimizer.rule, len(optimizer.slot_names)
         )
         kernel(
             x, index.reshape(steps, n), (self.start.scale, self.start.offset), tuple(panels),

@@ -90,8 +90,8 @@ def _product_block(finish):
 
 
 @cache
-def _forward_block(rule, remembers_x):
-    """One panel of y for one block of samples, as far as some squares of the weights go."""
+def forward_finish(rule, remembers_x):
+    """What makes of sums x W, ROWS rows of a panel, what they are to be: rule(x W + b)."""
 
     @compiled
     def finish(y, at, column, bias, z, constants):
@@ -103,7 +103,13 @@ def _forward_block(rule, remembers_x):
                     store(z, place, lanes_of(y), numbers)
                 store(y, place, lanes_of(y), rule(numbers, *constants))
 
-    product_block = _product_block(finish)
+    return finish
+
+
+@cache
+def _forward_block(rule, remembers_x):
+    """One panel of y for one block of samples, as far as some squares of the weights go."""
+    product_block = _product_block(forward_finish(rule, remembers_x))
 
     @compiled
     def work(x, weight, bias, n, z, y, p, q, blocks, top, constants):
@@ -146,8 +152,8 @@ def forward_tasks(rule, remembers_x):
 
 
 @cache
-def backward_tasks(rule):
-    """dz = rule(dy W', remembered): the gradient before the previous layer's activation."""
+def backward_finish(rule):
+    """What makes of sums dy W', ROWS rows of a panel, what they are to be: rule(dy W', remembered)."""
 
     @compiled
     def finish(dz, at, column, remembered, constants):
@@ -155,7 +161,13 @@ def backward_tasks(rule):
             numbers = load(dz, place, lanes_of(dz)), load(remembered, place, lanes_of(dz))
             store(dz, place, lanes_of(dz), rule(*numbers, *constants))
 
-    product_block = _product_block(finish)
+    return finish
+
+
+@cache
+def backward_tasks(rule):
+    """dz = rule(dy W', remembered): the gradient before the previous layer's activation."""
+    product_block = _product_block(backward_finish(rule))
 
     @compiled
     def turn_over(weight, q, out):
@@ -194,17 +206,37 @@ def backward_tasks(rule):
 
 
 @cache
-def _update(rule, slots):
-    """(square, bias): the update of one square of the weights, and of one panel's bias."""
+def apply_update(rule, slots):
+    """(square, bias): the rule for one square of the weights, and for one panel's bias."""
     layers = (0,) * (1 + slots)
 
-    @compiled
-    def apply(weight, at, gradient, count, decay, hyperparameters):
+    @compiled(inline=True)
+    def apply(weight, at, gradient, start, count, decay, hyperparameters):
         every, square = lanes_of(weight), width_of(weight) * width_of(weight)
         for e in range(0, count, every):
             before = load_stack(weight, at + e, square, layers)
-            after = rule(before[0] * decay, load(gradient, e, every), *before[1:], *hyperparameters)
+            after = rule(before[0] * decay, load(gradient, start + e, every), *before[1:], *hyperparameters)
             store_stack(weight, at + e, square, after)
+
+    @compiled
+    def update_bias(bias, dz, p, n, decay, hyperparameters):
+        if bias.size == 0:
+            return
+        w, rows = width_of(dz), dz.shape[1]
+        for j in range(0, w, lanes_of(dz)):
+            sums = fill(dz, 0.0)
+            for r in range(n):
+                sums = sums + load(dz, (p * rows + r) * w + j, lanes_of(dz))
+            before = load_stack(bias, p * w + j, bias.shape[1], layers)
+            after = rule(before[0] * decay, sums, *before[1:], *hyperparameters)
+            store_stack(bias, p * w + j, bias.shape[1], after)
+    return apply, update_bias
+
+
+@cache
+def _update(rule, slots):
+    """(square, bias): the update of one square of the weights, and of one panel's bias."""
+    apply, update_bias = apply_update(rule, slots)
 
     @compiled
     def update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters):
@@ -232,20 +264,7 @@ def _update(rule, slots):
                         dz, (p * rows + k + steps) * w + i * steps, ROWS, 0,
                     )  # fmt: skip
         # Rows that only fill up stay zero. So do such columns: they have no gradient.
-        apply(weight, here, gradient, min(w, inputs - q * w) * w, decay, hyperparameters)
-
-    @compiled
-    def update_bias(bias, dz, p, n, decay, hyperparameters):
-        if bias.size == 0:
-            return
-        w, rows = width_of(dz), dz.shape[1]
-        for j in range(0, w, lanes_of(dz)):
-            sums = fill(dz, 0.0)
-            for r in range(n):
-                sums = sums + load(dz, (p * rows + r) * w + j, lanes_of(dz))
-            before = load_stack(bias, p * w + j, bias.shape[1], layers)
-            after = rule(before[0] * decay, sums, *before[1:], *hyperparameters)
-            store_stack(bias, p * w + j, bias.shape[1], after)
+        apply(weight, here, gradient, 0, min(w, inputs - q * w) * w, decay, hyperparameters)
 
     return update_square, update_bias
 

@@ -12,16 +12,30 @@ however out is cut into tasks: the bits do not depend on the number of threads.
 """
 
 import threading
+from functools import cache
 
 import numpy as np
 from numba import prange
 
+from npnet.kernels import amx
+from npnet.kernels.amx import (
+    BLOCK,
+    SPLIT,
+    multiply_blocks,
+    split_pairs,
+    split_rows,
+    start_unit,
+    stop_unit,
+    turn_block,
+)
 from npnet.kernels.runtime import compiled, get_num_threads, keep_small_alone, set_num_threads
 from npnet.kernels.tasks import new_counters, take
 from npnet.kernels.threads import get_threads
 from npnet.kernels.tiles import ROWS, VECTORS, multiply_part, multiply_part_packing, width, width_of
-from npnet.kernels.vectors import lanes_of, load, store, store_parts, transpose
+from npnet.kernels.vectors import fill, lanes_of, load, store, store_parts, total, transpose
 
+AMX_DEPTH = 128  # steps
+GROUP = 128  # columns of B split at a time
 DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
 GAP = 16  # elements between packed tiles, lest all of them compete for the same cache sets
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
@@ -31,6 +45,7 @@ FEW = 96  # rows up to which it pays to turn A over and not a transposed B, whic
 # wakes threads that afterwards keep a core busy for 30 ms, with nothing.
 SMALL = 1 << 18
 SERIAL = 1 << 20  # multiplications up to which waking the other threads costs more than they save
+WASTE = 2  # times what is asked for that whole blocks of the matrix unit may compute
 MOVING = 8  # multiplications in the time in which a number comes from memory
 
 
@@ -55,10 +70,23 @@ def multiply(a, b, bias=None):
     shape = (columns, rows) if turned else (rows, columns)
     threads, work = get_threads(), out.size * depth + MOVING * (a.size + b.size + out.size)
     share, scratch = _scratch(out.dtype, threads)
-    blocks = _task_shape(*shape, depth, width(out.dtype), threads)
     strides = a_row, a_step, b_step, b_column
-    _multiply(a, b, strides, bias, out, turned, shape, depth, blocks, work, scratch, share)
+    operands = a, b, strides, bias, out, turned, shape, depth
+    if _fits_unit(*shape, depth, out.dtype):
+        blocks = _task_shape(*shape, depth, (BLOCK, BLOCK), threads)
+        if _multiply(_do_task_amx)(*operands, blocks, work, scratch, share):
+            return out
+    blocks = _task_shape(*shape, depth, (ROWS, width(out.dtype)), threads)
+    _multiply(_do_task)(*operands, blocks, work, scratch, share)
     return out
+
+
+def _fits_unit(rows, columns, depth, dtype):
+    """Whether the matrix unit is there and most of its work would be of use."""
+    full = 1
+    for length in (rows, columns, depth):
+        full *= -(-length // BLOCK) * BLOCK
+    return amx.AMX and dtype == np.float32 and full <= WASTE * rows * columns * depth
 
 
 def _flat(matrix):
@@ -76,7 +104,7 @@ def _scratch(dtype, threads):
 
     It is kept: memory that is new costs more to touch than to pack.
     """
-    share = TASK_ROWS * (DEPTH + GAP) + width(dtype) * DEPTH + TASK_ROWS * TASK_COLUMNS
+    share = 3 * TASK_ROWS * (DEPTH + GAP) + 8 * width(dtype) * DEPTH + TASK_ROWS * TASK_COLUMNS
     memory = getattr(_kept, dtype.char, None)
     if memory is None or memory.size < threads * share:
         memory = aligned_empty.py_func(threads * share, np.empty(0, dtype))
@@ -84,23 +112,24 @@ def _scratch(dtype, threads):
     return share, memory
 
 
-def _task_shape(rows, columns, depth, tile_columns, threads):
+def _task_shape(rows, columns, depth, tile, threads):
     """Rows and columns of out that one thread computes at a time: large, all alike, and a fair share of all.
 
     A deep product is cut into tall tasks, because B is packed once for each; a shallow one, whose cost is to
     write out, into wide ones, which write whole rows.
     """
-    tall = _share(rows, -(-rows // TASK_ROWS), ROWS)
+    tile_rows, tile_columns = tile
+    tall = _share(rows, -(-rows // TASK_ROWS), tile_rows)
     wide = _share(columns, -(-columns // TASK_COLUMNS), tile_columns)
     while True:
         tasks = -(-rows // tall) * -(-columns // wide)
         if tasks >= 8 * threads or (tasks >= 2 * threads and tasks % threads == 0):
             return tall, wide
-        can_narrow, can_shorten = wide > tile_columns, tall > 4 * ROWS
+        can_narrow, can_shorten = wide > tile_columns, tall > 32
         if can_narrow and (depth > DEPTH or not can_shorten):
             wide = _share(wide, 2, tile_columns)
         elif can_shorten:
-            tall = _share(tall, 2, ROWS)
+            tall = _share(tall, 2, tile_rows)
         else:
             return tall, wide
 
@@ -116,28 +145,110 @@ def _up(number, multiple):
     return -(-number // multiple) * multiple
 
 
-@compiled(parallel=True)
-def _multiply(a, b, strides, bias, out, turned, shape, depth, blocks, work, scratch, share):
-    """out, or its transpose if ``turned``, is A B; ``bias`` is added to the rows of out.
+@cache
+def _multiply(do_task):
+    """The kernel that has ``do_task`` compute each task."""
 
-    ``shape`` (R, C) is that of A B, ``depth`` is K; ``strides`` are the distances in a of rows and of steps,
-    in b of steps and of columns; ``blocks`` are the rows and columns of a task.
-    """
-    threads = keep_small_alone(work, SERIAL)
-    team = min(get_num_threads(), scratch.size // share)
-    counters = new_counters(1, team)
-    for thread in prange(team):  # counts unsigned: not converted, everything is compiled twice
-        memory = scratch[thread * share : (thread + 1) * share]
-        (rows, columns), (tall, wide) = shape, blocks
-        across = -(-columns // wide)
-        tasks = -(-rows // tall) * across
-        task = take((counters, np.int64(thread), team), 0, tasks)
-        while task < tasks:
-            row, column = task // across * tall, task % across * wide
-            size = min(tall, rows - row), min(wide, columns - column)
-            _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory)
+    @compiled(parallel=True)
+    def kernel(a, b, strides, bias, out, turned, shape, depth, blocks, work, scratch, share):
+        """out, or its transpose if ``turned``, is A B; ``bias`` is added to the rows of out.
+
+        ``shape`` (R, C) is that of A B, ``depth`` is K; ``strides`` are the distances in a of rows and of
+        steps, in b of steps and of columns; ``blocks`` are the rows and columns of a task.
+        """
+        threads = keep_small_alone(work, SERIAL)
+        team = min(get_num_threads(), scratch.size // share)
+        counters = new_counters(1, team)
+        finite = np.ones(team, np.bool_)
+        for thread in prange(team):  # counts unsigned: not converted, everything is compiled twice
+            memory = scratch[thread * share : (thread + 1) * share]
+            (rows, columns), (tall, wide) = shape, blocks
+            across = -(-columns // wide)
+            tasks = -(-rows // tall) * across
             task = take((counters, np.int64(thread), team), 0, tasks)
-    set_num_threads(threads)
+            while task < tasks:
+                row, column = task // across * tall, task % across * wide
+                size = min(tall, rows - row), min(wide, columns - column)
+                if not do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory):
+                    finite[thread] = False
+                task = take((counters, np.int64(thread), team), 0, tasks)
+        set_num_threads(threads)
+        for thread in range(1, team):
+            finite[0] &= finite[thread]
+        return finite[0]
+
+    return kernel
+
+
+@compiled
+def _do_task_amx(a, b, strides, bias, out, turned, depth, row, column, size, memory):
+    """``_do_task`` by the matrix unit. Return whether the sums are finite; if not, they may be wrong."""
+    (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
+    tall, longest = _up(rows, BLOCK), -(-min(AMX_DEPTH, depth) // BLOCK)
+    split_a, split_b = memory[: tall // BLOCK * longest * SPLIT], memory[tall // BLOCK * longest * SPLIT :]
+    turned_block = split_b[GROUP // BLOCK * longest * SPLIT :]
+    sums = turned_block[BLOCK * BLOCK :]
+    start_unit()
+    for k in range(0, depth, AMX_DEPTH):
+        steps = min(AMX_DEPTH, depth - k)
+        blocks = -(-steps // BLOCK)
+        a_start, b_start = row * a_row + k * a_step, k * b_step + column * b_column
+        _split_left(a, a_start, a_row, a_step, rows, steps, split_a, longest * SPLIT, turned_block)
+        for g in range(0, columns, GROUP):
+            width = min(GROUP, columns - g)
+            _split_right(
+                b, b_start + g * b_column, b_step, b_column, steps, width, split_b, longest * SPLIT, turned_block
+            )
+            for p in range(0, width, BLOCK):
+                for r in range(0, rows, BLOCK):
+                    multiply_blocks(
+                        split_a, r // BLOCK * longest * SPLIT, SPLIT, split_b, p // BLOCK * longest * SPLIT,
+                        SPLIT, blocks, sums, (g + p) * tall + r * BLOCK, BLOCK, k > 0,
+                    )  # fmt: skip
+    stop_unit()
+    if turned:
+        return _finish_turned(sums, tall, bias, out, row, rows, column, columns)
+    return _finish(sums, tall, bias, out, row, rows, column, columns)
+
+
+@compiled
+def _split_left(a, start, a_row, a_step, rows, steps, split, line, turned_block):
+    """Split rows of A for some steps; the blocks of a row lie one after the other, rows a line apart."""
+    if a_step == 1:
+        for r in range(0, rows, BLOCK):
+            split_rows(a, start + r * a_row, a_row, rows - r, steps, split, r // BLOCK * line, SPLIT)
+    else:
+        for k in range(0, steps, BLOCK):
+            for r in range(0, rows, BLOCK):
+                _turn(a, start + r + k * a_step, a_step, steps - k, rows - r, turned_block)
+                to = r // BLOCK * line + k // BLOCK * SPLIT
+                split_rows(turned_block, 0, BLOCK, BLOCK, BLOCK, split, to, SPLIT)
+
+
+@compiled
+def _turn(source, start, row, rows, columns, target):
+    """target[j * BLOCK + i] = source[start + i * row + j]; missing numbers are zero."""
+    if rows >= BLOCK and columns >= BLOCK:
+        turn_block(source, start, row, target)
+    else:
+        for i in range(BLOCK):
+            for j in range(BLOCK):
+                inside = i < rows and j < columns
+                target[j * BLOCK + i] = source[start + i * row + j] if inside else 0
+
+
+@compiled
+def _split_right(b, start, b_step, b_column, steps, columns, split, line, turned_block):
+    """Split columns of B for some steps; the blocks of a column lie one after the other, columns a line apart."""
+    if b_column == 1:
+        for k in range(0, steps, BLOCK):
+            split_pairs(b, start + k * b_step, b_step, steps - k, columns, split, k // BLOCK * SPLIT, line)
+    else:
+        for j in range(0, columns, BLOCK):
+            for k in range(0, steps, BLOCK):
+                _turn(b, start + j * b_column + k, b_column, columns - j, steps - k, turned_block)
+                to = j // BLOCK * line + k // BLOCK * SPLIT
+                split_pairs(turned_block, 0, BLOCK, BLOCK, BLOCK, split, to, line)
 
 
 @compiled
@@ -178,6 +289,7 @@ def _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory)
         _finish_turned(sums, tall, bias, out, row, rows, column, columns)
     else:
         _finish(sums, tall, bias, out, row, rows, column, columns)
+    return True
 
 
 @compiled
@@ -248,21 +360,27 @@ def _pack_panel_turned(source, start, column, columns, steps, packed):
 def _finish(sums, tall, bias, out, row, rows, column, columns):
     """Write a task's sums plus bias to where they belong, row by row: memory likes long stretches."""
     w, every = width_of(out), lanes_of(out)
+    zeros = fill(out, 0.0)
     for r in range(rows):
         for p in range(0, columns, w):
             for j in range(0, min(w, columns - p), every):
                 left = columns - p - j
                 numbers = load(sums, p * tall + r * w + j, every) + load(bias, column + p + j, left)
+                zeros = zeros + numbers * 0.0
                 store(out, (row + r) * out.shape[1] + column + p + j, left, numbers)
+    return total(zeros) == 0
 
 
 @compiled
 def _finish_turned(sums, tall, bias, out, row, rows, column, columns):
     """Write a task's sums plus bias to where they belong in the transpose of out."""
-    w = width_of(out)
+    w, zero = width_of(out), 0.0
     for j in range(columns):
         for r in range(rows):
-            out[column + j, row + r] = sums[j // w * w * tall + r * w + j % w] + bias[row + r]
+            number = sums[j // w * w * tall + r * w + j % w] + bias[row + r]
+            zero += number * 0.0
+            out[column + j, row + r] = number
+    return zero == 0
 
 
 @compiled

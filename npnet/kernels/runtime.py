@@ -65,17 +65,19 @@ def set_num_threads(typing_context, count):
     return types.void(types.intp), emit
 
 
-def compiled(function: Callable | None = None, *, parallel: bool = False) -> Any:
+def compiled(function: Callable | None = None, *, parallel: bool = False, inline: bool = False) -> Any:
     """Compile a kernel at its first call, once per set of argument types, and keep the machine code.
 
     ``@compiled`` runs on the thread that calls it, ``@compiled(parallel=True)`` turns ``numba.prange`` into
-    a loop over threads. Kernels release the GIL and divide as NumPy divides (1/0 is infinite). A kernel
+    a loop over threads, ``@compiled(inline=True)`` becomes part of its callers: a call with many arrays takes
+    as long as multiplying a block. Kernels release the GIL and divide as NumPy divides (1/0 is infinite). A kernel
     made inside a function may close over numbers, strings, tuples, types and functions. Its machine code
     must not hold addresses of this process: it calls no ctypes function, and ``set_num_threads`` from here.
     """
     if function is None:
-        return partial(compiled, parallel=parallel)
+        return partial(compiled, parallel=parallel, inline=inline)
     options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
+    options["forceinline"] = inline
     make = ParallelKernel if parallel else Kernel
     return make(function, targetoptions={**options, "parallel": parallel, "fastmath": FASTMATH})
 

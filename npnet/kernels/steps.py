@@ -10,15 +10,9 @@ import numpy as np
 from numba import prange
 from numba.extending import overload
 
-from npnet.kernels import rules
-from npnet.kernels.fused import (
-    backward_tasks,
-    forward_tasks,
-    gather_tasks,
-    softmax_tasks,
-    update_forward_tasks,
-    update_tasks,
-)
+from npnet.kernels import fused, fused_amx, rules
+from npnet.kernels.amx import AMX
+from npnet.kernels.fused import gather_tasks, softmax_tasks
 from npnet.kernels.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
 from npnet.kernels.runtime import compiled, get_num_threads, keep_small_alone, set_num_threads
 from npnet.kernels.tasks import new_counters, wait
@@ -30,6 +24,12 @@ __all__ = [
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
 
+
+def _kernels(dtype):
+    """The products for matrices of this dtype."""
+    return fused_amx if AMX and dtype == np.float32 else fused
+
+
 # --- one phase -------------------------------------------------------------------------------------------
 
 
@@ -40,7 +40,8 @@ def gather(x, index, scale, offset, out):
 
 def forward(rule, remembers_x, x, weight, bias, n, z, y, constants):
     """y = rule(x W + b, *constants) for n samples; z = x W + b if the rule's derivative wants that."""
-    _phase(forward_tasks(rule, remembers_x))(n * weight.size, (x, weight, bias, n, z, y), constants)
+    tasks = _kernels(y.dtype).forward_tasks(rule, remembers_x)
+    _phase(tasks)(n * weight.size, (x, weight, bias, n, z, y), constants)
 
 
 def softmax_cross_entropy(logits, y_true, weight, scale, y_pred, dlogits):
@@ -53,13 +54,14 @@ def softmax_cross_entropy(logits, y_true, weight, scale, y_pred, dlogits):
 
 def backward(rule, dy, weight, n, remembered, dz, constants):
     """dz = rule(dy W', remembered, *constants)."""
-    _phase(backward_tasks(rule))(n * weight.size, (dy, weight, n, remembered, dz), constants)
+    tasks = _kernels(dz.dtype).backward_tasks(rule)
+    _phase(tasks)(n * weight.size, (dy, weight, n, remembered, dz), constants)
 
 
 def update(rule, slots, x, dz, n, inputs, weight, bias, decay, hyperparameters):
     """W, slots <- rule(decay W, x' dz, slots), and the same for b."""
-    arguments = x, dz, n, inputs, weight, bias, decay
-    _phase(update_tasks(rule, slots))(n * weight.size, arguments, hyperparameters)
+    tasks = _kernels(weight.dtype).update_tasks(rule, slots)
+    _phase(tasks)(n * weight.size, (x, dz, n, inputs, weight, bias, decay), hyperparameters)
 
 
 @cache
@@ -92,7 +94,7 @@ def _at_each(vectors, i):
 
 
 @cache
-def train_steps(hidden, hidden_backward, remembers_x, update, slots):
+def train_steps(dtype, hidden, hidden_backward, remembers_x, update, slots):
     """The kernel of some steps, one after the other: gather, forward, loss, backward, update.
 
     For chains of Dense with one activation between all of them, and softmax with cross-entropy at the end.
@@ -104,9 +106,11 @@ def train_steps(hidden, hidden_backward, remembers_x, update, slots):
     batch into the other of the two ``batches``; the first layer's update and its next forward pass are one
     pass over the weights.
     """
-    forward, last_forward = forward_tasks(hidden, remembers_x), forward_tasks(rules.linear, False)
-    backward, learn = backward_tasks(hidden_backward), update_tasks(update, slots)
-    learn_forward = update_forward_tasks(update, slots, hidden, remembers_x)
+    kernels = _kernels(dtype)
+    forward = kernels.forward_tasks(hidden, remembers_x)
+    last_forward = kernels.forward_tasks(rules.linear, False)
+    backward, learn = kernels.backward_tasks(hidden_backward), kernels.update_tasks(update, slots)
+    learn_forward = kernels.update_forward_tasks(update, slots, hidden, remembers_x)
 
     @compiled
     def work(
