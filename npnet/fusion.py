@@ -206,9 +206,8 @@ class WholeSteps:
             optimizer.iterations += 1
         decay = np.array([update.decay for update in updates])
         hyperparameters = np.array([update.hyperparameters for update in updates]).T.copy()
-        kernel = self.kernels.train_steps(
-            self.end.dtype, *self.rules, stages[0].wants_x, optimizer.rule, len(optimizer.slot_names)
-        )
+        matrix_unit, slots = self.kernels.on_matrix_unit(self.end.dtype, n), len(optimizer.slot_names)
+        kernel = self.kernels.train_steps(matrix_unit, *self.rules, stages[0].wants_x, optimizer.rule, slots)
         kernel(
             x, index.reshape(steps, n), (self.start.scale, self.start.offset), tuple(panels),
             flows, remembered, tuple(flows_back),

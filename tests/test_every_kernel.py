@@ -89,6 +89,7 @@ every_kernel = pytest.mark.parametrize("name", OPERANDS)
 def _nothing_is_left_to_numpy(monkeypatch):
     monkeypatch.setattr(parallel, "LEAST", {})
     monkeypatch.setattr(product, "SMALL", 0)
+    monkeypatch.setattr(product, "LARGE", 0)
 
 
 def run(kernels, name, operands):

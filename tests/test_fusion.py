@@ -86,15 +86,25 @@ def test_200_steps_lead_to_the_same_weights(layers, optimizer):
     assert_same_training(models, *samples(), tolerance=1e-9, epochs=20, batch_size=32)
 
 
-@pytest.mark.parametrize("layers", NETWORKS)
-def test_200_steps_in_float32(layers):
-    assert_same_training(pair(layers), *samples(), tolerance=2e-3, epochs=20, batch_size=32)
+# Batches of more than 32 run on the matrix unit, if there is one.
+@pytest.mark.parametrize(("layers", "batch_size"), [(network, 32), (usual_network, 32), (usual_network, 64)])
+def test_200_steps_in_float32(layers, batch_size):
+    epochs = 200 * batch_size // 320
+    assert_same_training(pair(layers), *samples(), tolerance=2e-3, epochs=epochs, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(name, marks=() if name in ("sgd", "amsgrad") else pytest.mark.slow) for name in OPTIMIZERS],
+)
+def test_every_optimizer_in_large_batches_of_float32(optimizer):
+    assert_same_training(pair(network, optimizer), *samples(), tolerance=1e-3, epochs=4, batch_size=64)
 
 
 @pytest.mark.parametrize("layers", NETWORKS)
-@pytest.mark.parametrize("batch_size", [1, 7, 33, 300])
+@pytest.mark.parametrize("batch_size", [1, 7, 33, 300, 1100])
 def test_every_batch_size_and_a_shorter_last_batch(batch_size, layers):
-    x, y = samples(301 if batch_size == 300 else 61)
+    x, y = samples(batch_size + 1 if batch_size >= 300 else 61)
     assert_same_training(pair(layers), x, y, epochs=2, batch_size=batch_size)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npnet.kernels import parallel, product, reference, rules
+from npnet.kernels import amx, parallel, product, reference, rules
 from npnet.kernels.product import DEPTH, multiply
 
 DTYPES = [np.float32, np.float64]
 SHAPES = [  # (N, D, M): nothing, one, primes, multiples of a tile, one past a tile, more than one task
     (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (1, 40, 50), (50, 40, 1), (7, 13, 5), (8, 32, 32),
-    (9, 33, 33), (17, DEPTH + 1, 65), (300, 37, 540),
+    (9, 33, 33), (17, DEPTH + 1, 65), (300, 37, 540), (600, 150, 130),
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-11}
 LEAST = parallel.LEAST
@@ -54,11 +54,20 @@ def test_same_names_and_arguments():
 # --- products --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["tiles", "small products by BLAS"])
+MATRIX_UNIT = pytest.param(
+    "matrix unit", marks=pytest.mark.skipif(not amx.AMX, reason="this processor has no matrix unit")
+)
+
+
+@pytest.fixture(params=["tiles", "small products by BLAS", MATRIX_UNIT])
 def every_product(request, monkeypatch):
-    """Once with our own tiles whatever the size, once as users get it."""
-    if request.param == "tiles":
+    """With our own tiles whatever the size, as users get it, and on the matrix unit whatever the size."""
+    if request.param != "small products by BLAS":
         monkeypatch.setattr(product, "SMALL", 0)
+        on_unit = request.param == "matrix unit"
+        monkeypatch.setattr(
+            product, "_suits_matrix_unit", lambda r, c, k, dtype: on_unit and dtype == np.float32
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -100,8 +109,26 @@ def test_nan_and_infinity_stay_in_their_row(every_product):
     assert (np.delete(y, [3, 11], axis=0) == 300).all()
 
 
-def test_nothing_outside_is_read_or_written(monkeypatch):
-    monkeypatch.setattr(product, "SMALL", 0)
+def test_numbers_that_bfloat16_would_round_to_infinity(every_product):
+    x, weight = np.full((20, 40), np.finfo(np.float32).max), np.full((40, 50), 2.0**-10, np.float32)
+    np.testing.assert_allclose(parallel.dense_forward(x, weight, None), x[0, 0] / 1024 * 40, rtol=1e-5)
+    with np.errstate(over="ignore"):
+        assert np.isposinf(parallel.dense_forward(x, 2**10 * weight, None)).all()
+
+
+@pytest.mark.skipif(not amx.AMX, reason="this processor has no matrix unit")
+def test_large_products_run_on_the_matrix_unit(monkeypatch):
+    def fail(do_task):
+        assert do_task is product._do_task_amx
+        return lambda *arguments: True
+
+    monkeypatch.setattr(product, "_multiply", fail)
+    multiply(np.zeros((300, 300), np.float32), np.zeros((300, 300), np.float32))
+    with pytest.raises(AssertionError):
+        multiply(np.zeros((300, 300)), np.zeros((300, 300)))
+
+
+def test_nothing_outside_is_read_or_written(every_product):
     room = np.full(10_000, np.nan, np.float32)
     x, weight = room[100 : 100 + 9 * 35].reshape(9, 35), room[5_000 : 5_000 + 35 * 33].reshape(35, 33)
     x[:], weight[:] = 1, 1

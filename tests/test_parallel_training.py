@@ -18,7 +18,7 @@ from npnet.layers import BatchNormalization, Dense, Dropout
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(150, 37)).astype("float32"), np.eye(5)[rng.integers(0, 5, 150)]
 
-def trained(kernels="numba", fused=True, act=lambda step: None):
+def trained(kernels="numba", fused=True, act=lambda step: None, batch_size=32):
     "Train a model and hash its weights."
     layers = [Dense(40, "relu"), Dense(33, "relu"), Dense(5, "softmax")]
     if not fused:
@@ -26,7 +26,7 @@ def trained(kernels="numba", fused=True, act=lambda step: None):
     model = Sequential(layers, seed=3)
     model.compile("rmsprop", "categorical_crossentropy", kernels=kernels, fused=fused)
     watch = LambdaCallback(on_train_batch_begin=lambda batch, logs: act(model.optimizer.iterations))
-    model.fit(x, y, epochs=6, batch_size=32, verbose=0, callbacks=[watch])
+    model.fit(x, y, epochs=6, batch_size=batch_size, verbose=0, callbacks=[watch])
     return hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest()
 
 def at_once(*args):
@@ -70,6 +70,11 @@ for fused in (True, False):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "after a fork"
     set_threads(2)
     assert trained("numba", fused) == expected, "in the parent afterwards"
+for count in (1, 2, 3):  # on the matrix unit, if there is one
+    set_threads(count)
+    found = trained(batch_size=96)
+    assert count == 1 or found == expected
+    expected = found
 print(threads.threading_layer().name)
 """
     printed, _ = run("import os\n" + code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS=8)

@@ -27,17 +27,18 @@ import sys
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from npnet.kernels.registers import I32, I64, REGISTER_BYTES, broadcast, call_llvm, vector_of
 from npnet.kernels.runtime import compiled
-from npnet.kernels.vectors import fill, load, prefetch, transpose
+from npnet.kernels.vectors import fill, load, transpose
 
 BLOCK = 32
 TILE = 16 * 16  # places of one of the unit's eight tiles: 16 rows of 64 bytes
 PARTS = 3
-AHEAD = 4  # rows
+PIECES = 2  # of a job done beside a block's product
 PART = 2 * TILE + 16
 SPLIT = PARTS * PART + 16
 TERMS = ((0, (0, 1, 2)), (1, (0, 1)), (2, (0,)))  # parts of a, with the parts of b they are multiplied by
@@ -63,7 +64,7 @@ AMX = _permitted()
 
 
 @intrinsic
-def _store_split(typing_context, target, start, low, high):
+def store_split(typing_context, target, start, low, high):
     """Split two registers and store the parts of both, in pairs, to start, start + PART, start + 2 PART."""
     vector = vector_of(target.dtype)
 
@@ -89,7 +90,7 @@ def _store_split(typing_context, target, start, low, high):
     return types.void(target, types.intp, vector, vector), emit
 
 
-@compiled
+@compiled(borrows=True)
 def split_rows(source, start, row, rows, columns, target, to, panel):
     """Split blocks beside each other for the left of a product, ``panel`` places apart.
 
@@ -99,13 +100,11 @@ def split_rows(source, start, row, rows, columns, target, to, panel):
         left = columns if r < rows else 0
         for j in range(0, columns, BLOCK):
             at = start + r * row + j
-            prefetch(source, at + AHEAD * row)
-            prefetch(source, at + AHEAD * row + 16)
             low, high = load(source, at, left - j), load(source, at + 16, left - j - 16)
-            _store_split(target, to + j // BLOCK * panel + r * 16, low, high)
+            store_split(target, to + j // BLOCK * panel + r * 16, low, high)
 
 
-@compiled
+@compiled(borrows=True)
 def split_pairs(source, start, row, rows, columns, target, to, panel):
     """Split blocks beside each other for the right of a product, ``panel`` places apart.
 
@@ -114,17 +113,15 @@ def split_pairs(source, start, row, rows, columns, target, to, panel):
     for r in range(16):
         for j in range(0, columns, 16):
             at = start + r * row + j
-            prefetch(source, at + AHEAD * row)
-            prefetch(source, at + (AHEAD + 16) * row)
             low = load(source, at, columns - j if r < rows else 0)
             high = load(source, at + 16 * row, columns - j if r + 16 < rows else 0)
-            _store_split(target, to + j // BLOCK * panel + j % BLOCK // 16 * TILE + r * 16, low, high)
+            store_split(target, to + j // BLOCK * panel + j % BLOCK // 16 * TILE + r * 16, low, high)
         if columns % BLOCK in range(1, 17):
             zeros = fill(target, 0.0)
-            _store_split(target, to + columns // BLOCK * panel + TILE + r * 16, zeros, zeros)
+            store_split(target, to + columns // BLOCK * panel + TILE + r * 16, zeros, zeros)
 
 
-@compiled
+@compiled(borrows=True)
 def turn_block(source, start, row, target):
     """target[j * BLOCK + i] = source[start + i * row + j], all of them there."""
     for i in range(0, BLOCK, 16):
@@ -168,42 +165,53 @@ def multiply_blocks(typing_context, a, a_start, a_block, b, b_start, b_block, bl
 
     A_i begins at a[a_start + i a_block], B_i at b[b_start + i b_block], row r of C at c[c_start + r c_row].
     """
-    return _signature(a, b, c), _emit_multiply
+
+    def emit(context, builder, signature, arguments):
+        return _emit_multiply(context, builder, signature.args, arguments)
+
+    return types.void(*_types(a, b, c)), emit
 
 
-@intrinsic(prefer_literal=True)
-def multiply_blocks_ahead(
-    typing_context, a, a_start, a_block, b, b_start, b_block, blocks, c, c_start, c_row, add,
-    ahead, ahead_start, ahead_block, lines, to_write,
+@intrinsic
+def multiply_blocks_beside(
+    typing_context, job, job_arguments, a, a_start, a_block, b, b_start, b_block, blocks,
+    c, c_start, c_row, add,
 ):  # fmt: skip
-    """``multiply_blocks``, while what is needed next is called into the cache.
+    """``multiply_blocks``, while the processor's other units do a job that needs no products.
 
-    With block i these are ``lines`` cache lines, a constant, from ahead[ahead_start + i ahead_block] on. If
-    they will be written (``to_write``, 0 or 1, a constant) other cores are told to give them up: a core that
-    writes a line which others have read waits for them, longer than for memory.
+    It is handed out in pieces, as the calls job(block, piece, *job_arguments) with ``piece`` a constant below
+    PIECES: instructions that wait for nothing run while the matrix unit is busy, as far as they are found
+    among its own.
     """
-    index = types.intp
-    return _signature(a, b, c, ahead, index, index, lines, to_write), _emit_multiply
+    called = job.get_call_type(typing_context, (types.intp, types.intp, *job_arguments.types), {})
+
+    def emit(context, builder, signature, arguments):
+        function = context.get_function(job, called)
+        for library in function.libs:
+            context.active_code_library.add_linking_library(library)
+        others = cgutils.unpack_tuple(builder, arguments[1])
+
+        def do_piece(block, piece):
+            function(builder, [block, I64(piece), *others])
+
+        return _emit_multiply(context, builder, signature.args[2:], arguments[2:], do_piece)
+
+    return types.void(job, job_arguments, *_types(a, b, c)), emit
 
 
-def _signature(a, b, c, *ahead):
+def _types(a, b, c):
     i = types.intp
-    return types.void(a, i, i, b, i, i, i, c, i, i, types.boolean, *ahead)
+    return a, i, i, b, i, i, i, c, i, i, types.boolean
 
 
-def _emit_multiply(context, builder, signature, arguments):
-    _, a_start, a_block, _, b_start, b_block, blocks, _, c_start, c_row, add = arguments[:11]
+def _emit_multiply(context, builder, kinds, arguments, do_piece=None):
+    _, a_start, a_block, _, b_start, b_block, blocks, _, c_start, c_row, add = arguments
 
     def place(i, start):
-        return builder.gep(context.make_array(signature.args[i])(context, builder, arguments[i]).data, [start])
+        return builder.gep(context.make_array(kinds[i])(context, builder, arguments[i]).data, [start])
 
     a, b, c = place(0, a_start), place(3, b_start), place(7, c_start)
     c_bytes = builder.mul(c_row, I64(4))
-    requests = []
-    if len(arguments) > 11:
-        ahead, ahead_block = place(11, arguments[12]), arguments[13]
-        lines, to_write = (signature.args[i].literal_value for i in (14, 15))
-        requests = list(range(lines))
 
     def tile(name, number, base, offset, stride):
         at = builder.bitcast(builder.gep(base, [offset]), I8.as_pointer())
@@ -228,21 +236,20 @@ def _emit_multiply(context, builder, signature, arguments):
     i = builder.phi(I64)
     i.add_incoming(I64(0), before)
     a_at, b_at = builder.mul(a_block, i), builder.mul(b_block, i)
-    if requests:
-        ahead = builder.gep(ahead, [builder.mul(ahead_block, i)])
-    products = [(a_part, b_part, half) for a_part, b_parts in TERMS for b_part in b_parts for half in range(2)]
-    for number, (a_part, b_part, half) in enumerate(products):
+    products = [
+        (a_part, b_part, half, r)
+        for a_part, b_parts in TERMS for b_part in b_parts for half in range(2) for r in range(2)
+    ]  # fmt: skip
+    for number, (a_part, b_part, half, r) in enumerate(products):
         if b_part == half == 0:
-            for r in range(2):
-                tile("tileloadd64", 4 + r, a, builder.add(a_at, I64(a_part * PART + r * TILE)), I64(64))
-        tile("tileloadd64", 6 + half, b, builder.add(b_at, I64(b_part * PART + half * TILE)), I64(64))
-        for r in range(2):
-            tiles = [I8(2 * r + half), I8(4 + r), I8(6 + half)]
-            call_llvm(builder, "llvm.x86.tdpbf16ps", VOID, tiles)
-        share = len(requests) / len(products)
-        for line in requests[round(number * share) : round((number + 1) * share)]:
-            at = builder.bitcast(builder.gep(ahead, [I64(16 * line)]), I8.as_pointer())
-            call_llvm(builder, "llvm.prefetch.p0", VOID, (at, I32(to_write), I32(3), I32(1)))
+            tile("tileloadd64", 4 + r, a, builder.add(a_at, I64(a_part * PART + r * TILE)), I64(64))
+        if r == 0:
+            tile("tileloadd64", 6 + half, b, builder.add(b_at, I64(b_part * PART + half * TILE)), I64(64))
+        tiles = [I8(2 * r + half), I8(4 + r), I8(6 + half)]
+        call_llvm(builder, "llvm.x86.tdpbf16ps", VOID, tiles)
+        piece, rest = divmod((number + 1) * PIECES, len(products))
+        if do_piece and rest == 0:
+            do_piece(i, piece - 1)
     following = builder.add(i, I64(1))
     i.add_incoming(following, builder.block)
     builder.cbranch(builder.icmp_signed("<", following, blocks), loop, after)

@@ -93,7 +93,7 @@ def _product_block(finish):
 def forward_finish(rule, remembers_x):
     """What makes of sums x W, ROWS rows of a panel, what they are to be: rule(x W + b)."""
 
-    @compiled
+    @compiled(borrows=True)
     def finish(y, at, column, bias, z, constants):
         for r in range(ROWS):
             for j in range(0, width_of(y), lanes_of(y)):
@@ -155,7 +155,7 @@ def forward_tasks(rule, remembers_x):
 def backward_finish(rule):
     """What makes of sums dy W', ROWS rows of a panel, what they are to be: rule(dy W', remembered)."""
 
-    @compiled
+    @compiled(borrows=True)
     def finish(dz, at, column, remembered, constants):
         for place in range(at, at + ROWS * width_of(dz), lanes_of(dz)):
             numbers = load(dz, place, lanes_of(dz)), load(remembered, place, lanes_of(dz))
@@ -207,18 +207,18 @@ def backward_tasks(rule):
 
 @cache
 def apply_update(rule, slots):
-    """(square, bias): the rule for one square of the weights, and for one panel's bias."""
+    """(weights, bias): the rule for some numbers of a square of weights, and for one panel's bias."""
     layers = (0,) * (1 + slots)
 
-    @compiled(inline=True)
-    def apply(weight, at, gradient, start, count, decay, hyperparameters):
+    @compiled(inline=True, borrows=True)
+    def apply(weight, at, gradient, start, first, last, decay, hyperparameters):
         every, square = lanes_of(weight), width_of(weight) * width_of(weight)
-        for e in range(0, count, every):
+        for e in range(first, last, every):
             before = load_stack(weight, at + e, square, layers)
             after = rule(before[0] * decay, load(gradient, start + e, every), *before[1:], *hyperparameters)
             store_stack(weight, at + e, square, after)
 
-    @compiled
+    @compiled(borrows=True)
     def update_bias(bias, dz, p, n, decay, hyperparameters):
         if bias.size == 0:
             return
@@ -230,6 +230,7 @@ def apply_update(rule, slots):
             before = load_stack(bias, p * w + j, bias.shape[1], layers)
             after = rule(before[0] * decay, sums, *before[1:], *hyperparameters)
             store_stack(bias, p * w + j, bias.shape[1], after)
+
     return apply, update_bias
 
 
@@ -264,7 +265,7 @@ def _update(rule, slots):
                         dz, (p * rows + k + steps) * w + i * steps, ROWS, 0,
                     )  # fmt: skip
         # Rows that only fill up stay zero. So do such columns: they have no gradient.
-        apply(weight, here, gradient, 0, min(w, inputs - q * w) * w, decay, hyperparameters)
+        apply(weight, here, gradient, 0, 0, min(w, inputs - q * w) * w, decay, hyperparameters)
 
     return update_square, update_bias
 

@@ -12,13 +12,16 @@ from functools import cache
 
 from npnet.kernels.amx import (
     BLOCK,
+    PIECES,
     SPLIT,
+    TILE,
     multiply_blocks,
-    multiply_blocks_ahead,
+    multiply_blocks_beside,
     split_pairs,
     split_rows,
     start_unit,
     stop_unit,
+    store_split,
     turn_block,
 )
 from npnet.kernels.fused import apply_update, backward_finish, forward_finish
@@ -26,16 +29,17 @@ from npnet.kernels.product import aligned_empty
 from npnet.kernels.runtime import compiled
 from npnet.kernels.tasks import done, take
 from npnet.kernels.tiles import ROWS
+from npnet.kernels.vectors import lanes_of, load
 
 SQUARE = BLOCK * BLOCK
 SQUARES = 4  # of weights, used at a time: the parts of four, 25 KB, fit the L1 cache
 HEIGHT = 16  # blocks of samples, used at a time: the parts of 16 by 4, 0.4 MB, fit the L2 cache
+SUMMED = 4  # blocks of samples, summed at a time: their parts fit the L1 cache
 PANELS = 8  # of the result or of weights, at most, that a task handles: samples are split once for them
 TASKS = 4  # a thread, where there is enough to do
-LINES = SQUARE * 4 // 64  # cache lines of a square of weights
 
 
-@compiled
+@compiled(borrows=True)
 def _split_samples(x, q, squares, first, blocks, n, split):
     """Split ``blocks`` blocks of samples from the first on, each of some panels of x from q on."""
     for b in range(blocks):
@@ -45,7 +49,7 @@ def _split_samples(x, q, squares, first, blocks, n, split):
             split_rows(x, at, BLOCK, rows, BLOCK, split, (b * SQUARES + i) * SPLIT, SPLIT)
 
 
-@compiled
+@compiled(borrows=True)
 def _split_samples_turned(x, q, squares, first, blocks, n, split, turned):
     """Split some panels of x from q on turned over, each HEIGHT blocks of samples apart."""
     for i in range(squares):
@@ -55,7 +59,7 @@ def _split_samples_turned(x, q, squares, first, blocks, n, split, turned):
             split_rows(turned, 0, BLOCK, BLOCK, rows, split, (i * HEIGHT + b) * SPLIT, SPLIT)
 
 
-@compiled
+@compiled(borrows=True)
 def _split_deltas(dz, left, panels, n, split):
     """Split all blocks of some panels of what flows back, panel by panel."""
     blocks = -(-n // BLOCK)
@@ -65,12 +69,24 @@ def _split_deltas(dz, left, panels, n, split):
             split_pairs(dz, at, BLOCK, n - b * BLOCK, BLOCK, split, (p * blocks + b) * SPLIT, SPLIT)
 
 
-@compiled
+@compiled(inline=True, borrows=True)
+def _split_part(i, piece, weight, here, squares, split, at):
+    """Split a part of square i of some squares of weights below each other."""
+    if i < squares:
+        for row in range(piece * 16 // PIECES, (piece + 1) * 16 // PIECES):
+            for half in range(2):
+                start = here + i * weight.shape[2] * SQUARE + row * BLOCK + half * 16
+                low = load(weight, start, lanes_of(weight))
+                high = load(weight, start + 16 * BLOCK, lanes_of(weight))
+                store_split(split, at + i * SPLIT + half * TILE + row * 16, low, high)
+
+
+@compiled(borrows=True)
 def _split_weights(weight, here, squares, split, at):
     """Split some squares of weights below each other."""
-    square = weight.shape[2] * SQUARE
     for i in range(squares):
-        split_pairs(weight, here + i * square, BLOCK, BLOCK, BLOCK, split, at + i * SPLIT, SPLIT)
+        for piece in range(PIECES):
+            _split_part(i, piece, weight, here, squares, split, at)
 
 
 @compiled
@@ -89,22 +105,23 @@ def _shape(panels, blocks, threads):
 
 
 @cache
-def _forward_panel(rule, remembers_x, lines):
+def _forward_panel(rule, remembers_x):
     """One panel of y for some blocks of samples, as far as some squares of the weights go."""
     finish = forward_finish(rule, remembers_x)
 
-    @compiled
+    @compiled(borrows=True)
     def work(
-        split_x, split, at, bias, z, y, p, first, blocks, squares, add, is_last, ahead, ahead_start,
-        ahead_square, constants,
+        split_x, split, at, bias, z, y, p, first, blocks, squares, add, is_last, weight, following, to_split,
+        constants,
     ):  # fmt: skip
+        """Meanwhile ``to_split`` squares of the following weights are split, behind those in use."""
+        beside = weight, following, to_split, split, at + SQUARES * SPLIT
         for b in range(blocks):
             place = (p * y.shape[1] + (first + b) * BLOCK) * BLOCK
             if b == 0:
-                multiply_blocks_ahead(
-                    split_x, 0, SPLIT, split, at, SPLIT, squares, y, place, BLOCK, add,
-                    ahead, ahead_start, ahead_square, lines, 1,
-                )  # fmt: skip
+                multiply_blocks_beside(
+                    _split_part, beside, split_x, 0, SPLIT, split, at, SPLIT, squares, y, place, BLOCK, add
+                )
             else:
                 multiply_blocks(
                     split_x, b * SQUARES * SPLIT, SPLIT, split, at, SPLIT, squares, y, place, BLOCK, add
@@ -119,30 +136,39 @@ def _forward_panel(rule, remembers_x, lines):
 @cache
 def forward_tasks(rule, remembers_x):
     """y = rule(x W + b); where the rule's derivative wants x W + b, that is written to z."""
-    forward_panel = _forward_panel(rule, remembers_x, LINES)
+    forward_panel = _forward_panel(rule, remembers_x)
+
+    @compiled(borrows=True)
+    def do_task(x, weight, bias, n, z, y, constants, left, panels, top, blocks, split_x, split):
+        depth, square = x.shape[0], weight.shape[2] * SQUARE
+        for q in range(0, depth, SQUARES):
+            squares = min(SQUARES, depth - q)
+            here = (left * depth + q) * square
+            _split_samples(x, q, squares, top, blocks, n, split_x)
+            _split_weights(weight, here, squares, split, 0)
+            for p in range(panels):
+                forward_panel(
+                    split_x, split, p * SQUARES * SPLIT, bias, z, y, left + p, top, blocks, squares, q > 0,
+                    q + squares == depth, weight, here + (p + 1) * depth * square,
+                    squares if p + 1 < panels else 0, constants,
+                )  # fmt: skip
 
     @compiled
     def work(team, phase, x, weight, bias, n, z, y, constants):
-        blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
+        blocks = -(-n // BLOCK)
         across, height = _shape(y.shape[0], blocks, team[2])
-        split_x, split = aligned_empty(height * SQUARES * SPLIT, y), aligned_empty(SQUARES * SPLIT, y)
+        split_x, split = (
+            aligned_empty(height * SQUARES * SPLIT, y),
+            aligned_empty(across * SQUARES * SPLIT, y),
+        )
         groups = -(-y.shape[0] // across)
         tasks = groups * -(-blocks // height)
         start_unit()
         task = take(team, phase, tasks)
         while task < tasks:
             top, left = task // groups * height, task % groups * across
-            count = min(height, blocks - top)
-            for q in range(0, depth, SQUARES):
-                squares = min(SQUARES, depth - q)
-                _split_samples(x, q, squares, top, count, n, split_x)
-                for p in range(left, min(left + across, y.shape[0])):
-                    here = (p * depth + q) * square
-                    _split_weights(weight, here, squares, split, 0)
-                    forward_panel(
-                        split_x, split, 0, bias, z, y, p, top, count, squares, q > 0, q + squares == depth,
-                        weight, here + depth * square, square, constants,
-                    )  # fmt: skip
+            size = min(height, blocks - top), min(across, y.shape[0] - left)
+            do_task(x, weight, bias, n, z, y, constants, left, size[1], top, size[0], split_x, split)
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()
@@ -159,9 +185,28 @@ def backward_tasks(rule):
     """dz = rule(dy W', remembered): the gradient before the previous layer's activation."""
     finish = backward_finish(rule)
 
+    @compiled(borrows=True)
+    def do_task(dy, weight, n, remembered, dz, constants, left, panels, top, blocks, split_dy, split, turned):
+        depth, square = dy.shape[0], weight.shape[2] * SQUARE
+        for q in range(0, depth, SQUARES):
+            squares = min(SQUARES, depth - q)
+            _split_samples(dy, q, squares, top, blocks, n, split_dy)
+            for p in range(left, left + panels):
+                for i in range(squares):
+                    turn_block(weight, ((q + i) * dz.shape[0] + p) * square, BLOCK, turned)
+                    split_pairs(turned, 0, BLOCK, BLOCK, BLOCK, split, i * SPLIT, SPLIT)
+                for b in range(blocks):
+                    at = (p * dz.shape[1] + (top + b) * BLOCK) * BLOCK
+                    multiply_blocks(
+                        split_dy, b * SQUARES * SPLIT, SPLIT, split, 0, SPLIT, squares, dz, at, BLOCK, q > 0
+                    )
+                    if q + squares == depth:
+                        for r in range(0, SQUARE, ROWS * BLOCK):
+                            finish(dz, at + r, p * BLOCK, remembered, constants)
+
     @compiled
     def work(team, phase, dy, weight, n, remembered, dz, constants):
-        blocks, depth, square = -(-n // BLOCK), dy.shape[0], weight.shape[2] * SQUARE
+        blocks = -(-n // BLOCK)
         across, height = _shape(dz.shape[0], blocks, team[2])
         split_dy, split = aligned_empty(height * SQUARES * SPLIT, dz), aligned_empty(SQUARES * SPLIT, dz)
         turned = aligned_empty(SQUARE, dz)
@@ -171,23 +216,10 @@ def backward_tasks(rule):
         task = take(team, phase, tasks)
         while task < tasks:
             top, left = task // groups * height, task % groups * across
-            count = min(height, blocks - top)
-            for q in range(0, depth, SQUARES):
-                squares = min(SQUARES, depth - q)
-                _split_samples(dy, q, squares, top, count, n, split_dy)
-                for p in range(left, min(left + across, dz.shape[0])):
-                    for i in range(squares):
-                        turn_block(weight, ((q + i) * dz.shape[0] + p) * square, BLOCK, turned)
-                        split_pairs(turned, 0, BLOCK, BLOCK, BLOCK, split, i * SPLIT, SPLIT)
-                    for b in range(count):
-                        at = (p * dz.shape[1] + (top + b) * BLOCK) * BLOCK
-                        multiply_blocks(
-                            split_dy, b * SQUARES * SPLIT, SPLIT, split, 0, SPLIT, squares,
-                            dz, at, BLOCK, q > 0,
-                        )  # fmt: skip
-                        if q + squares == depth:
-                            for r in range(0, SQUARE, ROWS * BLOCK):
-                                finish(dz, at + r, p * BLOCK, remembered, constants)
+            size = min(height, blocks - top), min(across, dz.shape[0] - left)
+            do_task(
+                dy, weight, n, remembered, dz, constants, left, size[1], top, size[0], split_dy, split, turned
+            )
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()
@@ -196,7 +228,7 @@ def backward_tasks(rule):
     return work
 
 
-@compiled
+@compiled(borrows=True)
 def _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned):
     """Sum the gradients of some squares of some panels over all but the last HEIGHT blocks of samples.
 
@@ -209,79 +241,108 @@ def _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned):
         if first + count == blocks:
             return first
         for p in range(panels):
-            for i in range(squares):
-                multiply_blocks(
-                    split_x, i * HEIGHT * SPLIT, SPLIT, split_dz, (p * blocks + first) * SPLIT, SPLIT, count,
-                    sums, (p * SQUARES + i) * SQUARE, BLOCK, first > 0,
-                )  # fmt: skip
+            for b in range(0, count, SUMMED):
+                for i in range(squares):
+                    multiply_blocks(
+                        split_x, (i * HEIGHT + b) * SPLIT, SPLIT,
+                        split_dz, (p * blocks + first + b) * SPLIT, SPLIT, min(SUMMED, count - b),
+                        sums, (p * SQUARES + i) * SQUARE, BLOCK, first + b > 0,
+                    )  # fmt: skip
         first += count
 
 
 @cache
-def _update_panel(rule, slots):
-    """(weights, bias): the update of some squares of one panel, and of its bias."""
+def _update_panels(rule, slots):
+    """(weights, bias): the update of some squares of some panels, and of a panel's bias."""
     apply, update_bias = apply_update(rule, slots)
 
-    @compiled
+    @compiled(inline=True, borrows=True)
+    def apply_part(i, piece, weight, here, sums, at, count, decay, hyperparameters):
+        if i == 0:
+            first, last = piece * SQUARE // PIECES, (piece + 1) * SQUARE // PIECES
+            apply(weight, here, sums, at, first, min(last, count), decay, hyperparameters)
+
+    @compiled(borrows=True)
     def work(
-        split_x, split_dz, at, blocks, add, sums, sums_at, weight, here, squares, inputs, ahead_start, decay,
+        split_x, split_dz, p, panels, first, blocks, sums, weight, here, depth, squares, rows, decay,
         hyperparameters,
     ):  # fmt: skip
-        square = weight.shape[2] * SQUARE
-        for i in range(squares):
-            multiply_blocks_ahead(
-                split_x, i * HEIGHT * SPLIT, SPLIT, split_dz, at, SPLIT, blocks,
-                sums, sums_at + i * SQUARE, BLOCK, add, weight, ahead_start + i * square, SQUARE, LINES, 1,
-            )  # fmt: skip
-            rows = min(BLOCK, inputs - i * BLOCK)
-            apply(
-                weight, here + i * square, sums, sums_at + i * SQUARE, rows * BLOCK, decay, hyperparameters
-            )
+        """Sum the gradients of panel p and, meanwhile, update the panel before.
+
+        ``here`` is where the panel's squares begin; ``rows`` of them and those below have inputs.
+        """
+        square, panels_kept = weight.shape[2] * SQUARE, sums.size // (SQUARES * SQUARE)
+        this, before = p % panels_kept * SQUARES * SQUARE, (p - 1) % panels_kept * SQUARES * SQUARE
+        for b in range(first, blocks if p < panels else first + 1, SUMMED):
+            for i in range(squares):
+                last = here + (i - depth) * square
+                count = min(BLOCK, rows - i * BLOCK) * BLOCK if p > 0 and b == first else 0
+                if p < panels:
+                    multiply_blocks_beside(
+                        apply_part, (weight, last, sums, before + i * SQUARE, count, decay, hyperparameters),
+                        split_x, (i * HEIGHT + b - first) * SPLIT, SPLIT, split_dz, (p * blocks + b) * SPLIT,
+                        SPLIT, min(SUMMED, blocks - b), sums, this + i * SQUARE, BLOCK, b > 0,
+                    )  # fmt: skip
+                else:
+                    apply(weight, last, sums, before + i * SQUARE, 0, count, decay, hyperparameters)
 
     return work, update_bias
 
 
 @compiled
-def _sums_for(blocks, across, like):
-    """Memory for gradients that are summed in several parts, or at once."""
-    return aligned_empty((across if blocks > HEIGHT else 1) * SQUARES * SQUARE, like)
+def _scratch(blocks, across, like):
+    """Memory for some panels of x and dz, split, for sums of gradients, and for a block turned over.
+
+    Gradients summed in several parts wait for the last one; of others there are two panels at a time.
+    """
+    return (
+        aligned_empty(SQUARES * HEIGHT * SPLIT, like),
+        aligned_empty(across * blocks * SPLIT, like),
+        aligned_empty((across + 1 if blocks > HEIGHT else 2) * SQUARES * SQUARE, like),
+        aligned_empty(SQUARE, like),
+    )
 
 
 @cache
 def update_tasks(rule, slots):
     """W, slots <- rule(decay W, x' dz, slots), and of b: the gradient is never stored."""
-    update_panel, update_bias = _update_panel(rule, slots)
+    update_panels, update_bias = _update_panels(rule, slots)
+
+    @compiled(borrows=True)
+    def do_task(x, dz, n, inputs, weight, bias, decay, hyperparameters, left, panels, top, bottom, scratch):
+        split_x, split_dz, sums, turned = scratch
+        blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
+        _split_deltas(dz, left, panels, n, split_dz)
+        for q in range(top, bottom, SQUARES):
+            squares = min(SQUARES, depth - q)
+            first = _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned)
+            for p in range(panels + 1):
+                update_panels(
+                    split_x, split_dz, p, panels, first, blocks, sums, weight,
+                    ((left + p) * depth + q) * square, depth, squares, inputs - q * BLOCK, decay,
+                    hyperparameters,
+                )  # fmt: skip
+        if top == 0:
+            for p in range(left, left + panels):
+                update_bias(bias, dz, p, n, decay, hyperparameters)
 
     @compiled
     def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
-        blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
+        depth = x.shape[0]
         across, tall = min(PANELS, weight.shape[0]), -(-depth // SQUARES) * SQUARES
         while -(-weight.shape[0] // across) * -(-depth // tall) < TASKS * team[2] and tall > SQUARES:
             tall = -(-tall // 2 // SQUARES) * SQUARES
-        split_x, turned = aligned_empty(SQUARES * HEIGHT * SPLIT, weight), aligned_empty(SQUARE, weight)
-        split_dz, sums = aligned_empty(across * blocks * SPLIT, weight), _sums_for(blocks, across, weight)
+        scratch = _scratch(-(-n // BLOCK), across, weight)
         groups = -(-weight.shape[0] // across)
         tasks = groups * -(-depth // tall)
         start_unit()
         task = take(team, phase, tasks)
         while task < tasks:
             top, left = task // groups * tall, task % groups * across
-            panels = min(across, weight.shape[0] - left)
-            _split_deltas(dz, left, panels, n, split_dz)
-            for q in range(top, min(top + tall, depth), SQUARES):
-                squares = min(SQUARES, depth - q)
-                first = _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned)
-                for p in range(panels):
-                    here = ((left + p) * depth + q) * square
-                    following = here + (depth if p + 1 < panels else SQUARES - p * depth) * square
-                    update_panel(
-                        split_x, split_dz, (p * blocks + first) * SPLIT, blocks - first, first > 0,
-                        sums, p * SQUARES * SQUARE if first > 0 else 0, weight, here, squares,
-                        inputs - q * BLOCK, following, decay, hyperparameters,
-                    )  # fmt: skip
-            if top == 0:
-                for p in range(left, left + panels):
-                    update_bias(bias, dz, p, n, decay, hyperparameters)
+            do_task(
+                x, dz, n, inputs, weight, bias, decay, hyperparameters,
+                left, min(across, weight.shape[0] - left), top, min(top + tall, depth), scratch,
+            )  # fmt: skip
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()
@@ -296,17 +357,54 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
 
     A task takes panels of W from top to bottom, so it needs as many panels as there are threads to be fair.
     """
-    update_panel, update_bias = _update_panel(rule, slots)
-    forward_panel = _forward_panel(activation, remembers_x, slots * LINES)
+    update_panels, update_bias = _update_panels(rule, slots)
+    forward_panel = _forward_panel(activation, remembers_x)
+
+    @compiled(borrows=True)
+    def do_task(
+        x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants, left, panels,
+        scratch, split_next, split,
+    ):  # fmt: skip
+        split_x, split_dz, sums, turned = scratch
+        blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
+        for p in range(left, left + panels):
+            update_bias(bias, dz, p, n, decay, hyperparameters)
+        _split_deltas(dz, left, panels, n, split_dz)
+        for q in range(0, depth, SQUARES):
+            squares = min(SQUARES, depth - q)
+            first = _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned)
+            for top in range(0, blocks, HEIGHT):
+                count = min(HEIGHT, blocks - top)
+                _split_samples(next_x, q, squares, top, count, n, split_next)
+                # In a pipeline: gradients of panel p, the update of the one before with its split, the
+                # next batch through the one before that.
+                for p in range(panels + 2 if top == 0 else 0):
+                    here = ((left + p) * depth + q) * square
+                    if p <= panels:
+                        update_panels(
+                            split_x, split_dz, p, panels, first, blocks, sums, weight, here, depth,
+                            squares, inputs - q * BLOCK, decay, hyperparameters,
+                        )  # fmt: skip
+                    if p == 1:
+                        _split_weights(weight, here - depth * square, squares, split, 0)
+                    elif p > 1:
+                        forward_panel(
+                            split_next, split, (p - 2) * SQUARES * SPLIT, bias, z, y, left + p - 2, top,
+                            count, squares, q > 0, q + squares == depth, weight, here - depth * square,
+                            squares if p <= panels else 0, constants,
+                        )  # fmt: skip
+                for p in range(panels if top > 0 else 0):
+                    forward_panel(
+                        split_next, split, p * SQUARES * SPLIT, bias, z, y, left + p, top, count, squares,
+                        q > 0, q + squares == depth, weight, 0, 0, constants,
+                    )  # fmt: skip
 
     @compiled
     def work(
         team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants
     ):  # fmt: skip
-        blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
         across = max(1, min(PANELS, weight.shape[0] // team[2]))
-        split_x, turned = aligned_empty(SQUARES * HEIGHT * SPLIT, weight), aligned_empty(SQUARE, weight)
-        split_dz, sums = aligned_empty(across * blocks * SPLIT, weight), _sums_for(blocks, across, weight)
+        scratch = _scratch(-(-n // BLOCK), across, weight)
         split_next, split = (
             aligned_empty(SQUARES * HEIGHT * SPLIT, y), aligned_empty(SQUARES * across * SPLIT, y)
         )  # fmt: skip
@@ -315,31 +413,10 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
         task = take(team, phase, tasks)
         while task < tasks:
             left = task * across
-            panels = min(across, weight.shape[0] - left)
-            for p in range(left, left + panels):
-                update_bias(bias, dz, p, n, decay, hyperparameters)
-            _split_deltas(dz, left, panels, n, split_dz)
-            for q in range(0, depth, SQUARES):
-                squares = min(SQUARES, depth - q)
-                is_last = q + squares == depth
-                first = _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned)
-                for top in range(0, blocks, HEIGHT):
-                    count = min(HEIGHT, blocks - top)
-                    _split_samples(next_x, q, squares, top, count, n, split_next)
-                    for p in range(panels):
-                        here = ((left + p) * depth + q) * square
-                        following = here + (depth if p + 1 < panels else SQUARES - p * depth) * square
-                        if top == 0:
-                            update_panel(
-                                split_x, split_dz, (p * blocks + first) * SPLIT, blocks - first, first > 0,
-                                sums, p * SQUARES * SQUARE if first > 0 else 0, weight, here, squares,
-                                inputs - q * BLOCK, following, decay, hyperparameters,
-                            )  # fmt: skip
-                            _split_weights(weight, here, squares, split, p * SQUARES * SPLIT)
-                        forward_panel(
-                            split_next, split, p * SQUARES * SPLIT, bias, z, y, left + p, top, count, squares,
-                            q > 0, is_last, weight, following + SQUARE, square, constants,
-                        )  # fmt: skip
+            do_task(
+                x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants,
+                left, min(across, weight.shape[0] - left), scratch, split_next, split,
+            )  # fmt: skip
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()

@@ -4,6 +4,7 @@
     depth block   DEPTH steps of the sum: the columns of B that a register tile needs stay in the L1 cache
     tile          see ``tiles.py``
 
+Large products of float32 run on the processor's matrix unit, where there is one (``amx.py``). Of others
 B is copied (packed) into a panel of a tile's columns, in which the tile reads memory in order; where B's rows
 lie in order, the first tile does that while it multiplies. Rows of A are read as they are, or copied closer
 together where they are used often; where its columns lie in order, A is packed too. The sums stay with the
@@ -17,8 +18,8 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from npnet.kernels import amx
 from npnet.kernels.amx import (
+    AMX,
     BLOCK,
     SPLIT,
     multiply_blocks,
@@ -34,9 +35,9 @@ from npnet.kernels.threads import get_threads
 from npnet.kernels.tiles import ROWS, VECTORS, multiply_part, multiply_part_packing, width, width_of
 from npnet.kernels.vectors import fill, lanes_of, load, store, store_parts, total, transpose
 
-AMX_DEPTH = 128  # steps
-GROUP = 128  # columns of B split at a time
 DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
+AMX_DEPTH = 128  # on the matrix unit: 4 blocks of A and of B, split, are 51 KB
+GROUP = 128  # columns of B split at a time: long stretches of its rows
 GAP = 16  # elements between packed tiles, lest all of them compete for the same cache sets
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
 COPIED = 2  # panels of B up to which A is read where it lies
@@ -45,7 +46,7 @@ FEW = 96  # rows up to which it pays to turn A over and not a transposed B, whic
 # wakes threads that afterwards keep a core busy for 30 ms, with nothing.
 SMALL = 1 << 18
 SERIAL = 1 << 20  # multiplications up to which waking the other threads costs more than they save
-WASTE = 2  # times what is asked for that whole blocks of the matrix unit may compute
+LARGE = 1 << 24  # multiplications from which on the matrix unit is quicker
 MOVING = 8  # multiplications in the time in which a number comes from memory
 
 
@@ -72,21 +73,19 @@ def multiply(a, b, bias=None):
     share, scratch = _scratch(out.dtype, threads)
     strides = a_row, a_step, b_step, b_column
     operands = a, b, strides, bias, out, turned, shape, depth
-    if _fits_unit(*shape, depth, out.dtype):
+    if _suits_matrix_unit(*shape, depth, out.dtype):
         blocks = _task_shape(*shape, depth, (BLOCK, BLOCK), threads)
         if _multiply(_do_task_amx)(*operands, blocks, work, scratch, share):
-            return out
+            return out  # else there are infinities, which the matrix unit makes NaN
     blocks = _task_shape(*shape, depth, (ROWS, width(out.dtype)), threads)
     _multiply(_do_task)(*operands, blocks, work, scratch, share)
     return out
 
 
-def _fits_unit(rows, columns, depth, dtype):
-    """Whether the matrix unit is there and most of its work would be of use."""
-    full = 1
-    for length in (rows, columns, depth):
-        full *= -(-length // BLOCK) * BLOCK
-    return amx.AMX and dtype == np.float32 and full <= WASTE * rows * columns * depth
+def _suits_matrix_unit(rows, columns, depth, dtype):
+    """Whether there is a matrix unit for this dtype, and enough to do to pay for splitting A and B."""
+    large = min(rows, columns) >= 2 * BLOCK and depth >= BLOCK and rows * columns * depth > LARGE
+    return AMX and dtype == np.float32 and large
 
 
 def _flat(matrix):
@@ -104,7 +103,9 @@ def _scratch(dtype, threads):
 
     It is kept: memory that is new costs more to touch than to pack.
     """
-    share = 3 * TASK_ROWS * (DEPTH + GAP) + 8 * width(dtype) * DEPTH + TASK_ROWS * TASK_COLUMNS
+    packed = TASK_ROWS * (DEPTH + GAP) + width(dtype) * DEPTH
+    split = (TASK_ROWS + GROUP) // BLOCK * AMX_DEPTH // BLOCK * SPLIT + BLOCK * BLOCK
+    share = max(packed, split) + TASK_ROWS * TASK_COLUMNS
     memory = getattr(_kept, dtype.char, None)
     if memory is None or memory.size < threads * share:
         memory = aligned_empty.py_func(threads * share, np.empty(0, dtype))
@@ -147,7 +148,7 @@ def _up(number, multiple):
 
 @cache
 def _multiply(do_task):
-    """The kernel that has ``do_task`` compute each task."""
+    """The kernel that has ``do_task`` compute each task; it returns whether all of them said True."""
 
     @compiled(parallel=True)
     def kernel(a, b, strides, bias, out, turned, shape, depth, blocks, work, scratch, share):
@@ -159,8 +160,9 @@ def _multiply(do_task):
         threads = keep_small_alone(work, SERIAL)
         team = min(get_num_threads(), scratch.size // share)
         counters = new_counters(1, team)
-        finite = np.ones(team, np.bool_)
+        right = np.empty(team, np.bool_)
         for thread in prange(team):  # counts unsigned: not converted, everything is compiled twice
+            right[thread] = True
             memory = scratch[thread * share : (thread + 1) * share]
             (rows, columns), (tall, wide) = shape, blocks
             across = -(-columns // wide)
@@ -170,19 +172,19 @@ def _multiply(do_task):
                 row, column = task // across * tall, task % across * wide
                 size = min(tall, rows - row), min(wide, columns - column)
                 if not do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory):
-                    finite[thread] = False
+                    right[thread] = False
                 task = take((counters, np.int64(thread), team), 0, tasks)
         set_num_threads(threads)
         for thread in range(1, team):
-            finite[0] &= finite[thread]
-        return finite[0]
+            right[0] &= right[thread]
+        return right[0]
 
     return kernel
 
 
-@compiled
+@compiled(borrows=True)
 def _do_task_amx(a, b, strides, bias, out, turned, depth, row, column, size, memory):
-    """``_do_task`` by the matrix unit. Return whether the sums are finite; if not, they may be wrong."""
+    """``_do_task`` on the matrix unit. Return whether out is finite there; if not, it may be wrong."""
     (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
     tall, longest = _up(rows, BLOCK), -(-min(AMX_DEPTH, depth) // BLOCK)
     split_a, split_b = memory[: tall // BLOCK * longest * SPLIT], memory[tall // BLOCK * longest * SPLIT :]
@@ -197,8 +199,9 @@ def _do_task_amx(a, b, strides, bias, out, turned, depth, row, column, size, mem
         for g in range(0, columns, GROUP):
             width = min(GROUP, columns - g)
             _split_right(
-                b, b_start + g * b_column, b_step, b_column, steps, width, split_b, longest * SPLIT, turned_block
-            )
+                b, b_start + g * b_column, b_step, b_column, steps, width, split_b, longest * SPLIT,
+                turned_block,
+            )  # fmt: skip
             for p in range(0, width, BLOCK):
                 for r in range(0, rows, BLOCK):
                     multiply_blocks(
@@ -211,9 +214,9 @@ def _do_task_amx(a, b, strides, bias, out, turned, depth, row, column, size, mem
     return _finish(sums, tall, bias, out, row, rows, column, columns)
 
 
-@compiled
+@compiled(borrows=True)
 def _split_left(a, start, a_row, a_step, rows, steps, split, line, turned_block):
-    """Split rows of A for some steps; the blocks of a row lie one after the other, rows a line apart."""
+    """Split rows of A for some steps; the blocks of a row lie in order, rows a line apart."""
     if a_step == 1:
         for r in range(0, rows, BLOCK):
             split_rows(a, start + r * a_row, a_row, rows - r, steps, split, r // BLOCK * line, SPLIT)
@@ -225,7 +228,7 @@ def _split_left(a, start, a_row, a_step, rows, steps, split, line, turned_block)
                 split_rows(turned_block, 0, BLOCK, BLOCK, BLOCK, split, to, SPLIT)
 
 
-@compiled
+@compiled(borrows=True)
 def _turn(source, start, row, rows, columns, target):
     """target[j * BLOCK + i] = source[start + i * row + j]; missing numbers are zero."""
     if rows >= BLOCK and columns >= BLOCK:
@@ -237,9 +240,9 @@ def _turn(source, start, row, rows, columns, target):
                 target[j * BLOCK + i] = source[start + i * row + j] if inside else 0
 
 
-@compiled
+@compiled(borrows=True)
 def _split_right(b, start, b_step, b_column, steps, columns, split, line, turned_block):
-    """Split columns of B for some steps; the blocks of a column lie one after the other, columns a line apart."""
+    """Split columns of B for some steps; the blocks of a column lie in order, columns a line apart."""
     if b_column == 1:
         for k in range(0, steps, BLOCK):
             split_pairs(b, start + k * b_step, b_step, steps - k, columns, split, k // BLOCK * SPLIT, line)
@@ -253,7 +256,7 @@ def _split_right(b, start, b_step, b_column, steps, columns, split, line, turned
 
 @compiled
 def _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory):
-    """``size`` rows and columns of A B from (row, column) on."""
+    """Compute ``size`` rows and columns of A B from (row, column) on; return that they are right."""
     (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
     w, tall, longest = width_of(out), _up(rows, max(ROWS, lanes_of(out))), min(DEPTH, depth)
     line = longest + GAP
@@ -358,7 +361,10 @@ def _pack_panel_turned(source, start, column, columns, steps, packed):
 
 @compiled
 def _finish(sums, tall, bias, out, row, rows, column, columns):
-    """Write a task's sums plus bias to where they belong, row by row: memory likes long stretches."""
+    """Write a task's sums plus bias to where they belong, row by row: memory likes long stretches.
+
+    Return whether all are finite.
+    """
     w, every = width_of(out), lanes_of(out)
     zeros = fill(out, 0.0)
     for r in range(rows):
@@ -373,7 +379,7 @@ def _finish(sums, tall, bias, out, row, rows, column, columns):
 
 @compiled
 def _finish_turned(sums, tall, bias, out, row, rows, column, columns):
-    """Write a task's sums plus bias to where they belong in the transpose of out."""
+    """``_finish`` where they belong in the transpose of out."""
     w, zero = width_of(out), 0.0
     for j in range(columns):
         for r in range(rows):

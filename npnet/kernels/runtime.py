@@ -65,19 +65,23 @@ def set_num_threads(typing_context, count):
     return types.void(types.intp), emit
 
 
-def compiled(function: Callable | None = None, *, parallel: bool = False, inline: bool = False) -> Any:
+def compiled(
+    function: Callable | None = None, *, parallel: bool = False, inline: bool = False, borrows: bool = False
+) -> Any:
     """Compile a kernel at its first call, once per set of argument types, and keep the machine code.
 
     ``@compiled`` runs on the thread that calls it, ``@compiled(parallel=True)`` turns ``numba.prange`` into
-    a loop over threads, ``@compiled(inline=True)`` becomes part of its callers: a call with many arrays takes
-    as long as multiplying a block. Kernels release the GIL and divide as NumPy divides (1/0 is infinite). A kernel
-    made inside a function may close over numbers, strings, tuples, types and functions. Its machine code
-    must not hold addresses of this process: it calls no ctypes function, and ``set_num_threads`` from here.
+    a loop over threads, ``@compiled(inline=True)`` becomes part of its callers. With ``borrows`` a kernel
+    that makes no arrays does not count who holds those it is given: counting waits until everything the
+    processor has begun is done. Kernels release the GIL and divide as NumPy divides (1/0 is infinite). A
+    kernel made inside a function may close over numbers, strings, tuples, types and functions. Its machine
+    code must not hold addresses of this process: it calls no ctypes function, and ``set_num_threads`` from
+    here.
     """
     if function is None:
-        return partial(compiled, parallel=parallel, inline=inline)
+        return partial(compiled, parallel=parallel, inline=inline, borrows=borrows)
     options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
-    options["forceinline"] = inline
+    options |= {"forceinline": inline, "_nrt": not borrows}
     make = ParallelKernel if parallel else Kernel
     return make(function, targetoptions={**options, "parallel": parallel, "fastmath": FASTMATH})
 

@@ -11,23 +11,31 @@ from numba import prange
 from numba.extending import overload
 
 from npnet.kernels import fused, fused_amx, rules
-from npnet.kernels.amx import AMX
+from npnet.kernels.amx import AMX, BLOCK
 from npnet.kernels.fused import gather_tasks, softmax_tasks
 from npnet.kernels.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
 from npnet.kernels.runtime import compiled, get_num_threads, keep_small_alone, set_num_threads
 from npnet.kernels.tasks import new_counters, wait
 
 __all__ = [
-    "backward", "forward", "from_panels", "from_squares", "gather", "panels", "softmax_cross_entropy",
-    "squares", "to_panels", "to_squares", "train_steps", "update",
+    "backward", "forward", "from_panels", "from_squares", "gather", "on_matrix_unit", "panels",
+    "softmax_cross_entropy", "squares", "to_panels", "to_squares", "train_steps", "update",
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
 
 
-def _kernels(dtype):
-    """The products for matrices of this dtype."""
-    return fused_amx if AMX and dtype == np.float32 else fused
+def on_matrix_unit(dtype, n):
+    """Whether products with n samples of this dtype run on the processor's matrix unit (see ``amx.py``).
+
+    With so few that they fill one of its blocks, moving the weights takes longer than multiplying.
+    """
+    return AMX and dtype == np.float32 and n > BLOCK
+
+
+def _products(dtype, n):
+    """The module with the phases that multiply matrices."""
+    return fused_amx if on_matrix_unit(dtype, n) else fused
 
 
 # --- one phase -------------------------------------------------------------------------------------------
@@ -40,7 +48,7 @@ def gather(x, index, scale, offset, out):
 
 def forward(rule, remembers_x, x, weight, bias, n, z, y, constants):
     """y = rule(x W + b, *constants) for n samples; z = x W + b if the rule's derivative wants that."""
-    tasks = _kernels(y.dtype).forward_tasks(rule, remembers_x)
+    tasks = _products(y.dtype, n).forward_tasks(rule, remembers_x)
     _phase(tasks)(n * weight.size, (x, weight, bias, n, z, y), constants)
 
 
@@ -54,13 +62,13 @@ def softmax_cross_entropy(logits, y_true, weight, scale, y_pred, dlogits):
 
 def backward(rule, dy, weight, n, remembered, dz, constants):
     """dz = rule(dy W', remembered, *constants)."""
-    tasks = _kernels(dz.dtype).backward_tasks(rule)
+    tasks = _products(dz.dtype, n).backward_tasks(rule)
     _phase(tasks)(n * weight.size, (dy, weight, n, remembered, dz), constants)
 
 
 def update(rule, slots, x, dz, n, inputs, weight, bias, decay, hyperparameters):
     """W, slots <- rule(decay W, x' dz, slots), and the same for b."""
-    tasks = _kernels(weight.dtype).update_tasks(rule, slots)
+    tasks = _products(weight.dtype, n).update_tasks(rule, slots)
     _phase(tasks)(n * weight.size, (x, dz, n, inputs, weight, bias, decay), hyperparameters)
 
 
@@ -94,9 +102,10 @@ def _at_each(vectors, i):
 
 
 @cache
-def train_steps(dtype, hidden, hidden_backward, remembers_x, update, slots):
+def train_steps(matrix_unit, hidden, hidden_backward, remembers_x, update, slots):
     """The kernel of some steps, one after the other: gather, forward, loss, backward, update.
 
+    ``matrix_unit`` says what multiplies, as ``on_matrix_unit`` finds for the batch.
     For chains of Dense with one activation between all of them, and softmax with cross-entropy at the end.
     Layers are numbered from 0: ``flows[i]`` are the panels that come out of layer i, ``remembered[i]`` what
     the activation's derivative reads, ``flows_back[i]`` is d loss / d (x W + b), ``inputs[i]`` their number.
@@ -106,11 +115,11 @@ def train_steps(dtype, hidden, hidden_backward, remembers_x, update, slots):
     batch into the other of the two ``batches``; the first layer's update and its next forward pass are one
     pass over the weights.
     """
-    kernels = _kernels(dtype)
-    forward = kernels.forward_tasks(hidden, remembers_x)
-    last_forward = kernels.forward_tasks(rules.linear, False)
-    backward, learn = kernels.backward_tasks(hidden_backward), kernels.update_tasks(update, slots)
-    learn_forward = kernels.update_forward_tasks(update, slots, hidden, remembers_x)
+    products = fused_amx if matrix_unit else fused
+    forward = products.forward_tasks(hidden, remembers_x)
+    last_forward = products.forward_tasks(rules.linear, False)
+    backward, learn = products.backward_tasks(hidden_backward), products.update_tasks(update, slots)
+    learn_forward = products.update_forward_tasks(update, slots, hidden, remembers_x)
 
     @compiled
     def work(

@@ -23,7 +23,7 @@ from npnet.kernels.registers import (
 )
 
 __all__ = [
-    "fill", "lanes_of", "largest", "load", "load_as", "load_each", "load_stack", "prefetch", "store", "store_each",
+    "fill", "lanes_of", "largest", "load", "load_as", "load_each", "load_stack", "store", "store_each",
     "store_parts", "store_stack", "total", "transpose",
 ]  # fmt: skip
 
@@ -157,18 +157,6 @@ def fill(typing_context, like, number):
         return context.cast(builder, arguments[1], number, vector)
 
     return vector(like, number), emit
-
-
-@intrinsic
-def prefetch(typing_context, array, position):
-    """Ask for the cache line of an element. Asking for what does not exist is allowed."""
-
-    def emit(context, builder, signature, arguments):
-        place = register_pointer(context, builder, signature.args[0], *arguments)
-        call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), (place, I32(0), I32(3), I32(1)))
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), emit
 
 
 def load_each(operands, start, count):
