@@ -17,6 +17,7 @@ from npnet.measuring import cases, timing
 from npnet.measuring.limits import Limits, measure_limits
 
 LIMITS = Limits(2, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0, 1e6: 10.0})
+UNIT = Limits(1, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0}, (330.0, 655.0))
 TINY = {"widths": (24, 16, 10), "rows": 64, "batch": 8}
 
 
@@ -134,6 +135,8 @@ def test_the_limit_that_is_reached_first():
     assert LIMITS.least(1e9, 1e3, 1e3) == (pytest.approx(1 / 200), "FMA")
     assert LIMITS.least(1, 1e3, 1e3) == (pytest.approx(1e3 / 40e9), "traffic")
     assert LIMITS.least(1, 1e3, 1e9) == (pytest.approx(1e3 / 10e9), "traffic")
+    assert "matrix unit float32 330 GFLOP/s on one core, 655 on 1" in str(UNIT)
+    assert "matrix unit" not in str(LIMITS)
 
 
 def test_parts_of_a_fused_step_add_up():

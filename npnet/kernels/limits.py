@@ -2,7 +2,7 @@
 
 Independent fused multiply-adds in registers, and y <- y + s x ("axpy") over arrays of a chosen size. All it
 moves is counted: what is written was read before, where a result of its own would be read uncounted, by the
-cache that writes it.
+cache that writes it. Where there is a matrix unit, its products of float32 are a third limit.
 """
 
 import time
@@ -15,6 +15,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from npnet.kernels.amx import (
+    BLOCK,
+    SPLIT,
+    multiply_blocks,
+    split_pairs,
+    split_rows,
+    start_unit,
+    stop_unit,
+)
+from npnet.kernels.layouts import aligned_zeros
 from npnet.kernels.registers import lanes
 from npnet.kernels.runtime import compiled
 
@@ -100,6 +110,33 @@ def multiply_add_rate(dtype, threads, seconds):
     kernel, number = _make_multiply_add(dtype), np.dtype(dtype).type
     operations = 2 * CHAINS * lanes(dtype) * ROUNDS
     return _rate(lambda _: kernel(number(0.5), number(1)), operations / 1e9, threads, seconds)
+
+
+@compiled
+def _multiply_split(numbers, a, b, c, times):
+    for block in range(2):
+        start = block * BLOCK * BLOCK
+        split_rows(numbers, start, BLOCK, BLOCK, BLOCK, a, block * SPLIT, SPLIT)
+        split_pairs(numbers, start, BLOCK, BLOCK, BLOCK, b, block * SPLIT, SPLIT)
+    start_unit()
+    for _ in range(times):
+        multiply_blocks(a, 0, SPLIT, b, 0, SPLIT, 2, c, 0, BLOCK, False)
+    stop_unit()
+
+
+def matrix_unit_rate(threads, seconds):
+    """Return GFLOP/s of float32 products on the matrix unit, in the first cache.
+
+    The numbers are random: with zeros the unit takes less power and runs faster.
+    """
+    times, square = 10_000, BLOCK * BLOCK
+    numbers = np.random.default_rng(0).standard_normal(2 * square).astype(np.float32)
+    shapes = 2 * SPLIT, 2 * SPLIT, square
+    arrays = [[aligned_zeros(shape, np.float32) for shape in shapes] for _ in range(threads)]
+    operations = 2 * 2 * BLOCK**3 * times
+    return _rate(
+        lambda number: _multiply_split(numbers, *arrays[number], times), operations / 1e9, threads, seconds
+    )
 
 
 def axpy_rate(total, threads, seconds):

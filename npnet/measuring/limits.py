@@ -9,12 +9,18 @@ FOOTPRINTS = (1.5 * MB, 3 * MB, 24 * MB, 384 * MB)  # bytes: in one or two secon
 
 @dataclass(frozen=True)
 class Limits:
-    """GFLOP/s by dtype on one core and on all threads; GB/s on all threads by the bytes gone through."""
+    """GFLOP/s by dtype on one core and on all threads; GB/s on all threads by the bytes gone through.
+
+    ``matrix_unit`` are GFLOP/s of float32 on one core's matrix unit and on all of them, where there are any:
+    six products of bfloat16 count as one. ``peak`` is that of multiply-adds all the same, which every peer
+    can reach; what runs on the unit may pass it.
+    """
 
     threads: int
     one_core: dict[str, float]
     all_cores: dict[str, float]
     bandwidths: dict[float, float]
+    matrix_unit: tuple[float, float] | None = None
 
     def peak(self, dtype: str = "float32", threads: int | None = None) -> float:
         """GFLOP/s of ``threads`` threads, by default all."""
@@ -43,7 +49,14 @@ class Limits:
             for dtype, one in self.one_core.items()
         )
         traffic = ", ".join(f"{rate:.0f} in {size / MB:g} MiB" for size, rate in self.bandwidths.items())
-        return f"limits    multiply-add {flops}\n          axpy GB/s on {self.threads}: {traffic}"
+        lines = [f"limits    multiply-add {flops}"]
+        if self.matrix_unit:
+            one, all_cores = self.matrix_unit
+            lines.append(
+                f"matrix unit float32 {one:.0f} GFLOP/s on one core, {all_cores:.0f} on {self.threads}"
+            )
+        lines.append(f"axpy GB/s on {self.threads}: {traffic}")
+        return "\n          ".join(lines)
 
 
 def measure_limits(threads: int, seconds: float = 1.0) -> Limits:
@@ -56,4 +69,7 @@ def measure_limits(threads: int, seconds: float = 1.0) -> Limits:
         for count in {1, threads}
     }  # fmt: skip
     bandwidths = {size: kernels.axpy_rate(int(size), threads, seconds) for size in FOOTPRINTS}
-    return Limits(threads, rates[1], rates[threads], bandwidths)
+    unit = None
+    if import_module("npnet.kernels.amx").AMX:
+        unit = tuple(kernels.matrix_unit_rate(count, seconds) for count in (1, threads))
+    return Limits(threads, rates[1], rates[threads], bandwidths, unit)
