@@ -10,7 +10,7 @@ import numpy as np
 from npnet import gradient_cases, kernels, recipes
 from npnet.models import Sequential
 
-ROWS = 128  # enough for the loops of every size of batch
+BATCHES = 32, 128  # the first for vector units, the second for a matrix unit where there is one
 
 
 def compile_kernels(dtype: str = "float32") -> None:
@@ -29,15 +29,16 @@ def compile_kernels(dtype: str = "float32") -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some networks make no sense beyond being run
             for model, x, y in _networks(dtype):
-                model.fit(x, y, batch_size=len(x), verbose=0)
-                model.evaluate(x, y, verbose=0)
+                for size in sorted({min(size, len(x)) for size in BATCHES}):
+                    model.fit(x[:size], y[:size], batch_size=size, verbose=0)
+                    model.evaluate(x[:size], y[:size], batch_size=size, verbose=0)
     finally:
         parallel.LEAST = least
 
 
 def _networks(dtype: str) -> Iterator[tuple[Sequential, Any, Any]]:
     if dtype == "float32":
-        x, y = np.zeros((ROWS, 32, 32, 3), np.uint8), np.eye(10)[np.arange(ROWS) % 10]
+        x, y = np.zeros((max(BATCHES), 32, 32, 3), np.uint8), np.eye(10)[np.arange(max(BATCHES)) % 10]
         for recipe in recipes.RECIPES.values():
             shorter = dataclasses.replace(recipe, epochs=1)
             yield recipes.build(shorter, x.shape[1:], 10, 10, 0, "numba", np.zeros(3), np.ones(3)), x, y

@@ -51,7 +51,10 @@ def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         layer = f"{found['threading_layer']}: {found['threading_layer_reason']}"
         kept = f"{found['cached_kernels']} in {found['cache_folder']}, {binary_size(found['cached_bytes'])}"
         result += [
-            ("vectors", f"{found['vector_bits']} bits"),
+            (
+                "vectors",
+                f"{found['vector_bits']} bits{', a matrix unit (AMX)' if found['matrix_unit'] else ''}",
+            ),
             ("threads", f"{found['threads']}; {found['cpus_allowed']} CPUs allowed{quota}"),
             ("layer", layer),
             ("kernels", f"numba; {kept}" if found["cache_folder"] else "numba; not kept between runs"),

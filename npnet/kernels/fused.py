@@ -2,7 +2,8 @@
 
 Matrices lie in panels and squares, see ``layouts.py``. Each function here does its share of one phase beside
 the other threads of a parallel loop (see ``tasks.py``) and returns how many tasks the phase has. Tasks are
-cut by shape alone. ``steps.py`` puts the phases together.
+cut by shape alone. ``steps.py`` puts the phases together. Large batches of float32 are multiplied in
+``fused_amx.py`` where the processor has a matrix unit.
 """
 
 import math

@@ -1,11 +1,12 @@
-"""The products of ``fused.py`` on the processor's matrix unit, for float32; see ``amx.py``.
+"""The products of ``fused.py`` on the processor's matrix unit: the same phases, for float32 (see ``amx.py``).
 
-Every block is split where it is used, into memory that stays in the caches: parts that were kept would take
-more time to move than to make again.
+    y  = x W      A = x                   B = W
+    dx = dy W'    A = dy                  B = W', turned over
+    dW = x' dy    A = x', turned over     B = dy
 
-    y  = x W      A = x: rows             B = W: pairs
-    dx = dy W'    A = dy: rows            B = W', turned over: pairs
-    dW = x' dy    A = x', turned over     B = dy: pairs
+Matrices lie as they do there. Blocks are split where they are used, into memory that stays in the caches:
+to keep the parts would take longer than to make them again. ``panels``, ``squares`` and ``blocks`` are how
+many are meant, in W, down W, and of samples; p, q and b one of them, ``left``, ``q`` and ``top`` the first.
 """
 
 from functools import cache
@@ -14,79 +15,32 @@ from npnet.kernels.amx import (
     BLOCK,
     PIECES,
     SPLIT,
-    TILE,
     multiply_blocks,
     multiply_blocks_beside,
     split_pairs,
-    split_rows,
     start_unit,
     stop_unit,
-    store_split,
     turn_block,
 )
 from npnet.kernels.fused import apply_update, backward_finish, forward_finish
 from npnet.kernels.product import aligned_empty
 from npnet.kernels.runtime import compiled
+from npnet.kernels.splits import (
+    HEIGHT,
+    SQUARE,
+    SQUARES,
+    split_deltas,
+    split_part,
+    split_samples,
+    split_samples_turned,
+    split_weights,
+)
 from npnet.kernels.tasks import done, take
 from npnet.kernels.tiles import ROWS
-from npnet.kernels.vectors import lanes_of, load
 
-SQUARE = BLOCK * BLOCK
-SQUARES = 4  # of weights, used at a time: the parts of four, 25 KB, fit the L1 cache
-HEIGHT = 16  # blocks of samples, used at a time: the parts of 16 by 4, 0.4 MB, fit the L2 cache
 SUMMED = 4  # blocks of samples, summed at a time: their parts fit the L1 cache
 PANELS = 8  # of the result or of weights, at most, that a task handles: samples are split once for them
 TASKS = 4  # a thread, where there is enough to do
-
-
-@compiled(borrows=True)
-def _split_samples(x, q, squares, first, blocks, n, split):
-    """Split ``blocks`` blocks of samples from the first on, each of some panels of x from q on."""
-    for b in range(blocks):
-        for i in range(squares):
-            at = ((q + i) * x.shape[1] + (first + b) * BLOCK) * BLOCK
-            rows = n - (first + b) * BLOCK
-            split_rows(x, at, BLOCK, rows, BLOCK, split, (b * SQUARES + i) * SPLIT, SPLIT)
-
-
-@compiled(borrows=True)
-def _split_samples_turned(x, q, squares, first, blocks, n, split, turned):
-    """Split some panels of x from q on turned over, each HEIGHT blocks of samples apart."""
-    for i in range(squares):
-        for b in range(blocks):
-            turn_block(x, ((q + i) * x.shape[1] + (first + b) * BLOCK) * BLOCK, BLOCK, turned)
-            rows = min(n - (first + b) * BLOCK, BLOCK)
-            split_rows(turned, 0, BLOCK, BLOCK, rows, split, (i * HEIGHT + b) * SPLIT, SPLIT)
-
-
-@compiled(borrows=True)
-def _split_deltas(dz, left, panels, n, split):
-    """Split all blocks of some panels of what flows back, panel by panel."""
-    blocks = -(-n // BLOCK)
-    for p in range(panels):
-        for b in range(blocks):
-            at = ((left + p) * dz.shape[1] + b * BLOCK) * BLOCK
-            split_pairs(dz, at, BLOCK, n - b * BLOCK, BLOCK, split, (p * blocks + b) * SPLIT, SPLIT)
-
-
-@compiled(inline=True, borrows=True)
-def _split_part(i, piece, weight, here, squares, split, at):
-    """Split a part of square i of some squares of weights below each other."""
-    if i < squares:
-        for row in range(piece * 16 // PIECES, (piece + 1) * 16 // PIECES):
-            for half in range(2):
-                start = here + i * weight.shape[2] * SQUARE + row * BLOCK + half * 16
-                low = load(weight, start, lanes_of(weight))
-                high = load(weight, start + 16 * BLOCK, lanes_of(weight))
-                store_split(split, at + i * SPLIT + half * TILE + row * 16, low, high)
-
-
-@compiled(borrows=True)
-def _split_weights(weight, here, squares, split, at):
-    """Split some squares of weights below each other."""
-    for i in range(squares):
-        for piece in range(PIECES):
-            _split_part(i, piece, weight, here, squares, split, at)
 
 
 @compiled
@@ -114,13 +68,13 @@ def _forward_panel(rule, remembers_x):
         split_x, split, at, bias, z, y, p, first, blocks, squares, add, is_last, weight, following, to_split,
         constants,
     ):  # fmt: skip
-        """Meanwhile ``to_split`` squares of the following weights are split, behind those in use."""
+        # Meanwhile ``to_split`` squares of the following weights are split, behind those in use.
         beside = weight, following, to_split, split, at + SQUARES * SPLIT
         for b in range(blocks):
             place = (p * y.shape[1] + (first + b) * BLOCK) * BLOCK
             if b == 0:
                 multiply_blocks_beside(
-                    _split_part, beside, split_x, 0, SPLIT, split, at, SPLIT, squares, y, place, BLOCK, add
+                    split_part, beside, split_x, 0, SPLIT, split, at, SPLIT, squares, y, place, BLOCK, add
                 )
             else:
                 multiply_blocks(
@@ -144,8 +98,8 @@ def forward_tasks(rule, remembers_x):
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
             here = (left * depth + q) * square
-            _split_samples(x, q, squares, top, blocks, n, split_x)
-            _split_weights(weight, here, squares, split, 0)
+            split_samples(x, q, squares, top, blocks, n, split_x)
+            split_weights(weight, here, squares, split, 0)
             for p in range(panels):
                 forward_panel(
                     split_x, split, p * SQUARES * SPLIT, bias, z, y, left + p, top, blocks, squares, q > 0,
@@ -190,7 +144,7 @@ def backward_tasks(rule):
         depth, square = dy.shape[0], weight.shape[2] * SQUARE
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
-            _split_samples(dy, q, squares, top, blocks, n, split_dy)
+            split_samples(dy, q, squares, top, blocks, n, split_dy)
             for p in range(left, left + panels):
                 for i in range(squares):
                     turn_block(weight, ((q + i) * dz.shape[0] + p) * square, BLOCK, turned)
@@ -237,7 +191,7 @@ def _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned):
     blocks, first = -(-n // BLOCK), 0
     while True:
         count = min(HEIGHT, blocks - first)
-        _split_samples_turned(x, q, squares, first, count, n, split_x, turned)
+        split_samples_turned(x, q, squares, first, count, n, split_x, turned)
         if first + count == blocks:
             return first
         for p in range(panels):
@@ -267,10 +221,8 @@ def _update_panels(rule, slots):
         split_x, split_dz, p, panels, first, blocks, sums, weight, here, depth, squares, rows, decay,
         hyperparameters,
     ):  # fmt: skip
-        """Sum the gradients of panel p and, meanwhile, update the panel before.
-
-        ``here`` is where the panel's squares begin; ``rows`` of them and those below have inputs.
-        """
+        # Sum the gradients of panel p and, meanwhile, update the panel before. ``here`` is where the panel's
+        # squares begin; ``rows`` rows from there on have inputs.
         square, panels_kept = weight.shape[2] * SQUARE, sums.size // (SQUARES * SQUARE)
         this, before = p % panels_kept * SQUARES * SQUARE, (p - 1) % panels_kept * SQUARES * SQUARE
         for b in range(first, blocks if p < panels else first + 1, SUMMED):
@@ -312,7 +264,7 @@ def update_tasks(rule, slots):
     def do_task(x, dz, n, inputs, weight, bias, decay, hyperparameters, left, panels, top, bottom, scratch):
         split_x, split_dz, sums, turned = scratch
         blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
-        _split_deltas(dz, left, panels, n, split_dz)
+        split_deltas(dz, left, panels, n, split_dz)
         for q in range(top, bottom, SQUARES):
             squares = min(SQUARES, depth - q)
             first = _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned)
@@ -369,13 +321,13 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
         blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
         for p in range(left, left + panels):
             update_bias(bias, dz, p, n, decay, hyperparameters)
-        _split_deltas(dz, left, panels, n, split_dz)
+        split_deltas(dz, left, panels, n, split_dz)
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
             first = _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned)
             for top in range(0, blocks, HEIGHT):
                 count = min(HEIGHT, blocks - top)
-                _split_samples(next_x, q, squares, top, count, n, split_next)
+                split_samples(next_x, q, squares, top, count, n, split_next)
                 # In a pipeline: gradients of panel p, the update of the one before with its split, the
                 # next batch through the one before that.
                 for p in range(panels + 2 if top == 0 else 0):
@@ -386,7 +338,7 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
                             squares, inputs - q * BLOCK, decay, hyperparameters,
                         )  # fmt: skip
                     if p == 1:
-                        _split_weights(weight, here - depth * square, squares, split, 0)
+                        split_weights(weight, here - depth * square, squares, split, 0)
                     elif p > 1:
                         forward_panel(
                             split_next, split, (p - 2) * SQUARES * SPLIT, bias, z, y, left + p - 2, top,

@@ -9,6 +9,7 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 from npnet.kernels import cache, cpus, threads
+from npnet.kernels.amx import AMX
 from npnet.kernels.registers import REGISTER_BYTES
 
 
@@ -21,6 +22,7 @@ def describe() -> dict[str, Any]:
         "numpy": np.__version__,
         "cpu": cpu_target.target_context.codegen()._get_host_cpu_name(),
         "vector_bits": 8 * REGISTER_BYTES,
+        "matrix_unit": AMX,
         "threads": threads.get_threads(),
         "cpus_allowed": cpus.allowed_cpus(),
         "cpu_quota": None if math.isinf(quota) else quota,
