@@ -48,6 +48,10 @@ def roofline(path, points, labels, limits, batch):
         axis.plot(x, roof, style, color="black", label=f"{rate:.0f} GB/s in {size / 2**20:g} MiB")
     fastest = max(limits.bandwidths.values())
     axis.text(limits.peak() / fastest, limits.peak() * 1.05, f"{limits.peak():.0f} GFLOP/s", va="bottom")
+    if limits.matrix_unit:
+        height = limits.matrix_unit[1]
+        axis.hlines(height, height / fastest, x[-1], color="gray", linestyle="--")
+        axis.text(height / fastest, height * 1.05, f"{height:.0f} on matrix units", va="bottom", color="gray")
     for name, label in labels.items():
         mine = [point for point in points if point[0] == name]
         if mine:
@@ -94,7 +98,7 @@ def curves(path, sweeps, labels):
     figure, axes = _figure(path, 2, -(-len(sweeps) // 2), "Kernels, float32")
     for axis, (label, values, found, limit) in zip(axes, sweeps, strict=False):
         title, quantity = label.rsplit(", ", 1)
-        axis.plot(values, limit, color="black", linestyle="--", label="limit")
+        axis.plot(values, limit, color="black", linestyle="--", label="multiply-adds")
         for name, speeds in found.items():
             axis.plot(values, speeds, "o-", markersize=3, color=COLORS[name], label=labels[name])
         _binary_axis(axis, values)
