@@ -100,6 +100,18 @@ def test_rounding_grows_with_the_root_of_the_depth(depth, every_product):
             assert (np.abs(found - exact) <= largest).all()
 
 
+def test_tiny_numbers_do_no_harm_to_their_neighbours(every_product):
+    rng = np.random.default_rng(0)
+    x, weight = random(rng, (70, 96), np.float32), random(rng, (96, 70), np.float32)
+    for places in (np.s_[:, ::2], np.s_[:, 40:60], np.s_[:, ::3]):
+        for scale in (1e-30, 1e-34, 1e-37, 1e-42):
+            a, b = x.copy(), weight.copy()
+            a[places] *= np.float32(scale)
+            b.T[places] *= np.float32(scale)
+            exact = a.astype(np.float64) @ b.astype(np.float64)
+            np.testing.assert_allclose(parallel.dense_forward(a, b, None), exact, rtol=1e-3, atol=1e-5)
+
+
 def test_nan_and_infinity_stay_in_their_row(every_product):
     x = np.ones((20, 300), np.float32)
     x[3, 299], x[11, 0] = np.nan, np.inf

@@ -82,11 +82,13 @@ def store_split(typing_context, target, start, low, high):
             halves = []
             for i, rest in enumerate(rests):
                 bits = builder.bitcast(rest, numbers)
-                if part < PARTS - 1:  # the last part has no more bits than it can hold
+                if part < PARTS - 1:
                     bits = builder.and_(builder.add(bits, half), upper)
                     rests[i] = builder.fsub(rest, builder.bitcast(bits, rest.type))
                 halves.append(bits)
-            pairs = builder.or_(builder.lshr(halves[0], broadcast(builder, I32(16), numbers)), halves[1])
+            # The last part has no more bits than it can hold, unless it is subnormal.
+            low = builder.lshr(halves[0], broadcast(builder, I32(16), numbers))
+            pairs = builder.or_(low, builder.and_(halves[1], upper))
             place = builder.gep(data, [builder.add(start, I64(part * PART))])
             builder.store(pairs, builder.bitcast(place, numbers.as_pointer()), align=4)
         return context.get_dummy_value()
