@@ -7,6 +7,8 @@
 Matrices lie as they do there. Blocks are split where they are used, into memory that stays in the caches:
 to keep the parts would take longer than to make them again. ``panels``, ``squares`` and ``blocks`` are how
 many are meant, in W, down W, and of samples; p, q and b one of them, ``left``, ``q`` and ``top`` the first.
+
+How tasks are cut depends on the number of threads; in what order a sum is added up does not.
 """
 
 from functools import cache

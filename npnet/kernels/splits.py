@@ -44,7 +44,7 @@ def split_deltas(dz, left, panels, n, split):
 
 @compiled(inline=True, borrows=True)
 def split_part(i, piece, weight, here, squares, split, at):
-    """Split a part of square i of some squares of weights below each other."""
+    """A part of ``split_weights``, of square i: a job to do beside a product."""
     if i < squares:
         for row in range(piece * 16 // PIECES, (piece + 1) * 16 // PIECES):
             for half in range(2):
@@ -58,5 +58,5 @@ def split_part(i, piece, weight, here, squares, split, at):
 def split_weights(weight, here, squares, split, at):
     """Split some squares of weights below each other."""
     for i in range(squares):
-        for piece in range(PIECES):
-            split_part(i, piece, weight, here, squares, split, at)
+        start = here + i * weight.shape[2] * SQUARE
+        split_pairs(weight, start, BLOCK, BLOCK, BLOCK, split, at + i * SPLIT, SPLIT)
