@@ -57,6 +57,33 @@ def _shape(panels, blocks, threads):
     return across, height
 
 
+@cache
+def _panels_of_blocks(do_task):
+    """The phase in which ``do_task`` computes some panels of ``out`` for some blocks of samples at a time."""
+
+    @compiled
+    def work(team, phase, n, out, operands):
+        blocks = -(-n // BLOCK)
+        across, height = _shape(out.shape[0], blocks, team[2])
+        split_x, split = (
+            aligned_empty(height * SQUARES * SPLIT, out), aligned_empty(across * SQUARES * SPLIT, out)
+        )  # fmt: skip
+        groups = -(-out.shape[0] // across)
+        tasks = groups * -(-blocks // height)
+        start_unit()
+        task = take(team, phase, tasks)
+        while task < tasks:
+            top, left = task // groups * height, task % groups * across
+            size = min(height, blocks - top), min(across, out.shape[0] - left)
+            do_task(n, out, operands, left, size[1], top, size[0], split_x, split)
+            done(team, phase)
+            task = take(team, phase, tasks)
+        stop_unit()
+        return tasks
+
+    return work
+
+
 # --- forward: y = f(x W + b) -----------------------------------------------------------------------------
 
 
@@ -95,7 +122,8 @@ def forward_tasks(rule, remembers_x):
     forward_panel = _forward_panel(rule, remembers_x)
 
     @compiled(borrows=True)
-    def do_task(x, weight, bias, n, z, y, constants, left, panels, top, blocks, split_x, split):
+    def do_task(n, y, operands, left, panels, top, blocks, split_x, split):
+        x, weight, bias, z, constants = operands
         depth, square = x.shape[0], weight.shape[2] * SQUARE
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
@@ -109,26 +137,11 @@ def forward_tasks(rule, remembers_x):
                     squares if p + 1 < panels else 0, constants,
                 )  # fmt: skip
 
+    phase_of = _panels_of_blocks(do_task)
+
     @compiled
     def work(team, phase, x, weight, bias, n, z, y, constants):
-        blocks = -(-n // BLOCK)
-        across, height = _shape(y.shape[0], blocks, team[2])
-        split_x, split = (
-            aligned_empty(height * SQUARES * SPLIT, y),
-            aligned_empty(across * SQUARES * SPLIT, y),
-        )
-        groups = -(-y.shape[0] // across)
-        tasks = groups * -(-blocks // height)
-        start_unit()
-        task = take(team, phase, tasks)
-        while task < tasks:
-            top, left = task // groups * height, task % groups * across
-            size = min(height, blocks - top), min(across, y.shape[0] - left)
-            do_task(x, weight, bias, n, z, y, constants, left, size[1], top, size[0], split_x, split)
-            done(team, phase)
-            task = take(team, phase, tasks)
-        stop_unit()
-        return tasks
+        return phase_of(team, phase, n, y, (x, weight, bias, z, constants))
 
     return work
 
@@ -142,7 +155,8 @@ def backward_tasks(rule):
     finish = backward_finish(rule)
 
     @compiled(borrows=True)
-    def do_task(dy, weight, n, remembered, dz, constants, left, panels, top, blocks, split_dy, split, turned):
+    def do_task(n, dz, operands, left, panels, top, blocks, split_dy, split):
+        dy, weight, remembered, turned, constants = operands
         depth, square = dy.shape[0], weight.shape[2] * SQUARE
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
@@ -160,26 +174,12 @@ def backward_tasks(rule):
                         for r in range(0, SQUARE, ROWS * BLOCK):
                             finish(dz, at + r, p * BLOCK, remembered, constants)
 
+    phase_of = _panels_of_blocks(do_task)
+
     @compiled
     def work(team, phase, dy, weight, n, remembered, dz, constants):
-        blocks = -(-n // BLOCK)
-        across, height = _shape(dz.shape[0], blocks, team[2])
-        split_dy, split = aligned_empty(height * SQUARES * SPLIT, dz), aligned_empty(SQUARES * SPLIT, dz)
         turned = aligned_empty(SQUARE, dz)
-        groups = -(-dz.shape[0] // across)
-        tasks = groups * -(-blocks // height)
-        start_unit()
-        task = take(team, phase, tasks)
-        while task < tasks:
-            top, left = task // groups * height, task % groups * across
-            size = min(height, blocks - top), min(across, dz.shape[0] - left)
-            do_task(
-                dy, weight, n, remembered, dz, constants, left, size[1], top, size[0], split_dy, split, turned
-            )
-            done(team, phase)
-            task = take(team, phase, tasks)
-        stop_unit()
-        return tasks
+        return phase_of(team, phase, n, dz, (dy, weight, remembered, turned, constants))
 
     return work
 
