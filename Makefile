@@ -28,7 +28,7 @@ notebook: .venv/tested
 
 # Every test: the slow ones too, 20,000 examples of each property, each fault as often as a release demands.
 # One to two hours on two cores with nothing else to do: the properties take most of one of them, and the other
-# kills, stops, cuts off and edits. One file alone: HYPOTHESIS_PROFILE=release pytest -m '' tests/test_kills.py
+# kills, stops, cuts off and edits. One file alone: HYPOTHESIS_PROFILE=release pytest -m '' tests/runs/test_kills.py
 release-tests: .venv/tested
 	HYPOTHESIS_PROFILE=release $(BIN)/python -m pytest -m 'not peers and not browser' -n 2 --dist loadfile
 

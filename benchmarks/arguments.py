@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from npnet.kernels.cpus import usable_cpus
+from npnet.kernels.machine.cpus import usable_cpus
 
 
 def numbers(text):

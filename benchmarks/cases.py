@@ -39,7 +39,7 @@ class Job:
             kernels = torch_kernels(threads)
         else:
             from npnet.kernels import load
-            from npnet.kernels.threads import set_threads
+            from npnet.kernels.machine.threads import set_threads
 
             set_threads(threads)
             kernels = load("numba" if kernel_set == "npnet" else "numpy")

@@ -89,8 +89,8 @@ def status(name):
 
 def measure(form, threads, rows):
     """Return the seconds of fit, of its bare steps and of epochs with validation, and the megabytes added."""
-    from npnet.data import Batch, batches
-    from npnet.kernels.threads import set_threads
+    from npnet.kernels.machine.threads import set_threads
+    from npnet.training.batches import Batch, batches
 
     set_threads(threads)
     convert = {"float64": lambda x: x / 255, "float32": lambda x: x / np.float32(255), "uint8": lambda x: x}

@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from npnet.kernels.cpus import usable_cpus
+from npnet.kernels.machine.cpus import usable_cpus
 from npnet.runs.environment import processor
 
 PACKAGES = ("numpy", "numba", "llvmlite", "jax", "torch", "keras", "tensorflow-cpu", "scikit-learn")

@@ -41,7 +41,7 @@ class Npnet(Peer):
     kernels, fused = "numba", True
 
     def __init__(self, task, threads):
-        from npnet.kernels.threads import set_threads
+        from npnet.kernels.machine.threads import set_threads
         from npnet.layers import Dense, Input
         from npnet.models import Sequential
         from npnet.optimizers import SGD, Adam, RMSprop
@@ -63,7 +63,7 @@ class Npnet(Peer):
         self.steps = 0
 
     def losses(self, steps):
-        from npnet.data import Batch
+        from npnet.training.batches import Batch
 
         (x, _), y_true = self.task.data, self.task.one_hot
         batches = [Batch(np.arange(rows.start, rows.stop), y_true[rows]) for rows in self.next_batches(steps)]

@@ -14,8 +14,8 @@ from npnet import (
     schedules,
     utils,
 )
-from npnet.gradient_check import check_gradients
-from npnet.kernels.threads import get_threads, set_threads
+from npnet.checking.gradient_check import check_gradients
+from npnet.kernels.machine.threads import get_threads, set_threads
 from npnet.layers import Input
 from npnet.models import Sequential
 

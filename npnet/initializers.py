@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import checks, config
+from npnet.internal import checks, config
 
 TRUNCATED_DEVIATION = 0.87962566103423978  # standard deviation of a standard normal cut off at +-2
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import checks, config
+from npnet.internal import checks, config
 from npnet.kernels import UsesKernels, rules
 
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from npnet import checks, config
 from npnet.callbacks import EarlyStopping, TerminateOnNaN
+from npnet.internal import checks, config
 from npnet.layers import Dense, Input
 from npnet.models import Sequential
 from npnet.optimizers import NAMES, SGD, Optimizer

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet import checks
+from npnet.internal import checks
 
 _default_seed: int | None = None
 

@@ -21,16 +21,19 @@ from tempfile import TemporaryDirectory
 NUMPY = "not numba and not compiled and not tutorials_program and not kernel_sets and not never_fused"
 TESTS = {  # of each module: those that are about it, the likeliest to notice first
     "npnet/kernels/rules.py": (["activations", "optimizers", "gradients", "keras_agreement"], NUMPY),
-    "npnet/kernels/reference.py": (
-        ["losses", "activations", "layers", "gradients", "keras_agreement", "preprocessing"], NUMPY
-    ),
-    "npnet/kernels/parallel.py": (["kernels", "activations"], "not lesser and not numpy"),
+    "npnet/kernels/reference/layers.py": (["activations", "layers", "gradients", "keras_agreement"], NUMPY),
+    "npnet/kernels/reference/losses.py": (["losses", "gradients", "keras_agreement"], NUMPY),
+    "npnet/kernels/reference/pictures.py": (["preprocessing", "gradients"], NUMPY),
+    "npnet/kernels/reference/optimizers.py": (["optimizers", "keras_agreement"], NUMPY),
+    "npnet/kernels/parallel/layers.py": (["kernels", "activations"], "not lesser and not numpy"),
     "npnet/losses.py": (["losses", "gradients", "keras_agreement", "arguments", "inputs", "training"], NUMPY),
-    "npnet/optimizers.py": (["optimizers", "keras_agreement", "arguments", "saving", "training"], NUMPY),
-    "npnet/training.py": (
+    "npnet/optimizers/optimizer.py": (
+        ["optimizers", "keras_agreement", "arguments", "saving", "training"], NUMPY
+    ),
+    "npnet/training/loops.py": (
         ["training", "inputs", "callbacks", "resume", "models", "arguments", "interrupts"], NUMPY
     ),
-    "npnet/network.py": (["training", "gradients", "keras_agreement", "layers", "inputs"], NUMPY),
+    "npnet/training/step.py": (["training", "gradients", "keras_agreement", "layers", "inputs"], NUMPY),
 }  # fmt: skip
 SWAPS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -103,7 +106,7 @@ def mutate(source):
 
 def noticed(sources, tests, deselect):
     """Whether the tests fail in the copy of the sources."""
-    files = [path for name in tests if (sources / (path := f"tests/test_{name}.py")).exists()]
+    files = [path for name in tests for path in sources.glob(f"tests/**/test_{name}.py")]
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *files]
     if deselect:
         command += ["-k", deselect]

@@ -12,7 +12,7 @@ from benchmarks.peers import PEERS
 from benchmarks.task import OPTIMIZERS, Task
 from benchmarks.worker import Worker, WorkerError
 from npnet.kernels import rules
-from npnet.kernels.threads import get_threads
+from npnet.kernels.machine.threads import get_threads
 from npnet.measuring import cases, timing
 from npnet.measuring.limits import Limits, measure_limits
 
@@ -253,7 +253,7 @@ def test_sweeps_of_kernels_and_of_steps(monkeypatch, tmp_path, capsys):
 
 
 def test_fit_is_timed_beside_its_bare_steps(monkeypatch):
-    monkeypatch.setattr("npnet.kernels.threads._chosen", None)
+    monkeypatch.setattr("npnet.kernels.machine.threads._chosen", None)
     monkeypatch.delenv("NPNET_DATA", raising=False)
     found = fit.measure("float32", get_threads(), rows=150)
     assert len(found["epochs"]) == fit.EPOCHS

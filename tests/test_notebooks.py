@@ -12,11 +12,12 @@ from nbclient import NotebookClient
 from offline import offline
 
 import npnet
-from npnet import markup, plotting
+from npnet import plotting
 from npnet.callbacks import History
-from npnet.curves import Curve, panels
 from npnet.layers import Dense
 from npnet.models import Sequential, load_model
+from npnet.plotting import markup
+from npnet.plotting.curves import Curve, panels
 
 X = np.random.default_rng(0).random((12, 3), dtype=np.float32)
 Y = np.eye(2, dtype=np.float32)[np.arange(12) % 2]

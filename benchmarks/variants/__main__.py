@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from npnet.kernels import threads
+from npnet.kernels.machine import threads
 from npnet.measuring.timing import calibrated, interleave, median, stopwatch, table
 
 from .. import machine

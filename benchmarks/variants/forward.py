@@ -6,11 +6,12 @@ Every version takes (x, weight, bias) in the layout that its ``layouts`` prepare
 import numpy as np
 from numba import njit, prange
 
-from npnet.kernels import rules, steps
-from npnet.kernels.layouts import SPARE_ROWS, aligned_zeros
-from npnet.kernels.runtime import compiled
-from npnet.kernels.tiles import ROWS, multiply_tile, width, width_of
-from npnet.kernels.vectors import lanes_of, load, store
+from npnet.kernels import rules
+from npnet.kernels.fused import steps
+from npnet.kernels.machine.jit import compiled
+from npnet.kernels.products.layouts import SPARE_ROWS, aligned_zeros
+from npnet.kernels.products.tiles import ROWS, multiply_tile, width, width_of
+from npnet.kernels.vectors.memory import lanes_of, load, store
 
 FLOAT = np.float32
 
@@ -137,7 +138,7 @@ def as_panels(x, weight, bias):
 
 
 def as_squares(x, weight, bias):
-    """The layouts of ``npnet.kernels.layouts``."""
+    """The layouts of ``npnet.kernels.products.layouts``."""
     x_panels, squares = steps.panels(*x.shape, FLOAT), steps.squares(*weight.shape, 1, FLOAT)
     steps.to_panels(x, x_panels)
     steps.to_squares(weight, squares, 0)

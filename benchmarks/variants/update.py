@@ -8,12 +8,13 @@ Every version takes (x, dy, weight, mean_square) in the layout that its ``layout
 import numpy as np
 from numba import njit, prange
 
-from npnet.kernels import parallel, rules, steps
-from npnet.kernels.layouts import SPARE_ROWS
-from npnet.kernels.product import aligned_empty
-from npnet.kernels.runtime import compiled
-from npnet.kernels.tiles import ROWS, multiply_tile, width_of
-from npnet.kernels.vectors import lanes_of, load, store
+from npnet.kernels import parallel, rules
+from npnet.kernels.fused import steps
+from npnet.kernels.machine.jit import compiled
+from npnet.kernels.products.blocked import aligned_empty
+from npnet.kernels.products.layouts import SPARE_ROWS
+from npnet.kernels.products.tiles import ROWS, multiply_tile, width_of
+from npnet.kernels.vectors.memory import lanes_of, load, store
 
 FLOAT = np.float32
 RATE, RHO, EPSILON = FLOAT(1e-6), FLOAT(0.9), FLOAT(1e-7)
@@ -125,7 +126,7 @@ def as_rows(x, dy, weight, mean_square):
 
 
 def as_squares(x, dy, weight, mean_square):
-    """The layouts of ``npnet.kernels.layouts``; the mean squares are in the weights' array."""
+    """The layouts of ``npnet.kernels.products.layouts``; the mean squares are in the weights' array."""
     x_panels, dy_panels = steps.panels(*x.shape, FLOAT), steps.panels(*dy.shape, FLOAT)
     squares = steps.squares(*weight.shape, 1, FLOAT)
     steps.to_panels(x, x_panels)

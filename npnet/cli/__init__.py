@@ -25,7 +25,7 @@ import warnings
 from typing import Any, NoReturn
 
 import npnet
-from npnet.interrupts import Terminated
+from npnet.internal.interrupts import Terminated
 from npnet.runs.terminal import columns
 
 COMMANDS = (

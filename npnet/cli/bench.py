@@ -9,9 +9,9 @@ share of the limit they reach. Takes about a minute; other programs disturb.
 import argparse
 import json
 
-from npnet.benchmark import measure_kernels, measure_steps
 from npnet.cli.values import positive
-from npnet.kernels import threads
+from npnet.kernels.machine import threads
+from npnet.measuring.benchmark import measure_kernels, measure_steps
 from npnet.measuring.limits import MB, measure_limits
 from npnet.measuring.neighbours import Neighbours
 from npnet.measuring.timing import table

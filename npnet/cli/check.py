@@ -13,9 +13,9 @@ import textwrap
 import time
 
 from npnet import kernels
-from npnet.gradient_cases import Case, describe, everything, wrong_case
-from npnet.gradient_check import GradientCheck
-from npnet.kernels.announce import announce_compilation
+from npnet.checking.gradient_cases import Case, describe, everything, wrong_case
+from npnet.checking.gradient_check import GradientCheck
+from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs.terminal import columns
 
 HELP = "compare every gradient with finite differences"

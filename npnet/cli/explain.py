@@ -12,12 +12,13 @@ import textwrap
 
 import numpy as np
 
-from npnet import activations, data, optimizers, recipes
+from npnet import activations, optimizers
+from npnet.checking.explain import explain
 from npnet.cli.values import positive
-from npnet.explain import explain
-from npnet.progress import can_encode
-from npnet.runs import datasets, settings
+from npnet.internal.progress import can_encode
+from npnet.runs import datasets, recipes, settings
 from npnet.runs.terminal import columns
+from npnet.training import batches as data
 from npnet.utils import to_categorical
 
 HELP = "one training step, told with formulas, norms and checks"

@@ -8,9 +8,9 @@ import argparse
 import json
 from typing import Any
 
+from npnet.models.summary import binary_size
 from npnet.runs import installation
 from npnet.runs.terminal import say
-from npnet.summary import binary_size
 
 HELP = "versions, processor, threads, caches, and what could be better"
 EXAMPLES = """\

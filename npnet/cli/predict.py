@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from npnet.cli.values import positive
-from npnet.progress import can_encode
+from npnet.internal.progress import can_encode
 from npnet.runs import trained
 from npnet.runs.terminal import columns, say
 

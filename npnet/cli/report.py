@@ -6,7 +6,7 @@ and no network. A training run that is still going on can be looked at too.
 
 import argparse
 
-from npnet import report
+from npnet.runs import report
 from npnet.runs.folder import RunFolder
 
 HELP = "write a run's report.html again"

@@ -9,9 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from npnet import activations, interrupts, optimizers, recipes
+from npnet import activations, optimizers
+from npnet.internal import interrupts
 from npnet.kernels import MODULES
-from npnet.runs import settings, train
+from npnet.runs import recipes, settings, train
 from npnet.runs.datasets import LOADERS
 
 HELP = "train a network: history, checkpoints, pictures, report"

@@ -9,8 +9,8 @@ import argparse
 import sys
 import time
 
-from npnet.progress import clock
-from npnet.summary import binary_size
+from npnet.internal.progress import clock
+from npnet.models.summary import binary_size
 
 HELP = "compile the kernels now"
 EXAMPLES = """\
@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile, and say how long it took and where the machine code is."""
-    from npnet.kernels import cache
-    from npnet.warmup import compile_kernels
+    from npnet.kernels.machine import cache
+    from npnet.runs.warmup import compile_kernels
 
     before, started = cache.describe(), time.perf_counter()
     if before["cache_folder"] is None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from npnet.datasets.errors import CorruptDatasetError
-from npnet.files import write_atomically
-from npnet.locking import locked
+from npnet.internal.files import write_atomically
+from npnet.internal.locking import locked
 
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 1 << 16

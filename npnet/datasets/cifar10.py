@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 
-from npnet import checks
 from npnet.datasets import cache, cifar10_files
 from npnet.datasets.errors import CorruptDatasetError, DatasetUnavailableError, DownloadError
+from npnet.internal import checks
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from npnet.datasets.errors import DownloadError
-from npnet.files import sync_folder
-from npnet.locking import locked
+from npnet.internal.files import sync_folder
+from npnet.internal.locking import locked
 
 ATTEMPTS = 5  # connections to one source before the next is tried
 _CHUNK = 1 << 16

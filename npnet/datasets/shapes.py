@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from npnet import checks
+from npnet.internal import checks
 
 Split = tuple[np.ndarray, np.ndarray]
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from npnet import checks
+from npnet.internal import checks
 
 Split = tuple[np.ndarray, np.ndarray]
 

@@ -61,7 +61,7 @@ class Limits:
 
 def measure_limits(threads: int, seconds: float = 1.0) -> Limits:
     """Measure the limits with ``threads`` threads, trying for ``seconds`` at each; it needs Numba."""
-    kernels = import_module("npnet.kernels.limits")
+    kernels = import_module("npnet.kernels.products.limits")
     rates = {
         count: {
             dtype: kernels.multiply_add_rate(dtype, count, seconds) for dtype in ("float32", "float64")
@@ -70,6 +70,6 @@ def measure_limits(threads: int, seconds: float = 1.0) -> Limits:
     }  # fmt: skip
     bandwidths = {size: kernels.axpy_rate(int(size), threads, seconds) for size in FOOTPRINTS}
     unit = None
-    if import_module("npnet.kernels.amx").AMX:
+    if import_module("npnet.kernels.products.amx").AMX:
         unit = tuple(kernels.matrix_unit_rate(count, seconds) for count in (1, threads))
     return Limits(threads, rates[1], rates[threads], bandwidths, unit)

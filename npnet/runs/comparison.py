@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npnet.canvas import COLORS, GREY, HAIRLINE, INK, PathLike, finish, new_figure, tidy
-from npnet.curves import Panel, panels
-from npnet.report.contents import words
+from npnet.plotting.canvas import COLORS, GREY, HAIRLINE, INK, PathLike, finish, new_figure, tidy
+from npnet.plotting.curves import Panel, panels
 from npnet.runs.folder import RunFolder
+from npnet.runs.report.contents import words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,7 @@ def describe(kernels: str | None, dataset_sha256: str) -> dict[str, Any]:
         ("numba", "llvmlite", "vector_bits", "threads", "threading_layer", "threading_layer_reason")
     )
     if compiled:
-        from npnet.kernels import machine as measured
+        from npnet.kernels.machine import description as measured
 
         machine |= {key: value for key, value in measured.describe().items() if not key.startswith("cache")}
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]

@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from npnet.files import write_atomically
-from npnet.locking import locked
+from npnet.internal.files import write_atomically
+from npnet.internal.locking import locked
 
 RUNS = Path("runs")  # where runs without a name are kept
 

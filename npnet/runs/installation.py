@@ -26,9 +26,9 @@ def describe() -> dict[str, Any]:
         found = environment.describe(None, "")
         del found["dataset_sha256"]
         if found["kernels"] == "numba":
-            from npnet.kernels import machine
+            from npnet.kernels.machine import description
 
-            found |= {key: value for key, value in machine.describe().items() if key.startswith("cache")}
+            found |= {key: value for key, value in description.describe().items() if key.startswith("cache")}
     required, extras = requirements()
     found |= {
         "data_folder": str(cache.folder()),

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from npnet import plotting, report, saving
-from npnet.files import write_atomically
-from npnet.models import Sequential, load_model
+from npnet import plotting
+from npnet.internal.files import write_atomically
+from npnet.models import Sequential, load_model, saving
+from npnet.runs import report
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
 from npnet.runs.recorder import BEST, LAST, Recorder

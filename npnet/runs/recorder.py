@@ -4,8 +4,8 @@ import csv
 import io
 from typing import Any
 
-from npnet.callback import Callback, Logs
-from npnet.files import write_atomically
+from npnet.callbacks.callback import Callback, Logs
+from npnet.internal.files import write_atomically
 from npnet.runs.clock import Clock
 from npnet.runs.folder import RunFolder
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import npnet
-from npnet import activations, checks, optimizers, recipes
-from npnet.config import lookup, nearest
+from npnet import activations, optimizers
+from npnet.internal import checks
+from npnet.internal.config import lookup, nearest
 from npnet.kernels import MODULES
+from npnet.runs import recipes
 from npnet.runs.datasets import LOADERS
 
 Settings = dict[str, Any]

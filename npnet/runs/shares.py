@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from npnet import data
 from npnet.models import Sequential
+from npnet.training import batches as data
 
 STEPS, WARM = 20, 3
 

@@ -6,10 +6,10 @@ import textwrap
 from typing import Any
 
 import npnet
-from npnet.canvas import quantity
-from npnet.kernels import threads
+from npnet.internal.progress import can_encode, clock
+from npnet.kernels.machine import threads
 from npnet.models import Sequential
-from npnet.progress import can_encode, clock
+from npnet.plotting.canvas import quantity
 from npnet.runs.clock import NAMES
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder

@@ -10,20 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from npnet import data, interrupts, optimizers, recipes
-from npnet.callbacks import LambdaCallback, TerminateOnNaN
+from npnet import optimizers
+from npnet.callbacks import DivergedError, LambdaCallback, TerminateOnNaN
+from npnet.checking.divergence import first_non_finite
 from npnet.datasets import DatasetUnavailableError
-from npnet.diagnosis import DivergedError, first_non_finite
-from npnet.kernels import threads
-from npnet.kernels.announce import announce_compilation
+from npnet.internal import interrupts
+from npnet.kernels.machine import threads
+from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import Normalization
 from npnet.models import Sequential, load_model
-from npnet.runs import datasets, environment, outcome, shares, terminal
+from npnet.runs import datasets, environment, outcome, recipes, shares, terminal
 from npnet.runs.clock import Clock
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
 from npnet.runs.recorder import LAST, Recorder
 from npnet.runs.settings import Settings, complete, recipe_of
+from npnet.training import batches as data
 from npnet.utils import to_categorical
 
 

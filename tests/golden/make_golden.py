@@ -4,9 +4,9 @@
     python tests/golden/make_golden.py
 
 Keras computes in float64, without shuffling, from the weights and data kept in the file. (A few of its parts,
-tanh and batch normalisation among them, compute in float32 all the same.) ``tests/test_keras_agreement.py``
-repeats each of the runs with npnet. A case is described in names that both libraries know: layers and objects
-as [class name, arguments].
+tanh and batch normalisation among them, compute in float32 all the same.)
+``tests/models/test_keras_agreement.py`` repeats each of the runs with npnet. A case is described in names
+that both libraries know: layers and objects as [class name, arguments].
 """
 
 import json

@@ -1,0 +1,266 @@
+"""Callbacks that watch one value and act when it is, or is no longer, the best so far."""
+
+import math
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from npnet.callbacks.callback import Callback, Logs
+from npnet.internal import checks
+
+
+class Monitor(Callback):
+    """Base of the callbacks that watch one value and want it better.
+
+    Parameters
+    ----------
+    monitor
+        Name of the value in the logs.
+    mode
+        "min", "max", or "auto": max for accuracies and whatever else grows with quality, else min.
+    min_delta
+        By how much a value must beat the best to count as better.
+    """
+
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0):
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f'mode must be "auto", "min" or "max", got {mode!r}.')
+        self.monitor = checks.text("monitor", monitor)
+        self.mode = mode
+        self.min_delta = abs(checks.number("min_delta", min_delta))
+        last_word = monitor.removeprefix("val_")
+        grows = "acc" in last_word or last_word.endswith(("auc", "precision", "recall"))
+        self.sign = 1 if mode == "max" or (mode == "auto" and grows) else -1
+
+    @property
+    def worst(self) -> float:
+        """The value any other is better than."""
+        return -self.sign * math.inf
+
+    def better(self, value: float, best: float) -> bool:
+        """Tell whether ``value`` beats ``best`` by more than min_delta (NaN never does)."""
+        return self.sign * (value - best) > self.min_delta
+
+    def watched(self, logs: Logs | None) -> float | None:
+        """Return the watched value, or None with a warning that lists what there is."""
+        value = (logs or {}).get(self.monitor)
+        if value is None:
+            known = ", ".join(logs or {}) or "nothing"
+            warnings.warn(
+                f"{type(self).__name__} watches {self.monitor!r}, which this run does not report (it reports"
+                f" {known}). Give fit validation data or change monitor.",
+                stacklevel=2,
+            )
+        return value
+
+
+class EarlyStopping(Monitor):
+    """Stop when the watched value has not got better for ``patience`` epochs.
+
+    Parameters
+    ----------
+    baseline
+        The value to beat first.
+    restore_best_weights
+        Give the model the weights of its best epoch when training ends: by this callback, by reaching the
+        last epoch, by Ctrl-C, by another callback or by an error.
+    start_from_epoch
+        Epochs to wait before watching.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        self.patience = checks.integer("patience", patience, least=0)
+        self.verbose = verbose
+        self.baseline = None if baseline is None else checks.number("baseline", baseline)
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = checks.integer("start_from_epoch", start_from_epoch, least=0)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Start without a best epoch."""
+        self.wait = 0
+        self.stopped_epoch = 0
+        self.best_epoch = 0
+        self.best = self.worst
+        self.best_weights: list[np.ndarray] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Compare, remember, stop."""
+        if epoch < self.start_from_epoch or (value := self.watched(logs)) is None:
+            return
+        self.wait += 1
+        if self.better(value, self.best):
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self.best_weights = self.model.get_weights()
+            if self.baseline is None or self.better(value, self.baseline):
+                self.wait = 0
+        elif self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Restore the best weights."""
+        if self.stopped_epoch and self.verbose:
+            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.best_weights is not None:
+            self.model.set_weights(self.best_weights)
+            if self.verbose:
+                print(f"Restored the weights of epoch {self.best_epoch + 1}, the best.")
+
+
+class ModelCheckpoint(Monitor):
+    """Save the model after epochs or every so many steps.
+
+    A model that has diverged is not saved over a good one: the ValueError of ``model.save`` ends training.
+
+    Parameters
+    ----------
+    filepath
+        Where to; may hold ``{epoch:02d}`` (from 1) and values such as ``{val_loss:.2f}``.
+    save_best_only
+        Only when the watched value is the best so far.
+    save_weights_only
+        Leave architecture and optimizer out.
+    save_freq
+        "epoch", or a number of steps.
+    initial_value_threshold
+        The value to beat first.
+    """
+
+    def __init__(
+        self,
+        filepath: str | Path,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: str | int = "epoch",
+        initial_value_threshold: float | None = None,
+    ):
+        super().__init__(monitor, mode)
+        if save_freq != "epoch" and (type(save_freq) is not int or save_freq < 1):
+            raise ValueError(f'save_freq must be "epoch" or a positive number of steps, got {save_freq!r}.')
+        if initial_value_threshold is not None:
+            checks.number("initial_value_threshold", initial_value_threshold)
+        self.filepath = os.fspath(filepath)
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+        self.save_weights_only = save_weights_only
+        self.save_freq = save_freq
+        self.best = self.worst if initial_value_threshold is None else initial_value_threshold
+        self.epoch = 0
+        self.steps = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Remember the epoch for file names."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Save every ``save_freq`` steps."""
+        self.steps += 1
+        if self.save_freq != "epoch" and self.steps % int(self.save_freq) == 0:
+            self._save(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Save after the epoch."""
+        if self.save_freq == "epoch":
+            self._save(logs)
+
+    def _save(self, logs: Logs | None) -> None:
+        if self.save_best_only:
+            value = self.watched(logs)
+            if value is None or not self.better(value, self.best):
+                return
+            self.best = value
+        path = self._path(logs or {})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.save_weights_only:
+            self.model.save_weights(path)
+        else:
+            self.model.save(path)
+        if self.verbose:
+            print(f"Epoch {self.epoch + 1}: saved {path}")
+
+    def _path(self, logs: Logs) -> Path:
+        try:
+            return Path(self.filepath.format(epoch=self.epoch + 1, batch=self.steps, **logs))
+        except KeyError as error:
+            raise KeyError(
+                f"filepath {self.filepath!r} names {error}, which this run does not report:"
+                f" epoch, batch, {', '.join(logs)}."
+            ) from None
+
+
+class ReduceLROnPlateau(Monitor):
+    """Multiply the learning rate by ``factor`` after ``patience`` epochs without a better value.
+
+    Parameters
+    ----------
+    cooldown
+        Epochs to wait after a reduction before watching again.
+    min_lr
+        The learning rate never falls below this.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        if not 0 < checks.number("factor", factor) < 1:
+            raise ValueError(f"factor must lie between 0 and 1, got {factor!r}.")
+        self.factor = factor
+        self.patience = checks.integer("patience", patience, least=0)
+        self.verbose = verbose
+        self.cooldown = checks.integer("cooldown", cooldown, least=0)
+        self.min_lr = checks.number("min_lr", min_lr, least=0)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Start watching."""
+        self.best = self.worst
+        self.wait = 0
+        self.cooling = 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Compare and reduce."""
+        optimizer = self.model.optimizer
+        if logs is not None:
+            logs["learning_rate"] = optimizer.learning_rate
+        value = self.watched(logs)
+        if value is None:
+            return
+        if self.cooling > 0:
+            self.cooling -= 1
+            self.wait = 0
+        if self.better(value, self.best):
+            self.best = value
+            self.wait = 0
+        elif self.cooling == 0:
+            self.wait += 1
+            if self.wait >= self.patience and optimizer.learning_rate > self.min_lr:
+                optimizer.learning_rate = max(optimizer.learning_rate * self.factor, self.min_lr)
+                self.cooling = self.cooldown
+                self.wait = 0
+                if self.verbose:
+                    print(f"Epoch {epoch + 1}: learning rate reduced to {optimizer.learning_rate:.6g}")

@@ -1,0 +1,103 @@
+"""Callbacks that keep or show what training reports: history, progress line, CSV file."""
+
+import csv
+from html import escape
+from pathlib import Path
+
+from npnet.callbacks.callback import Callback, Logs
+from npnet.internal.progress import Progress
+from npnet.plotting import markup
+
+
+class History(Callback):
+    """Records the logs of every epoch.
+
+    Attributes
+    ----------
+    history
+        name -> list with one value an epoch.
+    epoch
+        The epochs' numbers, from 0.
+    validation_epoch
+        The numbers of those after which validation ran.
+    """
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+        self.validation_epoch: list[int] = []
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Start empty."""
+        self.history, self.epoch, self.validation_epoch = {}, [], []
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Append the epoch's values."""
+        self.epoch.append(epoch)
+        if any(name.startswith("val_") for name in logs or {}):
+            self.validation_epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+
+    def __repr__(self) -> str:
+        return f"<History of {len(self.epoch)} epochs: {', '.join(self.history)}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table and the curves, for notebooks."""
+        return markup.learning(self) if self.epoch else escape(repr(self))
+
+
+class ProgbarLogger(Callback):
+    """Shows the progress line of training: a live bar on a terminal, else a line an epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Start the line."""
+        title = f"Epoch {epoch + 1}/{self.params['epochs']}"
+        self.progress = Progress(self.params["steps"], f"{title} - ", live=self.params["verbose"] == 1)
+        if self.progress.live:
+            print(title)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Redraw the line."""
+        self.progress.update(batch + 1, logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """End the line."""
+        self.progress.finish(logs or {})
+
+
+class CSVLogger(Callback):
+    """Write a line an epoch: epoch, then the values in alphabetical order; flushed at once.
+
+    The columns are those of the file's header, else of the first epoch; where that had no validation, each
+    value gets a ``val_`` column too. What an epoch does not report is "NA", as in Keras.
+    """
+
+    def __init__(self, filename: str | Path, separator: str = ",", append: bool = False):
+        self.filename = Path(filename)
+        self.separator = separator
+        self.append = append
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Open the file."""
+        self.columns: list[str] = []
+        if self.append and self.filename.exists():
+            with self.filename.open(newline="", encoding="utf-8") as file:
+                self.columns = next(csv.reader(file, delimiter=self.separator), [])
+        self.file = self.filename.open("a" if self.append else "w", newline="", encoding="utf-8")
+        self.writer = csv.writer(self.file, delimiter=self.separator)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Write the epoch's line."""
+        values = {"epoch": epoch, **(logs or {})}
+        if not self.columns:
+            names = sorted(logs or {})
+            validated = any(name.startswith("val_") for name in names)
+            self.columns = ["epoch", *names, *(() if validated else (f"val_{name}" for name in names))]
+            self.writer.writerow(self.columns)
+        self.writer.writerow([values.get(name, "NA") for name in self.columns])
+        self.file.flush()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Close the file."""
+        self.file.close()

@@ -1,0 +1,1 @@
+"""Is the mathematics right? Gradient checks, a step explained, where a training diverged."""

@@ -1,0 +1,290 @@
+"""Everything that has a gradient, each in a network small enough to be checked number by number.
+
+The lists come from the registries (``activations.NAMES``, ``layers.CLASSES``, ``losses.NAMES``,
+``regularizers.NAMES``), so what is added there is checked without a word here. ``EXAMPLES`` says with which
+arguments: needed for what cannot be made without any, useful for what has options.
+"""
+
+import copy
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npnet import layers, losses, regularizers
+from npnet.checking.gradient_check import GradientCheck, check_gradients
+from npnet.internal.config import Configurable
+from npnet.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    Flatten,
+    Input,
+    Layer,
+    Rescaling,
+    activations,
+)
+from npnet.layers.preprocessing import Normalization, RandomFlip, RandomTranslation
+from npnet.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
+from npnet.models import Sequential
+
+N, D, M, K = 6, 5, 4, 3
+PICTURES = (2, 3, 2)  # shape of one
+
+
+def _normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+LABELS = np.arange(N) % K
+SQUARES = _normal(2, N, K) ** 2
+SOFT = SQUARES / SQUARES.sum(axis=-1, keepdims=True)
+TARGETS = {
+    "": _normal(3, N, K),
+    "one-hot": np.eye(K)[LABELS],
+    "soft": SOFT,
+    "not summing to one": 0.7 * SOFT,
+    "labels": LABELS,
+    "labels in a column": LABELS[:, None],
+    "labels, one ignored": np.where(np.arange(N) == 2, 255, LABELS),
+    "bits": (np.arange(N * K).reshape(N, K) % 2).astype(float),
+}
+ANY = TARGETS[""]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, samples and targets to compare its gradients with differences.
+
+    Attributes
+    ----------
+    group, name
+        What is checked: "activations", "relu".
+    layers, loss
+        The network, made anew for every check.
+    x, y, sample_weight
+        A small batch.
+    entries
+        Numbers to check in each tensor at most.
+    """
+
+    group: str
+    name: str
+    layers: list[Layer]
+    y: np.ndarray
+    loss: Any = "mse"
+    x: np.ndarray | None = None
+    sample_weight: np.ndarray | None = None
+    entries: int = 500
+
+    @property
+    def samples(self) -> np.ndarray:
+        """``x``, or random numbers of shape (N, D)."""
+        return _normal(1, N, D) if self.x is None else self.x
+
+    def check(self, kernels: str | None = "numpy") -> GradientCheck:
+        """Return the table of the check with a kernel set."""
+        model = Sequential(copy.deepcopy(self.layers), dtype="float64", seed=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some losses are tried on outputs that do not suit them
+            model.compile(loss=copy.deepcopy(self.loss), kernels=kernels)
+        return check_gradients(
+            model, self.samples, self.y, self.sample_weight, entries=self.entries, verbose=False
+        )
+
+
+# --- with which arguments -----------------------------------------------------------------------------------
+
+# A layer with an input shape comes first, any other between two Dense.
+EXAMPLES: dict[type[Configurable], Callable[[], list[Any]]] = {
+    layers.Dense: lambda: [Dense(M), Dense(M, use_bias=False), Dense(M, "tanh", trainable=False)],
+    layers.Activation: lambda: [Activation("tanh")],
+    layers.Rescaling: lambda: [Rescaling(0.5, offset=2.0)],
+    layers.Dropout: lambda: [Dropout(0.4), Dropout(0.4, seed=1), Dropout(0.0)],
+    layers.Flatten: lambda: [Flatten(input_shape=PICTURES)],
+    layers.BatchNormalization: lambda: [
+        BatchNormalization(),
+        BatchNormalization(input_shape=PICTURES),
+        BatchNormalization(center=False),
+        BatchNormalization(scale=False, epsilon=0.1),
+        BatchNormalization(trainable=False, moving_mean_initializer="ones"),
+    ],
+    Normalization: lambda: [Normalization(mean=0.5, variance=2.0)],
+    RandomFlip: lambda: [RandomFlip(input_shape=PICTURES)],
+    RandomTranslation: lambda: [
+        RandomTranslation(0.5, 0.4, mode, input_shape=PICTURES) for mode in ("reflect", "constant")
+    ],
+    activations.ReLU: lambda: [
+        activations.ReLU(),
+        activations.ReLU(max_value=0.7),
+        activations.ReLU(max_value=0.9, negative_slope=0.3, threshold=0.2),
+    ],
+    activations.LeakyReLU: lambda: [activations.LeakyReLU(), activations.LeakyReLU(0.1)],
+    activations.ELU: lambda: [activations.ELU(), activations.ELU(alpha=0.6)],
+    regularizers.L1: lambda: [regularizers.L1(0.1)],
+    regularizers.L2: lambda: [regularizers.L2(0.1)],
+    regularizers.L1L2: lambda: [regularizers.L1L2(0.1, 0.2)],
+}
+
+# The loss, the activation before it, and a key of TARGETS.
+LOSS_EXAMPLES: dict[type[losses.Loss], Callable[[], list[tuple[losses.Loss, str | None, str]]]] = {
+    losses.MeanSquaredError: lambda: [
+        (losses.MeanSquaredError(), None, ""),
+        (losses.MeanSquaredError(reduction="sum"), None, ""),
+    ],
+    CategoricalCrossentropy: lambda: [
+        (CategoricalCrossentropy(), "softmax", "one-hot"),
+        (CategoricalCrossentropy(), "softmax", "soft"),
+        (CategoricalCrossentropy(), "softmax", "not summing to one"),
+        (CategoricalCrossentropy(), "sigmoid", "soft"),  # nothing to join
+        (CategoricalCrossentropy(label_smoothing=0.3), "softmax", "one-hot"),
+        (CategoricalCrossentropy(reduction="sum"), "softmax", "one-hot"),
+        (CategoricalCrossentropy(from_logits=True), None, "not summing to one"),
+        (CategoricalCrossentropy(from_logits=True, label_smoothing=0.2), None, "one-hot"),
+        (CategoricalCrossentropy(from_logits=True), "softmax", "one-hot"),
+    ],
+    SparseCategoricalCrossentropy: lambda: [
+        (SparseCategoricalCrossentropy(), "softmax", "labels"),
+        (SparseCategoricalCrossentropy(), "softmax", "labels in a column"),
+        (SparseCategoricalCrossentropy(), "sigmoid", "labels"),
+        (SparseCategoricalCrossentropy(from_logits=True), None, "labels"),
+        (SparseCategoricalCrossentropy(ignore_class=255), "softmax", "labels, one ignored"),
+        (SparseCategoricalCrossentropy(ignore_class=255, reduction="sum"), "softmax", "labels, one ignored"),
+        (SparseCategoricalCrossentropy(from_logits=True, ignore_class=255), None, "labels, one ignored"),
+    ],
+    BinaryCrossentropy: lambda: [
+        (BinaryCrossentropy(), "sigmoid", "bits"),
+        (BinaryCrossentropy(), "softmax", "bits"),
+        (BinaryCrossentropy(label_smoothing=0.3), "sigmoid", "bits"),
+        (BinaryCrossentropy(from_logits=True), None, "bits"),
+        (BinaryCrossentropy(from_logits=True, label_smoothing=0.3), None, "bits"),
+    ],
+}
+
+
+def examples(cls: type[Configurable]) -> list[Any]:
+    """Return objects of a class to check: those of ``EXAMPLES``, else one with its defaults.
+
+    Raises
+    ------
+    TypeError
+        If the class needs arguments and has no example.
+    """
+    if cls in EXAMPLES:
+        return EXAMPLES[cls]()
+    try:
+        return [cls()]
+    except TypeError as error:
+        raise TypeError(
+            f"{cls.__name__} has no gradient check: give arguments for it in"
+            f" npnet.checking.gradient_cases.EXAMPLES ({error})."
+        ) from None
+
+
+def describe(thing: Configurable) -> str:
+    """Return "Dense units=4, use_bias=False": the class and the arguments that are not its defaults."""
+    accepted = inspect.signature(type(thing).__init__).parameters
+    defaults = {name: parameter.default for name, parameter in accepted.items()}
+    defaults |= {"trainable": True, "name": "", "reduction": "sum_over_batch_size"}
+    words = []
+    for name, value in thing.get_config().items():
+        if isinstance(value, dict):
+            usual = value["class_name"].lower() == str(defaults[name]).replace("_", "")
+            value = value["class_name"]
+        else:
+            usual = name == "input_shape" or value == defaults.get(name)
+            value = repr(value)
+        if not usual:
+            words.append(f"{name}={value}")
+    return f"{type(thing).__name__} {', '.join(words)}".rstrip()
+
+
+# --- the list -----------------------------------------------------------------------------------------------
+
+
+def everything() -> list[Case]:
+    """Return every case: activations, layers, losses, regularizers, whole models."""
+    return [*_activations(), *_layers(), *_losses(), *_regularizers(), *_models()]
+
+
+def _activations() -> Iterator[Case]:
+    seen = set()
+    for name, cls in activations.NAMES.items():
+        if cls not in seen:
+            seen.add(cls)
+            yield Case("activations", name, [Dense(M, name, input_shape=(D,)), Dense(K)], ANY)
+
+
+def _layers() -> Iterator[Case]:
+    for cls in layers.CLASSES.values():
+        if cls is Input:
+            continue
+        if cls in activations.NAMES.values() and cls not in EXAMPLES:
+            continue  # among the activations
+        for layer in examples(cls):
+            name, shape = describe(layer), layer.input_shape
+            if shape is None:
+                yield Case("layers", name, [Dense(M, input_shape=(D,)), layer, Dense(K)], ANY)
+            else:
+                network = [layer, Flatten(), Dense(K)]
+                yield Case("layers", f"{name} of pictures", network, ANY, x=_normal(1, N, *shape))
+
+
+def _losses() -> Iterator[Case]:
+    for cls in dict.fromkeys(losses.NAMES.values()):
+        for loss, last, kind in LOSS_EXAMPLES[cls]() if cls in LOSS_EXAMPLES else [(cls(), None, "")]:
+            name = describe(loss) + (f" of {last}" if last else "") + (f", {kind}" if kind else "")
+            network: list[Layer] = [Dense(M, "tanh", input_shape=(D,)), Dense(K, last)]
+            yield Case("losses", name, network, TARGETS[kind], loss)
+
+
+def _regularizers() -> Iterator[Case]:
+    for cls in dict.fromkeys(regularizers.NAMES.values()):
+        for penalty in examples(cls):
+            first = Dense(M, "tanh", input_shape=(D,), kernel_regularizer=penalty, bias_regularizer=penalty)
+            frozen = Dense(K, kernel_regularizer=penalty, trainable=False)
+            yield Case("regularizers", describe(penalty), [first, frozen], ANY)
+
+
+def _models() -> Iterator[Case]:
+    yield Case(
+        "models", "the tutorial's network, 3072-512-512-10",
+        [Dense(512, "relu", input_shape=(3072,)), Dense(512, "relu"), Dense(10, "softmax")],
+        np.eye(10)[:3], "categorical_crossentropy", np.random.default_rng(0).random((3, 3072)), entries=3,
+    )  # fmt: skip
+    yield Case(
+        "models", "a network of many kinds of layers",
+        [
+            Rescaling(0.5, input_shape=(2, 3)), Flatten(), Dense(9, use_bias=False), BatchNormalization(),
+            activations.ReLU(), Dropout(0.3), Dense(8, "gelu", kernel_regularizer="l2"),
+            BatchNormalization(), activations.LeakyReLU(), Dropout(0.2),
+            Dense(7, "selu", bias_regularizer="l1"), Dense(K, "softmax"),
+        ],
+        np.eye(K)[np.arange(16) % K], CategoricalCrossentropy(label_smoothing=0.1), _normal(1, 16, 2, 3),
+        np.linspace(0.2, 2, 16),
+    )  # fmt: skip
+    yield Case(
+        "models", "a deep network, eight layers",
+        [Dense(7, "tanh", input_shape=(D,)), *(Dense(7, "elu") for _ in range(6)), Dense(K, "sigmoid")],
+        TARGETS["bits"], "binary_crossentropy",
+    )  # fmt: skip
+
+
+# --- what a wrong one looks like ----------------------------------------------------------------------------
+
+
+class MasklessReLU(activations.ReLU):
+    """y = max(x, 0), whose backward forgets the mask: it blames units that were silent, too."""
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return dy, where dy [y > 0] is right."""
+        return dy
+
+
+def wrong_case() -> Case:
+    """Return a network with a slip in one backward: everything before it gets a wrong gradient."""
+    return Case("wrong", "MasklessReLU", [Dense(M, input_shape=(D,)), MasklessReLU(), Dense(K)], ANY)

@@ -1,0 +1,1 @@
+"""What any program needs: checked arguments, settings, files, locks, interrupts, progress."""

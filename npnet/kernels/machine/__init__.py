@@ -1,0 +1,1 @@
+"""How kernels meet the machine: the compiler, its cache, threads and their tasks."""

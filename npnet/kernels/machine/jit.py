@@ -1,0 +1,95 @@
+"""How npnet meets Numba: one decorator for every compiled kernel.
+
+Machine code is kept between runs (see ``cache.py``), threads are started and counted in ``threads.py``.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import CPUDispatcher
+from numba.extending import intrinsic
+
+from npnet.kernels.machine import cache, threads
+
+# What LLVM may do with floating-point arithmetic. Never "nnan" or "ninf": with them relu(NaN) is 0 and
+# isnan lies.
+FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
+
+
+class Kernel(CPUDispatcher):
+    """A function that Numba compiles at its first call, or finds compiled in npnet's cache."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._cache = cache.KernelCache(self)
+
+    def compile(self, signature: Any) -> Any:
+        """Return the machine code for one set of argument types."""
+        threads.start()  # the code is linked to what starts its threads
+        return super().compile(signature)
+
+
+class ParallelKernel(Kernel):
+    """A kernel with loops over threads, to be called from Python and not from other kernels."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run on as many threads as ``set_threads`` says."""
+        return threads.run(super().__call__, arguments)
+
+
+@intrinsic
+def get_num_threads(typing_context):
+    """Numba's function, for kernels: called by name, not by an address that holds for this process alone."""
+
+    def emit(context, builder, signature, arguments):
+        kind = ir.FunctionType(context.get_value_type(signature.return_type), [])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "get_num_threads"), [])
+
+    return types.intp(), emit
+
+
+@intrinsic
+def set_num_threads(typing_context, count):
+    """Numba's function, for kernels, like ``get_num_threads``. What a kernel sets it sets back."""
+
+    def emit(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
+        function = cgutils.get_or_insert_function(builder.module, kind, "set_num_threads")
+        builder.call(function, [builder.trunc(arguments[0], ir.IntType(32))])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), emit
+
+
+def compiled(
+    function: Callable | None = None, *, parallel: bool = False, inline: bool = False, borrows: bool = False
+) -> Any:
+    """Compile a kernel at its first call, once per set of argument types, and keep the machine code.
+
+    ``@compiled`` runs on the thread that calls it, ``@compiled(parallel=True)`` turns ``numba.prange`` into
+    a loop over threads, ``@compiled(inline=True)`` becomes part of its callers. With ``borrows`` a kernel
+    that makes no arrays does not count who holds those it is given: counting waits until everything the
+    processor has begun is done. Kernels release the GIL and divide as NumPy divides (1/0 is infinite). A
+    kernel made inside a function may close over numbers, strings, tuples, types and functions. Its machine
+    code must not hold addresses of this process: it calls no ctypes function, and ``set_num_threads`` from
+    here.
+    """
+    if function is None:
+        return partial(compiled, parallel=parallel, inline=inline, borrows=borrows)
+    options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
+    options |= {"forceinline": inline, "_nrt": not borrows}
+    make = ParallelKernel if parallel else Kernel
+    return make(function, targetoptions={**options, "parallel": parallel, "fastmath": FASTMATH})
+
+
+@compiled
+def keep_small_alone(work, least):
+    """Run the next loop on this thread alone if ``work`` is at most ``least``; return what to set back."""
+    threads = get_num_threads()
+    if work <= least:
+        set_num_threads(1)
+    return threads

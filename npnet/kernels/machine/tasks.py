@@ -1,0 +1,79 @@
+"""Tasks that the threads of one parallel loop share out, phase after phase.
+
+The tasks of a phase are numbered. Each thread begins with a stretch of its own, the same one in every phase,
+so that it finds in its cache what it wrote before; then it helps the others, so that none waits for one that
+was delayed. Before a phase that needs another one's results they wait until all its tasks are done. Every
+task that is waited for has been taken by a thread that is running: waiting ends with any number of threads,
+even if they run in turns.
+
+A ``team`` is (counters, this thread's number, how many threads there are).
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from npnet.kernels.machine.jit import compiled
+
+LINE = 8  # int64 numbers in a cache line: counters on lines of their own do not disturb each other
+
+
+@compiled
+def new_counters(phases, threads):
+    """Counters of tasks taken and done. Written out: in a parallel kernel np.zeros is a loop over threads."""
+    counters = np.empty(phases * (threads + 1) * LINE, np.int64)
+    for i in range(counters.size):
+        counters[i] = 0
+    return counters
+
+
+@compiled
+def take(team, phase, tasks):
+    """Return the number of a task of the phase that nobody has taken; ``tasks`` if there is none left."""
+    counters, thread, threads = team
+    for i in range(threads):
+        owner = (thread + i) % threads
+        task = owner * tasks // threads + _add(counters, (phase * (threads + 1) + owner) * LINE)
+        if task < (owner + 1) * tasks // threads:
+            return task
+    return tasks
+
+
+@compiled
+def done(team, phase):
+    """Say that one task of the phase is done."""
+    counters, _, threads = team
+    _add(counters, (phase * (threads + 1) + threads) * LINE)
+
+
+@compiled
+def wait(team, phase, tasks):
+    """Return when all ``tasks`` of the phase are done."""
+    counters, _, threads = team
+    while _read(counters, (phase * (threads + 1) + threads) * LINE) < tasks:
+        pass
+
+
+def _place(context, builder, signature, arguments):
+    data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+    return builder.gep(data, [arguments[1]])
+
+
+@intrinsic
+def _add(typing_context, counters, position):
+    """Add one to a counter and return what it was; who reads it then also sees what was written before."""
+
+    def emit(context, builder, signature, arguments):
+        place = _place(context, builder, signature, arguments)
+        return builder.atomic_rmw("add", place, ir.IntType(64)(1), "release")
+
+    return types.intp(counters, types.intp), emit
+
+
+@intrinsic
+def _read(typing_context, counters, position):
+    def emit(context, builder, signature, arguments):
+        return builder.load_atomic(_place(context, builder, signature, arguments), "acquire", 8)
+
+    return types.intp(counters, types.intp), emit

@@ -1,0 +1,71 @@
+"""The kernels that run: the functions of ``reference``, compiled by Numba and spread over all cores.
+
+Names, arguments and results are those of ``reference``, where the mathematics is explained; the formulas
+of single elements are taken from ``rules`` as they stand. What costs too little to be worth compiling, or
+with few numbers to be worth a call (``LEAST``), is the reference's own function.
+
+Work is divided over rows, columns or blocks of the result, by shape alone and never along a sum: the bits of
+a result do not depend on the number of threads.
+"""
+
+from npnet.kernels.parallel.layers import (
+    batch_norm_backward_input,
+    batch_norm_backward_parameters,
+    batch_norm_forward,
+    dense_backward_input,
+    dense_backward_parameters,
+    dense_forward,
+    elementwise,
+    log_softmax_backward,
+    log_softmax_forward,
+    softmax_backward,
+    softmax_forward,
+)
+from npnet.kernels.parallel.optimizers import orthogonalize, update
+from npnet.kernels.parallel.pictures import move_pixels, standardize
+from npnet.kernels.reference import (
+    binary_cross_entropy_backward,
+    binary_cross_entropy_forward,
+    cross_entropy_backward,
+    cross_entropy_forward,
+    mean_absolute_error_backward,
+    mean_absolute_error_forward,
+    mean_squared_error_backward,
+    mean_squared_error_forward,
+    move_pixels_backward,
+    sigmoid_cross_entropy_backward,
+    sigmoid_cross_entropy_forward,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+)
+
+__all__ = [
+    "batch_norm_backward_input",
+    "batch_norm_backward_parameters",
+    "batch_norm_forward",
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_forward",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "dense_backward_input",
+    "dense_backward_parameters",
+    "dense_forward",
+    "elementwise",
+    "log_softmax_backward",
+    "log_softmax_forward",
+    "mean_absolute_error_backward",
+    "mean_absolute_error_forward",
+    "mean_squared_error_backward",
+    "mean_squared_error_forward",
+    "move_pixels",
+    "move_pixels_backward",
+    "orthogonalize",
+    "sigmoid_cross_entropy_backward",
+    "sigmoid_cross_entropy_forward",
+    "softmax_backward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+    "softmax_forward",
+    "standardize",
+    "update",
+]

@@ -1,0 +1,260 @@
+"""Layers, compiled: the affine map, activations, batch normalisation."""
+
+from functools import cache
+
+import numpy as np
+from numba import prange
+
+from npnet.kernels import reference, rules
+from npnet.kernels.machine.jit import compiled, keep_small_alone, set_num_threads
+from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, plain
+from npnet.kernels.products.blocked import multiply
+from npnet.kernels.vectors.memory import fill, lanes_of, largest, load, load_each, store, total
+
+# --- dense -----------------------------------------------------------------------------------------------
+
+
+def dense_forward(x, weight, bias):
+    """y = x W + b."""
+    return multiply(plain(x), plain(weight), None if bias is None else plain(bias))
+
+
+def dense_backward_parameters(x, dy):
+    """dW = x' dy,  db = column sums of dy."""
+    return multiply(plain(x).T, plain(dy)), dy.sum(axis=0)
+
+
+def dense_backward_input(dy, weight):
+    """dx = dy W'."""
+    return multiply(plain(dy), plain(weight).T)
+
+
+# --- elementwise -----------------------------------------------------------------------------------------
+
+
+def elementwise(rule, *operands):
+    """Apply a function of ``rules`` to an array, numbers and further arrays of its shape and dtype."""
+    first = operands[0]
+    if is_for_numpy(rule.__name__, first) or getattr(rules, rule.__name__, None) is not rule:
+        return reference.elementwise(rule, *operands)
+    numbers = []
+    for operand in operands:
+        if not isinstance(operand, np.ndarray):
+            numbers.append(float(operand))
+        elif operand.shape == first.shape and operand.dtype == first.dtype:
+            numbers.append(flat(operand))
+        else:
+            return reference.elementwise(rule, *operands)
+    out = np.empty(first.size, first.dtype)
+    _elementwise_kernel(rule)(out, tuple(numbers))
+    return out.reshape(first.shape)
+
+
+@cache
+def _elementwise_kernel(rule):
+    @compiled(parallel=True)
+    def kernel(out, operands):
+        threads = keep_small_alone(out.size, SERIAL)
+        for block in prange(-(-out.size // BLOCK)):
+            for i in range(block * BLOCK, min(out.size, (block + 1) * BLOCK), lanes_of(out)):
+                store(out, i, out.size - i, rule(*load_each(operands, i, out.size - i)))
+        set_num_threads(threads)
+
+    return kernel
+
+
+# --- rows: softmax ---------------------------------------------------------------------------------------
+
+
+def _by_row(name, make, *arrays):
+    """Run a kernel on arrays seen as matrices of rows; the result has the shape of the first."""
+    first = arrays[0]
+    if is_for_numpy(name, first):
+        return getattr(reference, name)(*arrays)
+    out = np.empty(first.shape, first.dtype)
+    rows = (-1, first.shape[-1])
+    make(name)(*(plain(a).reshape(rows) for a in arrays), out.reshape(rows))
+    return out
+
+
+def softmax_forward(x):
+    """y = e^x / sum e^x."""
+    return _by_row("softmax_forward", _forward_kernel, x)
+
+
+def softmax_backward(dy, y):
+    """dx = y (dy - sum dy y)."""
+    return _by_row("softmax_backward", _backward_kernel, dy, y)
+
+
+def log_softmax_forward(x):
+    """y = x - log sum e^x."""
+    return _by_row("log_softmax_forward", _forward_kernel, x)
+
+
+def log_softmax_backward(dy, y):
+    """dx = dy - e^y sum dy."""
+    return _by_row("log_softmax_backward", _backward_kernel, dy, y)
+
+
+@cache
+def _forward_kernel(name):
+    logarithm = name.startswith("log")
+
+    @compiled(parallel=True)
+    def kernel(x, y):
+        rows, columns = x.shape
+        threads = keep_small_alone(x.size, SERIAL)
+        for n in prange(rows):
+            shift = row_maximum(x[n])
+            powers = _powers(x[n], shift, y[n])
+            log_sum = np.log(powers)
+            for k in range(0, columns, lanes_of(x)):
+                at, left = n * columns + k, columns - k
+                if logarithm:
+                    store(y, at, left, load(x, at, left) - shift - log_sum)
+                else:
+                    store(y, at, left, load(y, at, left) / powers)
+        set_num_threads(threads)
+
+    return kernel
+
+
+@cache
+def _backward_kernel(name):
+    logarithm = name.startswith("log")
+
+    @compiled(parallel=True)
+    def kernel(dy, y, dx):
+        rows, columns = y.shape
+        threads = keep_small_alone(y.size, SERIAL)
+        for n in prange(rows):
+            sums = fill(y, 0.0)
+            for k in range(0, columns, lanes_of(y)):
+                at, left = n * columns + k, columns - k
+                if logarithm:
+                    sums = sums + load(dy, at, left)
+                else:
+                    sums = sums + load(dy, at, left) * load(y, at, left)
+            along = total(sums)
+            for k in range(0, columns, lanes_of(y)):
+                at, left = n * columns + k, columns - k
+                if logarithm:
+                    store(dx, at, left, load(dy, at, left) - np.exp(load(y, at, left)) * along)
+                else:
+                    store(dx, at, left, load(y, at, left) * (load(dy, at, left) - along))
+        set_num_threads(threads)
+
+    return kernel
+
+
+@compiled
+def row_maximum(row):
+    """The largest number of a row; NaN if there is one."""
+    highest = fill(row, -np.inf)
+    whole = row.size // lanes_of(row) * lanes_of(row)
+    for k in range(0, whole, lanes_of(row)):
+        highest = np.maximum(highest, load(row, k, lanes_of(row)))
+    result = largest(highest)
+    for k in range(whole, row.size):
+        result = np.maximum(result, row[k])
+    return result
+
+
+@compiled
+def _powers(row, shift, out):
+    """Write out = e^(row - shift) and return the sum."""
+    sums = fill(row, 0.0)
+    for k in range(0, row.size, lanes_of(row)):
+        left = row.size - k
+        store(out, k, left, np.exp(load(row, k, left) - shift))
+        sums = sums + load(out, k, left)
+    return total(sums)
+
+
+# --- columns: batch normalisation ------------------------------------------------------------------------
+
+
+def batch_norm_forward(x, gamma, beta, epsilon):
+    """y = gamma z + beta, z = (x - mean) / sqrt(variance + epsilon); returns y, z, mean, variance."""
+    if is_for_numpy("batch_norm_forward", x):
+        return reference.batch_norm_forward(x, gamma, beta, epsilon)
+    y, normalized = np.empty_like(x, order="C"), np.empty_like(x, order="C")
+    mean, variance = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
+    _batch_norm_forward(plain(x), plain(gamma), plain(beta), float(epsilon), y, normalized, mean, variance)
+    return y, normalized, mean, variance
+
+
+def batch_norm_backward_parameters(dy, normalized):
+    """dgamma = column sums of dy z,  dbeta = column sums of dy."""
+    if is_for_numpy("batch_norm_backward_parameters", dy):
+        return reference.batch_norm_backward_parameters(dy, normalized)
+    dgamma, dbeta = np.empty(dy.shape[1], dy.dtype), np.empty(dy.shape[1], dy.dtype)
+    _column_sums(plain(dy), plain(normalized), dgamma, dbeta)
+    return dgamma, dbeta
+
+
+def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
+    """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon)."""
+    if is_for_numpy("batch_norm_backward_input", dy):
+        return reference.batch_norm_backward_input(dy, normalized, gamma, variance, epsilon)
+    dgamma, dbeta = batch_norm_backward_parameters(dy, normalized)
+    dx = np.empty_like(dy, order="C")
+    scale = gamma / np.sqrt(variance + dy.dtype.type(epsilon))
+    _batch_norm_backward_input(plain(dy), plain(normalized), scale, dgamma, dbeta, dx)
+    return dx
+
+
+@compiled(parallel=True)
+def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
+    rows, columns = x.shape
+    threads = keep_small_alone(x.size, SERIAL)
+    for chunk in prange(-(-columns // lanes_of(x))):
+        c = chunk * lanes_of(x)
+        left = columns - c
+        sums = fill(x, 0.0)
+        for n in range(rows):
+            sums = sums + load(x, n * columns + c, left)
+        center = sums / rows
+        squares = fill(x, 0.0)
+        for n in range(rows):
+            distance = load(x, n * columns + c, left) - center
+            squares = squares + distance * distance
+        spread = squares / rows
+        root = np.sqrt(spread + epsilon)
+        for n in range(rows):
+            z = (load(x, n * columns + c, left) - center) / root
+            store(normalized, n * columns + c, left, z)
+            store(y, n * columns + c, left, load(gamma, c, left) * z + load(beta, c, left))
+        store(mean, c, left, center)
+        store(variance, c, left, spread)
+    set_num_threads(threads)
+
+
+@compiled(parallel=True)
+def _column_sums(dy, normalized, dgamma, dbeta):
+    rows, columns = dy.shape
+    threads = keep_small_alone(dy.size, SERIAL)
+    for chunk in prange(-(-columns // lanes_of(dy))):
+        c = chunk * lanes_of(dy)
+        left = columns - c
+        products, sums = fill(dy, 0.0), fill(dy, 0.0)
+        for n in range(rows):
+            products = products + load(dy, n * columns + c, left) * load(normalized, n * columns + c, left)
+            sums = sums + load(dy, n * columns + c, left)
+        store(dgamma, c, left, products)
+        store(dbeta, c, left, sums)
+    set_num_threads(threads)
+
+
+@compiled(parallel=True)
+def _batch_norm_backward_input(dy, normalized, scale, dgamma, dbeta, dx):
+    rows, columns = dy.shape
+    threads = keep_small_alone(dy.size, SERIAL)
+    for n in prange(rows):
+        for c in range(0, columns, lanes_of(dy)):
+            left = columns - c
+            along = load(normalized, n * columns + c, left) * (load(dgamma, c, left) / rows)
+            centered = load(dy, n * columns + c, left) - load(dbeta, c, left) / rows - along
+            store(dx, n * columns + c, left, load(scale, c, left) * centered)
+    set_num_threads(threads)

@@ -1,0 +1,67 @@
+"""The optimizer's step, compiled: an update by a rule of single elements, and Muon's orthogonal direction."""
+
+from functools import cache
+
+import numpy as np
+from numba import prange
+
+from npnet.kernels import reference, rules
+from npnet.kernels.machine.jit import compiled, keep_small_alone, set_num_threads
+from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy
+from npnet.kernels.products.blocked import multiply
+from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
+from npnet.kernels.vectors.memory import lanes_of, load, load_each, store_each
+
+
+def update(rule, weight, grad, slots, hyperparameters):
+    """weight, *slots <- rule(weight, grad, *slots, *hyperparameters), in place.
+
+    A weight whose mean square is infinite becomes NaN where NumPy keeps it: g / sqrt(v) is compiled to a
+    product with a reciprocal root, three times as fast, and that of infinity comes out as NaN.
+    """
+    if (
+        is_for_numpy(rule.__name__, weight)
+        or getattr(rules, rule.__name__, None) is not rule
+        or not all(array.flags.c_contiguous for array in (weight, *slots))
+    ):
+        reference.update(rule, weight, grad, slots, hyperparameters)
+        return
+    memory = tuple(slot.reshape(-1) for slot in slots)
+    numbers = tuple(map(float, hyperparameters))
+    _update_kernel(rule)(weight.reshape(-1), flat(grad), memory, numbers)
+
+
+@cache
+def _update_kernel(rule):
+    @compiled(parallel=True)
+    def kernel(weight, grad, slots, hyperparameters):
+        threads = keep_small_alone(weight.size, SERIAL)
+        for block in prange(-(-weight.size // BLOCK)):
+            for i in range(block * BLOCK, min(weight.size, (block + 1) * BLOCK), lanes_of(weight)):
+                left = weight.size - i
+                before = (load(weight, i, left), load(grad, i, left), *load_each(slots, i, left))
+                store_each((weight, *slots), i, left, rule(*before, *hyperparameters))
+        set_num_threads(threads)
+
+    return kernel
+
+
+def orthogonalize(matrix, steps):
+    """U V' of matrix = U S V', nearly.
+
+    Each step multiplies x by p = a + b x'x + c (x'x)^2 and so x'x by p twice: all is done on the small square
+    x'x, and x itself multiplied once, by the product of all p.
+    """
+    if matrix.shape[0] < matrix.shape[1]:
+        return np.ascontiguousarray(orthogonalize(np.ascontiguousarray(matrix.T), steps).T)
+    a, b, c = NEWTON_SCHULZ
+    x = np.require(matrix / (np.linalg.norm(matrix) + 1e-7), matrix.dtype, ("C", "W"))
+    square, product = multiply(x.T, x), None
+    diagonal = np.arange(len(square))
+    for step in range(steps):
+        p = b * square + c * multiply(square, square)
+        p[diagonal, diagonal] += a
+        product = p if product is None else multiply(product, p)
+        if step + 1 < steps:
+            square = multiply(multiply(square, p), p)
+    return multiply(x, product)

@@ -1,0 +1,398 @@
+"""The blocked matrix product: out = A B (+ bias), for A and B with any strides.
+
+    task          rows x columns of out, computed by one thread
+    depth block   DEPTH steps of the sum: the columns of B that a register tile needs stay in the L1 cache
+    tile          see ``tiles.py``
+
+Large products of float32 run on the processor's matrix unit, where there is one (``amx.py``). Of others
+B is copied (packed) into a panel of a tile's columns, in which the tile reads memory in order; where B's rows
+lie in order, the first tile does that while it multiplies. Rows of A are read as they are, or copied closer
+together where they are used often; where its columns lie in order, A is packed too. The sums stay with the
+task until it is done and are written to out in whole rows. Every number of out is summed in the same order
+however out is cut into tasks: the bits do not depend on the number of threads.
+"""
+
+import threading
+from functools import cache
+
+import numpy as np
+from numba import prange
+
+from npnet.kernels.machine.jit import compiled, get_num_threads, keep_small_alone, set_num_threads
+from npnet.kernels.machine.tasks import new_counters, take
+from npnet.kernels.machine.threads import get_threads
+from npnet.kernels.products.amx import (
+    AMX,
+    BLOCK,
+    SPLIT,
+    multiply_blocks,
+    split_pairs,
+    split_rows,
+    start_unit,
+    stop_unit,
+    turn_block,
+)
+from npnet.kernels.products.tiles import ROWS, VECTORS, multiply_part, multiply_part_packing, width, width_of
+from npnet.kernels.vectors.memory import fill, lanes_of, load, store, store_parts, total, transpose
+
+DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
+AMX_DEPTH = 128  # on the matrix unit: 4 blocks of A and of B, split, are 51 KB
+GROUP = 128  # columns of B split at a time: long stretches of its rows
+GAP = 16  # elements between packed tiles, lest all of them compete for the same cache sets
+TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
+COPIED = 2  # panels of B up to which A is read where it lies
+FEW = 96  # rows up to which it pays to turn A over and not a transposed B, which is larger
+# Multiplications up to which a product is NumPy's: OpenBLAS does it on one thread, as quickly. With more it
+# wakes threads that afterwards keep a core busy for 30 ms, with nothing.
+SMALL = 1 << 18
+SERIAL = 1 << 20  # multiplications up to which waking the other threads costs more than they save
+LARGE = 1 << 24  # multiplications from which on the matrix unit is quicker
+MOVING = 8  # multiplications in the time in which a number comes from memory
+
+
+def multiply(a, b, bias=None):
+    """Return a b + bias for matrices a (R, K) and b (K, C), which may be transposed views.
+
+    Small products are left to NumPy's BLAS, which is done before a kernel here has begun.
+    """
+    (rows, depth), columns = a.shape, b.shape[1]
+    if rows * columns * depth <= SMALL:
+        out = a @ b
+        if bias is not None:
+            out += bias
+        return out
+    out = np.empty((rows, columns), a.dtype)
+    if bias is None:
+        bias = np.zeros(columns, a.dtype)
+    turned = not b.flags.c_contiguous and rows <= FEW and rows < columns
+    if turned:
+        a, b = b.T, a.T
+    (a, a_row, a_step), (b, b_step, b_column) = _flat(a), _flat(b)
+    shape = (columns, rows) if turned else (rows, columns)
+    threads, work = get_threads(), out.size * depth + MOVING * (a.size + b.size + out.size)
+    share, scratch = _scratch(out.dtype, threads)
+    strides = a_row, a_step, b_step, b_column
+    operands = a, b, strides, bias, out, turned, shape, depth
+    if _suits_matrix_unit(*shape, depth, out.dtype):
+        blocks = _task_shape(*shape, depth, (BLOCK, BLOCK), threads)
+        if _multiply(_do_task_amx)(*operands, blocks, work, scratch, share):
+            return out  # else there are infinities, which the matrix unit makes NaN
+    blocks = _task_shape(*shape, depth, (ROWS, width(out.dtype)), threads)
+    _multiply(_do_task)(*operands, blocks, work, scratch, share)
+    return out
+
+
+def _suits_matrix_unit(rows, columns, depth, dtype):
+    """Whether there is a matrix unit for this dtype, and enough to do to pay for splitting A and B."""
+    large = min(rows, columns) >= 2 * BLOCK and depth >= BLOCK and rows * columns * depth > LARGE
+    return AMX and dtype == np.float32 and large
+
+
+def _flat(matrix):
+    """A contiguous matrix or its transpose as (all elements in memory order, row stride, column stride)."""
+    if matrix.flags.c_contiguous:
+        return matrix.reshape(-1), matrix.shape[1], 1
+    return matrix.T.reshape(-1), 1, matrix.shape[0]
+
+
+_kept = threading.local()
+
+
+def _scratch(dtype, threads):
+    """Return how many elements a thread may use for A, B and the sums, and memory for all of them.
+
+    It is kept: memory that is new costs more to touch than to pack.
+    """
+    packed = TASK_ROWS * (DEPTH + GAP) + width(dtype) * DEPTH
+    split = (TASK_ROWS + GROUP) // BLOCK * AMX_DEPTH // BLOCK * SPLIT + BLOCK * BLOCK
+    share = max(packed, split) + TASK_ROWS * TASK_COLUMNS
+    memory = getattr(_kept, dtype.char, None)
+    if memory is None or memory.size < threads * share:
+        memory = aligned_empty.py_func(threads * share, np.empty(0, dtype))
+        setattr(_kept, dtype.char, memory)
+    return share, memory
+
+
+def _task_shape(rows, columns, depth, tile, threads):
+    """Rows and columns of out that one thread computes at a time: large, all alike, and a fair share of all.
+
+    A deep product is cut into tall tasks, because B is packed once for each; a shallow one, whose cost is to
+    write out, into wide ones, which write whole rows.
+    """
+    tile_rows, tile_columns = tile
+    tall = _share(rows, -(-rows // TASK_ROWS), tile_rows)
+    wide = _share(columns, -(-columns // TASK_COLUMNS), tile_columns)
+    while True:
+        tasks = -(-rows // tall) * -(-columns // wide)
+        if tasks >= 8 * threads or (tasks >= 2 * threads and tasks % threads == 0):
+            return tall, wide
+        can_narrow, can_shorten = wide > tile_columns, tall > 32
+        if can_narrow and (depth > DEPTH or not can_shorten):
+            wide = _share(wide, 2, tile_columns)
+        elif can_shorten:
+            tall = _share(tall, 2, tile_rows)
+        else:
+            return tall, wide
+
+
+def _share(length, parts, multiple):
+    """The length of ``parts`` equal parts, a multiple of a tile."""
+    return _up.py_func(-(-length // parts), multiple)
+
+
+@compiled
+def _up(number, multiple):
+    """The next multiple, from ``number`` on."""
+    return -(-number // multiple) * multiple
+
+
+@cache
+def _multiply(do_task):
+    """The kernel that has ``do_task`` compute each task; it returns whether all of them said True."""
+
+    @compiled(parallel=True)
+    def kernel(a, b, strides, bias, out, turned, shape, depth, blocks, work, scratch, share):
+        """out, or its transpose if ``turned``, is A B; ``bias`` is added to the rows of out.
+
+        ``shape`` (R, C) is that of A B, ``depth`` is K; ``strides`` are the distances in a of rows and of
+        steps, in b of steps and of columns; ``blocks`` are the rows and columns of a task.
+        """
+        threads = keep_small_alone(work, SERIAL)
+        team = min(get_num_threads(), scratch.size // share)
+        counters = new_counters(1, team)
+        right = np.empty(team, np.bool_)
+        for thread in prange(team):  # counts unsigned: not converted, everything is compiled twice
+            right[thread] = True
+            memory = scratch[thread * share : (thread + 1) * share]
+            (rows, columns), (tall, wide) = shape, blocks
+            across = -(-columns // wide)
+            tasks = -(-rows // tall) * across
+            task = take((counters, np.int64(thread), team), 0, tasks)
+            while task < tasks:
+                row, column = task // across * tall, task % across * wide
+                size = min(tall, rows - row), min(wide, columns - column)
+                if not do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory):
+                    right[thread] = False
+                task = take((counters, np.int64(thread), team), 0, tasks)
+        set_num_threads(threads)
+        for thread in range(1, team):
+            right[0] &= right[thread]
+        return right[0]
+
+    return kernel
+
+
+@compiled(borrows=True)
+def _do_task_amx(a, b, strides, bias, out, turned, depth, row, column, size, memory):
+    """``_do_task`` on the matrix unit. Return whether out is finite there; if not, it may be wrong."""
+    (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
+    tall, longest = _up(rows, BLOCK), -(-min(AMX_DEPTH, depth) // BLOCK)
+    split_a, split_b = memory[: tall // BLOCK * longest * SPLIT], memory[tall // BLOCK * longest * SPLIT :]
+    turned_block = split_b[GROUP // BLOCK * longest * SPLIT :]
+    sums = turned_block[BLOCK * BLOCK :]
+    start_unit()
+    for k in range(0, depth, AMX_DEPTH):
+        steps = min(AMX_DEPTH, depth - k)
+        blocks = -(-steps // BLOCK)
+        a_start, b_start = row * a_row + k * a_step, k * b_step + column * b_column
+        _split_left(a, a_start, a_row, a_step, rows, steps, split_a, longest * SPLIT, turned_block)
+        for g in range(0, columns, GROUP):
+            width = min(GROUP, columns - g)
+            _split_right(
+                b, b_start + g * b_column, b_step, b_column, steps, width, split_b, longest * SPLIT,
+                turned_block,
+            )  # fmt: skip
+            for p in range(0, width, BLOCK):
+                for r in range(0, rows, BLOCK):
+                    multiply_blocks(
+                        split_a, r // BLOCK * longest * SPLIT, SPLIT, split_b, p // BLOCK * longest * SPLIT,
+                        SPLIT, blocks, sums, (g + p) * tall + r * BLOCK, BLOCK, k > 0,
+                    )  # fmt: skip
+    stop_unit()
+    if turned:
+        return _finish_turned(sums, tall, bias, out, row, rows, column, columns)
+    return _finish(sums, tall, bias, out, row, rows, column, columns)
+
+
+@compiled(borrows=True)
+def _split_left(a, start, a_row, a_step, rows, steps, split, line, turned_block):
+    """Split rows of A for some steps; the blocks of a row lie in order, rows a line apart."""
+    if a_step == 1:
+        for r in range(0, rows, BLOCK):
+            split_rows(a, start + r * a_row, a_row, rows - r, steps, split, r // BLOCK * line, SPLIT)
+    else:
+        for k in range(0, steps, BLOCK):
+            for r in range(0, rows, BLOCK):
+                _turn(a, start + r + k * a_step, a_step, steps - k, rows - r, turned_block)
+                to = r // BLOCK * line + k // BLOCK * SPLIT
+                split_rows(turned_block, 0, BLOCK, BLOCK, BLOCK, split, to, SPLIT)
+
+
+@compiled(borrows=True)
+def _turn(source, start, row, rows, columns, target):
+    """target[j * BLOCK + i] = source[start + i * row + j]; missing numbers are zero."""
+    if rows >= BLOCK and columns >= BLOCK:
+        turn_block(source, start, row, target)
+    else:
+        for i in range(BLOCK):
+            for j in range(BLOCK):
+                inside = i < rows and j < columns
+                target[j * BLOCK + i] = source[start + i * row + j] if inside else 0
+
+
+@compiled(borrows=True)
+def _split_right(b, start, b_step, b_column, steps, columns, split, line, turned_block):
+    """Split columns of B for some steps; the blocks of a column lie in order, columns a line apart."""
+    if b_column == 1:
+        for k in range(0, steps, BLOCK):
+            split_pairs(b, start + k * b_step, b_step, steps - k, columns, split, k // BLOCK * SPLIT, line)
+    else:
+        for j in range(0, columns, BLOCK):
+            for k in range(0, steps, BLOCK):
+                _turn(b, start + j * b_column + k, b_column, columns - j, steps - k, turned_block)
+                to = j // BLOCK * line + k // BLOCK * SPLIT
+                split_pairs(turned_block, 0, BLOCK, BLOCK, BLOCK, split, to, line)
+
+
+@compiled
+def _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory):
+    """Compute ``size`` rows and columns of A B from (row, column) on; return that they are right."""
+    (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
+    w, tall, longest = width_of(out), _up(rows, max(ROWS, lanes_of(out))), min(DEPTH, depth)
+    line = longest + GAP
+    packed_a, packed_b = memory[: tall * line], memory[tall * line : tall * line + w * longest]
+    sums = memory[packed_a.size + packed_b.size :]
+    copied = a_step == 1 and columns > COPIED * w
+    a_rows = np.empty(tall, np.int64)  # where they begin; what fills the last tile repeats the last row
+    for r in range(tall):
+        a_rows[r] = min(r, rows - 1) * line if copied else (row + min(r, rows - 1)) * a_row
+    for k in range(0, depth, DEPTH):
+        steps = min(DEPTH, depth - k)
+        a_start = row * a_row + k * a_step
+        if copied:
+            _copy_rows(a, a_start, a_row, rows, steps, packed_a, line)
+        elif a_step != 1:
+            _pack_rows(a, a_start, a_step, rows, steps, packed_a, ROWS * line)
+        for p in range(0, columns, w):
+            left, b_start = columns - p, k * b_step + (column + p) * b_column
+            packing = b_column == 1 and left >= w
+            if b_column != 1:
+                _pack_panel_turned(b, b_start, b_column, left, steps, packed_b)
+            elif not packing:
+                _pack_panel(b, b_start, b_step, left, steps, packed_b)
+            panel_of_b = left, packing, b, b_start, b_step, packed_b
+            if a_step == 1:
+                rows_of_a, start = (packed_a, 0) if copied else (a, k)
+                _multiply_panel(rows_of_a, start, a_rows, 0, panel_of_b, rows, steps, sums, p * tall, k > 0)
+            else:
+                _multiply_panel(
+                    packed_a, 0, None, ROWS * line, panel_of_b, rows, steps, sums, p * tall, k > 0
+                )
+    if turned:
+        _finish_turned(sums, tall, bias, out, row, rows, column, columns)
+    else:
+        _finish(sums, tall, bias, out, row, rows, column, columns)
+    return True
+
+
+@compiled
+def _multiply_panel(a, a_start, a_rows, a_tile, panel_of_b, rows, steps, sums, c_at, add):
+    """The sums (+)= A B for one panel of B, tile by tile; the first one packs B on its way.
+
+    A's rows are where ``a_rows`` says, or packed in tiles.
+    """
+    columns, packing, b, b_start, b_step, packed = panel_of_b
+    w, first = width_of(sums), 0
+    if packing:
+        multiply_part_packing(
+            VECTORS, a, a_start, a_rows, 0, b, b_start, b_step, steps, sums, c_at, add, packed, 0
+        )
+        first = ROWS
+    if columns > lanes_of(sums):
+        for r in range(first, rows, ROWS):
+            at, to = a_start + r // ROWS * a_tile, c_at + r * w
+            multiply_part(VECTORS, a, at, a_rows, r, packed, 0, w, steps, sums, to, add)
+    else:
+        for r in range(first, rows, ROWS):
+            at, to = a_start + r // ROWS * a_tile, c_at + r * w
+            multiply_part(1, a, at, a_rows, r, packed, 0, w, steps, sums, to, add)
+
+
+@compiled
+def _copy_rows(source, start, row, rows, steps, packed, line):
+    """Rows a line apart: as far apart as in the source they may compete for the same cache sets."""
+    every = lanes_of(packed)
+    for r in range(rows):
+        for k in range(0, steps, every):
+            store(packed, r * line + k, steps - k, load(source, start + r * row + k, steps - k))
+
+
+@compiled
+def _pack_rows(source, start, step, rows, steps, packed, distance):
+    """Tiles of ROWS rows, each step by step, where the rows are neighbours; zeros fill the missing rows."""
+    every = lanes_of(packed)
+    for k in range(steps):
+        for r in range(0, rows, every):
+            numbers = load(source, start + k * step + r, rows - r)
+            store_parts(packed, r // ROWS * distance + k * ROWS + r % ROWS, distance, ROWS, numbers)
+
+
+@compiled
+def _pack_panel(source, start, step, columns, steps, packed):
+    """Up to a tile's columns, step by step; zeros fill the missing columns."""
+    w, every = width_of(packed), lanes_of(packed)
+    for k in range(steps):
+        for j in range(0, w, every):
+            store(packed, k * w + j, every, load(source, start + k * step + j, columns - j))
+
+
+@compiled
+def _pack_panel_turned(source, start, column, columns, steps, packed):
+    """As ``_pack_panel``, where the steps are neighbours; missing columns repeat the last one."""
+    w, square = width_of(packed), lanes_of(packed)
+    for j in range(0, min(w, columns), square):
+        rows = columns - j
+        for k in range(0, steps - square + 1, square):
+            transpose(source, start + j * column + k, column, rows, packed, k * w + j, w)
+        for k in range(steps // square * square, steps):
+            for c in range(square):
+                packed[k * w + j + c] = source[start + (j + min(c, rows - 1)) * column + k]
+
+
+@compiled
+def _finish(sums, tall, bias, out, row, rows, column, columns):
+    """Write a task's sums plus bias to where they belong, row by row: memory likes long stretches.
+
+    Return whether all are finite.
+    """
+    w, every = width_of(out), lanes_of(out)
+    zeros = fill(out, 0.0)
+    for r in range(rows):
+        for p in range(0, columns, w):
+            for j in range(0, min(w, columns - p), every):
+                left = columns - p - j
+                numbers = load(sums, p * tall + r * w + j, every) + load(bias, column + p + j, left)
+                zeros = zeros + numbers * 0.0
+                store(out, (row + r) * out.shape[1] + column + p + j, left, numbers)
+    return total(zeros) == 0
+
+
+@compiled
+def _finish_turned(sums, tall, bias, out, row, rows, column, columns):
+    """``_finish`` where they belong in the transpose of out."""
+    w, zero = width_of(out), 0.0
+    for j in range(columns):
+        for r in range(rows):
+            number = sums[j // w * w * tall + r * w + j % w] + bias[row + r]
+            zero += number * 0.0
+            out[column + j, row + r] = number
+    return zero == 0
+
+
+@compiled
+def aligned_empty(size, like):
+    """An uninitialised vector of ``like``'s dtype on a cache line's boundary."""
+    spare = 64 // like.itemsize
+    memory = np.empty(size + spare, like.dtype)
+    start = -(memory.ctypes.data // like.itemsize) % spare
+    return memory[start : start + size]

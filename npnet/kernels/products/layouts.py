@@ -1,0 +1,76 @@
+"""The layouts of fused kernels: matrices in panels, weights in squares.
+
+``panels[p, r, j]`` is row r, column p * W + j of a matrix, with W the columns of a register tile. Activations
+(N, D) and what flows back (N, M) have this layout. Weights (D, M) do too, cut into squares of W x W, each
+followed by its slots. The tile reads them in each of their roles without copying:
+
+    y  = x W      A = x: rows of a panel         B = W: one panel
+    dW = x' dy    A = x: columns of a panel      B = dy: one panel
+    dx' = W dy'   A = W: rows of a panel         B = dy', turned over one square at a time
+
+Rows and columns are filled up to whole panels. Weights are zero there and stay so; what the other arrays hold
+there is never used.
+"""
+
+import numpy as np
+
+from npnet.kernels.products.tiles import width
+
+SPARE_ROWS = 8
+
+
+def aligned_zeros(shape, dtype):
+    """An array of zeros on a cache line's boundary."""
+    size = int(np.prod(shape))
+    memory = np.zeros(size + 64, dtype)
+    start = -(memory.ctypes.data // memory.itemsize) % (64 // memory.itemsize)
+    return memory[start : start + size].reshape(shape)
+
+
+def panels(rows, columns, dtype):
+    """An array of zeros for a matrix of this shape.
+
+    The rows to spare keep the panels of a large power of two of rows from competing for the same cache sets.
+    """
+    w = width(dtype)
+    return aligned_zeros((-(-columns // w), -(-rows // w) * w + SPARE_ROWS, w), dtype)
+
+
+def to_panels(matrix, out):
+    """Write a matrix (R, C) into panels."""
+    (rows, columns), w = matrix.shape, out.shape[2]
+    whole = columns // w * w
+    split = matrix[:, :whole].reshape(rows, whole // w, w)
+    out[: whole // w, :rows] = split.transpose(1, 0, 2)
+    if whole < columns:
+        out[-1, :rows, : columns - whole] = matrix[:, whole:]
+
+
+def from_panels(array, rows, columns):
+    """Read a matrix (rows, columns) out of panels."""
+    filled = array[:, :rows].transpose(1, 0, 2).reshape(rows, -1)
+    return np.ascontiguousarray(filled[:, :columns])
+
+
+def squares(rows, columns, slots, dtype):
+    """An array of zeros for a weight matrix and its slots: [panel, square, weight or slot, row, column].
+
+    Each square of W x W weights is followed by its slots, so that an update walks through memory in order.
+    """
+    w = width(dtype)
+    return aligned_zeros((-(-columns // w), -(-rows // w), 1 + slots, w, w), dtype)
+
+
+def to_squares(matrix, out, layer):
+    """Write a matrix into squares as weight (layer 0) or slot."""
+    panel_count, square_count, _, w, _ = out.shape
+    filled = np.zeros((square_count * w, panel_count * w), out.dtype)
+    filled[: matrix.shape[0], : matrix.shape[1]] = matrix
+    out[:, :, layer] = filled.reshape(square_count, w, panel_count, w).transpose(2, 0, 1, 3)
+
+
+def from_squares(array, layer, out):
+    """Read a matrix out of squares."""
+    panel_count, square_count, _, w, _ = array.shape
+    filled = array[:, :, layer].transpose(1, 2, 0, 3).reshape(square_count * w, panel_count * w)
+    out[...] = filled[: out.shape[0], : out.shape[1]]

@@ -1,0 +1,70 @@
+"""THE TEXTBOOK: every forward, every backward and every update of npnet as a function of arrays.
+
+Shapes: N samples in the batch, D inputs, M units, K classes. Every gradient ``dname`` is d loss / d name
+and has the shape of ``name``; any other derivative, of one quantity by another, is written ∂a/∂b.
+Nothing here changes its arguments, except ``update``, whose job it is.
+The formulas of single elements (relu, rmsprop, ...) are in ``kernels/rules.py``.
+
+``parallel`` holds the same functions, compiled. Both sets pass the same tests.
+"""
+
+from npnet.kernels.reference.layers import (
+    batch_norm_backward_input,
+    batch_norm_backward_parameters,
+    batch_norm_forward,
+    dense_backward_input,
+    dense_backward_parameters,
+    dense_forward,
+    elementwise,
+    log_softmax_backward,
+    log_softmax_forward,
+    softmax_backward,
+    softmax_forward,
+)
+from npnet.kernels.reference.losses import (
+    binary_cross_entropy_backward,
+    binary_cross_entropy_forward,
+    cross_entropy_backward,
+    cross_entropy_forward,
+    mean_absolute_error_backward,
+    mean_absolute_error_forward,
+    mean_squared_error_backward,
+    mean_squared_error_forward,
+    sigmoid_cross_entropy_backward,
+    sigmoid_cross_entropy_forward,
+    softmax_cross_entropy_backward,
+    softmax_cross_entropy_forward,
+)
+from npnet.kernels.reference.optimizers import orthogonalize, update
+from npnet.kernels.reference.pictures import move_pixels, move_pixels_backward, standardize
+
+__all__ = [
+    "batch_norm_backward_input",
+    "batch_norm_backward_parameters",
+    "batch_norm_forward",
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_forward",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "dense_backward_input",
+    "dense_backward_parameters",
+    "dense_forward",
+    "elementwise",
+    "log_softmax_backward",
+    "log_softmax_forward",
+    "mean_absolute_error_backward",
+    "mean_absolute_error_forward",
+    "mean_squared_error_backward",
+    "mean_squared_error_forward",
+    "move_pixels",
+    "move_pixels_backward",
+    "orthogonalize",
+    "sigmoid_cross_entropy_backward",
+    "sigmoid_cross_entropy_forward",
+    "softmax_backward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+    "softmax_forward",
+    "standardize",
+    "update",
+]

@@ -1,0 +1,101 @@
+"""Layers: the affine map, activations, batch normalisation."""
+
+import numpy as np
+
+# --- dense: y = x W + b -----------------------------------------------------------------------------------
+
+
+def dense_forward(x, weight, bias):
+    """y = x W + b:  (N, M) = (N, D) (D, M) + (M,).  ``bias`` may be None."""
+    y = x @ weight
+    if bias is not None:
+        y += bias
+    return y
+
+
+def dense_backward_parameters(x, dy):
+    """How should I change?  dW = x' dy (D, M),  db = column sums of dy (M,).
+
+    y[n,j] = sum_i x[n,i] W[i,j] + b[j]   =>   ∂y[n,j]/∂W[i,j] = x[n,i]   and   ∂y[n,j]/∂b[j] = 1
+    dW[i,j] = sum_n ∂y[n,j]/∂W[i,j] dy[n,j] = sum_n x[n,i] dy[n,j]   =>   dW = x' dy
+    db[j]   = sum_n dy[n,j]
+    """
+    return x.T @ dy, dy.sum(axis=0)
+
+
+def dense_backward_input(dy, weight):
+    """Whom do I blame?  dx = dy W'  (N, D).
+
+    dx[n,i] = sum_j ∂y[n,j]/∂x[n,i] dy[n,j] = sum_j W[i,j] dy[n,j]
+    """
+    return dy @ weight.T
+
+
+# --- activations -----------------------------------------------------------------------------------------
+
+
+def elementwise(rule, *operands):
+    """Apply a function of ``rules`` to arrays and numbers: ``elementwise(rules.relu_backward, dy, y)``."""
+    return rule(*operands)
+
+
+def softmax_forward(x):
+    """y[n,k] = e^x[n,k] / sum_j e^x[n,j], shifted by the row's maximum so that nothing overflows.
+
+    The shift changes nothing: e^(x-c) / sum e^(x-c) = e^x / sum e^x. Rows are the last axis.
+    """
+    powers = np.exp(x - x.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def softmax_backward(dy, y):
+    """dx = y (dy - sum_j dy_j y_j), the product with the full Jacobian.
+
+    ∂y_j/∂x_k = y_j ([j=k] - y_k)   ([j=k] is 1 where j = k, else 0)
+    dx_k = sum_j ∂y_j/∂x_k dy_j = sum_j y_j ([j=k] - y_k) dy_j = y_k (dy_k - sum_j dy_j y_j)
+    """
+    return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+
+
+def log_softmax_forward(x):
+    """y = x - log sum_j e^x[j], with the row's maximum taken out of the sum first."""
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def log_softmax_backward(dy, y):
+    """dx = dy - e^y sum_j dy_j.
+
+    ∂y_j/∂x_k = [j=k] - softmax(x)_k   and   softmax(x) = e^y
+    """
+    return dy - np.exp(y) * dy.sum(axis=-1, keepdims=True)
+
+
+# --- batch normalisation: columns of (N, C) ---------------------------------------------------------------
+
+
+def batch_norm_forward(x, gamma, beta, epsilon):
+    """y = gamma z + beta with z = (x - mean) / sqrt(variance + epsilon), column by column.
+
+    Returns y, z, the batch's mean and (biased) variance, as Ioffe & Szegedy 2015 define them.
+    """
+    mean = x.mean(axis=0)
+    variance = np.square(x - mean).mean(axis=0)
+    normalized = (x - mean) / np.sqrt(variance + epsilon)
+    return gamma * normalized + beta, normalized, mean, variance
+
+
+def batch_norm_backward_parameters(dy, normalized):
+    """dgamma = column sums of dy z,  dbeta = column sums of dy."""
+    return (dy * normalized).sum(axis=0), dy.sum(axis=0)
+
+
+def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
+    """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon).
+
+    x reaches z directly, through the mean and through the variance, one term each:
+    ∂z[m]/∂x[n] = ([m=n] - 1/N - z[m] z[n] / N) / s. Summed over m with dz = gamma dy, the second takes out
+    the mean of dy, the third its part along z.
+    """
+    along = normalized * (dy * normalized).mean(axis=0)
+    return gamma / np.sqrt(variance + epsilon) * (dy - dy.mean(axis=0) - along)

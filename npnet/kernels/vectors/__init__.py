@@ -1,0 +1,1 @@
+"""Registers of several numbers: loads and stores, arithmetic, functions."""

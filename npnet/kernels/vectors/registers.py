@@ -1,0 +1,124 @@
+"""A vector register as a type of compiled code: eight or sixteen numbers that are computed with as one.
+
+What the machine has, the type, and what ``arithmetic.py``, ``memory.py`` and ``tiles.py`` emit it with.
+"""
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import PrimitiveModel
+from numba.core.imputils import lower_cast
+from numba.core.registry import cpu_target
+from numba.extending import overload, register_model
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+# --- what the machine has --------------------------------------------------------------------------------
+
+
+def _vector_registers() -> tuple[int, int]:
+    """Bytes in a vector register and how many there are, asked of the compiler that will emit the kernels.
+
+    It knows what Numba was told to compile for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES change that).
+    """
+    vector = "<16 x float>"
+    source = f"define {vector} @f({vector} %a) {{\n %b = fadd {vector} %a, %a\n ret {vector} %b\n}}"
+    assembly = cpu_target.target_context.codegen()._tm.emit_assembly(llvm.parse_assembly(source))
+    if "zmm" in assembly:
+        return 64, 32
+    if "ymm" in assembly:
+        return 32, 16
+    return 16, 16 if "xmm" in assembly else 32
+
+
+REGISTER_BYTES, REGISTERS = _vector_registers()
+
+
+def lanes(dtype) -> int:
+    """Numbers of this dtype in one register."""
+    return REGISTER_BYTES // np.dtype(dtype).itemsize
+
+
+def lanes_of(array):
+    """Numbers of the array's dtype in one register, a constant in compiled code."""
+    raise NotImplementedError("only inside compiled kernels")
+
+
+@overload(lanes_of)
+def _lanes_of(array):
+    count = lanes(array.dtype.name)
+    return lambda array: count
+
+
+# --- the type --------------------------------------------------------------------------------------------
+
+
+class Vector(types.Type):
+    """One register of float32, float64 or booleans (of which it has as many as the numbers compared)."""
+
+    def __init__(self, dtype, count):
+        self.dtype, self.count = dtype, count
+        super().__init__(name=f"Vector({dtype}, {count})")
+
+    @property
+    def booleans(self):
+        """The type of a comparison's result."""
+        return Vector(types.boolean, self.count)
+
+
+def vector_of(dtype):
+    """The register type for a Numba number type."""
+    return Vector(dtype, lanes(dtype.name))
+
+
+@register_model(Vector)
+class _VectorModel(PrimitiveModel):
+    def __init__(self, manager, kind):
+        element = (
+            ir.IntType(1) if kind.dtype == types.boolean else manager.lookup(kind.dtype).get_value_type()
+        )
+        super().__init__(manager, kind, ir.VectorType(element, kind.count))
+
+
+def broadcast(builder, number, kind):
+    """A register with ``number`` in every lane."""
+    lane = builder.insert_element(ir.Constant(kind, ir.Undefined), number, I32(0))
+    return builder.shuffle_vector(
+        lane, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
+    )
+
+
+def llvm_name(name, kind):
+    """An LLVM intrinsic for registers of this type: llvm.sqrt.v16f32."""
+    return f"llvm.{name}.v{kind.count}f{kind.dtype.bitwidth}"
+
+
+def call_llvm(builder, name, result, arguments, flags=()):
+    """Call an LLVM intrinsic by its full name."""
+    kind = ir.FunctionType(result, [a.type for a in arguments])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, arguments, fastmath=flags)
+
+
+@lower_cast(types.Number, Vector)
+def _number_to_vector(context, builder, number, vector, value):
+    return broadcast(
+        builder, context.cast(builder, value, number, vector.dtype), context.get_value_type(vector)
+    )
+
+
+def register_pointer(context, builder, array_type, array, position):
+    """Where the register beginning at an element is.
+
+    Made from the array's own pointer and not from an integer: LLVM must know what an address points into.
+    """
+    data = context.make_array(array_type)(context, builder, array).data
+    kind = context.get_value_type(vector_of(array_type.dtype))
+    return builder.bitcast(builder.gep(data, [position]), kind.as_pointer())
+
+
+def alignment(array_type):
+    """Bytes on which every element begins; registers are read from any element on."""
+    return array_type.dtype.bitwidth // 8

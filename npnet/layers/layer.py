@@ -1,0 +1,154 @@
+"""The protocol every layer follows."""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from npnet import initializers, regularizers
+from npnet.internal import checks, config
+from npnet.kernels import UsesKernels
+from npnet.layers.parameter import Parameter
+
+Shape = tuple[int, ...]
+
+# While a model is loaded: what the file holds, so that nothing is allocated that it does not hold.
+shapes_in_file: ContextVar[Mapping[str, Shape] | None] = ContextVar("shapes_in_file", default=None)
+
+
+class Layer(config.Configurable, UsesKernels):
+    """One link of a network: y = f(x), and the way back.
+
+    To write a layer, subclass this and give
+
+    ``build(input_shape, rng, dtype)``
+        Create the parameters with ``add_parameter``. Not needed by a layer without any.
+    ``forward(x, training)``
+        Return y, keeping by name what ``backward`` will need.
+    ``backward(dy)``
+        Given dy = d loss / d y, overwrite ``parameter.grad`` of each parameter and return dx = d loss / d x.
+    ``compute_output_shape(input_shape)``
+        Only where the shape changes.
+
+    Constructor arguments are kept in attributes of the same names; that is what saving a model relies on.
+
+    Parameters
+    ----------
+    name
+        Unique within a model, without "/"; by default the class name with a number.
+    input_shape
+        Shape of one sample, if this is the first layer: ``(3072,)``.
+    input_dim
+        Keras's older way to say ``input_shape=(input_dim,)``.
+    trainable
+        False freezes the layer's parameters.
+
+    Attributes
+    ----------
+    takes_integers
+        Whether ``forward`` also takes integers, pictures' bytes for instance; else they are converted first.
+    """
+
+    takes_integers = False
+
+    def __init__(
+        self,
+        name: str | None = None,
+        input_shape: Shape | None = None,
+        input_dim: int | None = None,
+        trainable: bool = True,
+    ):
+        if input_dim is not None:
+            if input_shape is not None:
+                raise ValueError("Give input_shape or input_dim, not both.")
+            input_shape = (input_dim,)
+        self.input_dim = input_dim
+        self.name = "" if name is None else checks.text("name", name, without="/")
+        self.input_shape = None if input_shape is None else check_shape("input_shape", input_shape)
+        self.trainable = checks.flag("trainable", trainable)
+        self.parameters: list[Parameter] = []
+        self.rng: np.random.Generator | None = None  # of layers that draw random numbers when they run
+        self.built = False
+
+    def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
+        """Create the parameters for samples of ``input_shape`` (without the batch axis)."""
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one output sample; by default that of the input."""
+        return input_shape
+
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Return y = f(x) for a batch x of shape (N, *input_shape)."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward(x, training).")
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Overwrite the parameters' gradients and return dx, given dy of the last ``forward``."""
+        raise NotImplementedError(f"{type(self).__name__} has no backward(dy).")
+
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        """Overwrite the parameters' gradients only: all that the first layer of a network needs."""
+        self.backward(dy)
+
+    def chain(self) -> "list[Layer]":
+        """Return the links this layer stands for: itself, then its activation if it has one."""
+        return [self]
+
+    def __call__(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Run the whole chain of this built layer on a batch."""
+        for link in self.chain():
+            x = link.forward(x, training)
+        return x
+
+    def add_parameter(
+        self,
+        name: str,
+        shape: Shape,
+        initializer: Any,
+        rng: np.random.Generator,
+        dtype: np.dtype,
+        regularizer: Any = None,
+        trainable: bool = True,
+    ) -> Parameter:
+        """Create a parameter, append it to ``parameters`` and return it."""
+        checks.text("name", name, without="/")
+        if any(parameter.name == name for parameter in self.parameters):
+            raise ValueError(f"{type(self).__name__} has a parameter named {name!r} already.")
+        expected = shapes_in_file.get()
+        if expected is not None and expected.get(f"{self.name}/{name}") != shape:
+            raise ValueError(f"{self.name}/{name} of shape {shape} is not in the file.")
+        value = initializers.get(initializer)(shape, rng, dtype)
+        parameter = Parameter(name, value, regularizers.get(regularizer), trainable)
+        self.parameters.append(parameter)
+        return parameter
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of the parameters' arrays, in the order of ``parameters``."""
+        return [parameter.value.copy() for parameter in self.parameters]
+
+    def count_params(self) -> int:
+        """Return how many numbers the parameters hold."""
+        return sum(parameter.size for parameter in self.parameters)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, name and input shape included."""
+        common = {"name": self.name, "trainable": self.trainable, "input_shape": self.input_shape}
+        arguments = super().get_config() | config.serialize(common)
+        arguments.pop("input_dim", None)  # input_shape says the same
+        return arguments
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+def check_shape(name: str, shape: Any) -> Shape:
+    """Return ``shape`` as a tuple of positive integers, or raise a ValueError naming it."""
+    try:
+        sizes = tuple(shape)
+    except TypeError:
+        raise ValueError(f"{name} must be a tuple such as (3072,), got {shape!r}.") from None
+    if not sizes or not all(
+        isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size > 0 for size in sizes
+    ):
+        raise ValueError(f"{name} must hold positive integers, got {shape!r}.")
+    return tuple(int(size) for size in sizes)

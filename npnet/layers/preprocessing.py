@@ -1,0 +1,246 @@
+"""Layers that come before a network: samples standardised, and pictures varied at random in training.
+
+They take samples as the user has them, bytes too, so that a batch is all that is ever converted. Names,
+arguments and meaning are Keras 3's.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from npnet.internal import checks
+from npnet.layers.layer import Layer, Shape
+
+
+class Normalization(Layer):
+    """y = (x - mean) / sqrt(variance), feature by feature: channel by channel where samples are pictures.
+
+    Parameters
+    ----------
+    axis
+        The features' axis; the last.
+    mean, variance
+        A number for all features, or one for each. Without them ``adapt`` finds them.
+
+    Examples
+    --------
+    >>> standardise = Normalization()
+    >>> standardise.adapt(x_train)
+    """
+
+    takes_integers = True
+
+    def __init__(self, axis: int = -1, mean: Any = None, variance: Any = None, **options: Any):
+        super().__init__(**options)
+        if axis != -1:
+            raise ValueError(f"axis must be -1, the last axis, got {axis!r}.")
+        if (mean is None) != (variance is None):
+            raise ValueError("mean and variance must be given together, or neither and adapt called.")
+        self.axis = axis
+        self.mean: np.ndarray | None = None
+        self.variance: np.ndarray | None = None
+        if mean is not None:
+            self._set(mean, variance)
+
+    def _set(self, mean: Any, variance: Any) -> None:
+        mean, variance = np.array(mean, np.float64), np.array(variance, np.float64)
+        for name, values in (("mean", mean), ("variance", variance)):
+            if values.ndim > 1 or not np.isfinite(values).all():
+                raise ValueError(f"{name} must be a finite number, or one for each feature, got {values!r}.")
+        if not (variance > 0).all():
+            raise ValueError(
+                f"variance must be positive, got {variance.min()}: a feature that never varies"
+                " tells nothing. Leave it out, or give it the variance 1."
+            )
+        self.mean, self.variance = mean, variance
+
+    def adapt(self, data: Any) -> None:
+        """Take mean and variance from ``data`` (N, ..., features), which is only read, piece by piece."""
+        x = checks.array("data", data)
+        if x.ndim < 2 or not x.size:
+            raise ValueError(f"data must be (samples, ..., features), got shape {x.shape}.")
+        if self.built and self.input_shape is not None and x.shape[-1] != self.input_shape[-1]:
+            raise ValueError(f"data must have {self.input_shape[-1]} features, got {x.shape[-1]}.")
+        checks.finite("data", x)
+        rows = max(1, checks.CHUNK // x[0].size)
+        pieces = [x[start : start + rows] for start in range(0, len(x), rows)]
+        count, axes = x.size // x.shape[-1], tuple(range(x.ndim - 1))
+        mean = sum(piece.sum(axis=axes, dtype=np.float64) for piece in pieces) / count
+        variance = sum(np.square(piece - mean).sum(axis=axes) for piece in pieces) / count
+        self._set(mean, variance)
+        if self.built and self.input_shape is not None:
+            self._spread(self.input_shape)
+
+    def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
+        """Spread mean and sqrt(variance) over a whole sample."""
+        self.dtype = np.dtype(dtype)
+        self._spread(input_shape)
+
+    def _spread(self, input_shape: Shape) -> None:
+        if self.mean is None or self.variance is None:
+            raise RuntimeError(
+                f"Normalization {self.name!r} has no mean and variance: call its adapt(data) before it is"
+                " used, or give both."
+            )
+        if self.mean.size not in (1, input_shape[-1]) or self.variance.size not in (1, input_shape[-1]):
+            raise ValueError(
+                f"Normalization {self.name!r} expects {input_shape[-1]} means and variances, one for each"
+                f" feature of samples of shape {input_shape}, got {self.mean.size} and {self.variance.size}."
+            )
+        self.center, self.deviation = (
+            np.broadcast_to(values, input_shape).astype(self.dtype).reshape(-1)
+            for values in (self.mean, np.sqrt(self.variance))
+        )
+
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Return (x - mean) / sqrt(variance), of integers in the model's dtype."""
+        dtype = x.dtype if x.dtype.kind == "f" else self.dtype
+        center, deviation = self.center.astype(dtype, copy=False), self.deviation.astype(dtype, copy=False)
+        return self.kernels.standardize(x.reshape(len(x), -1), center, deviation).reshape(x.shape)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return dy / sqrt(variance)."""
+        return dy / self.deviation.astype(dy.dtype, copy=False).reshape(dy.shape[1:])
+
+
+class PixelMover(Layer):
+    """Lays the pixels of each picture (N, H, W, C) anew in training, in one of several ways; else y = x.
+
+    Subclasses give ``arrangements(axis, size)``.
+    """
+
+    takes_integers = True
+    fill_value = 0.0
+
+    def __init__(self, seed: int | None = None, **options: Any):
+        super().__init__(**options)
+        self.seed = checks.optional_seed(seed)
+
+    def arrangements(self, axis: int, size: int) -> np.ndarray:
+        """Return the ways (., size) in which rows (axis 0) or columns (axis 1) may lie; -1: filled up."""
+        raise NotImplementedError
+
+    def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
+        """Keep the stream that is drawn from: one that weights drawn from ``rng`` have no part in."""
+        self.rng = rng.spawn(1)[0] if self.seed is None else np.random.default_rng(self.seed)
+        self.dtype = np.dtype(dtype)
+        self.rows, self.columns = (self.arrangements(axis, input_shape[axis]) for axis in (0, 1))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the input's shape, (height, width, channels)."""
+        if len(input_shape) != 3:
+            got = ", ".join(map(str, ("batch", *input_shape)))
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} expects pictures (batch, height, width, channels), got"
+                f" ({got}). Put it before Flatten()."
+            )
+        return input_shape
+
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Return moved pixels in training, else x."""
+        if not training:
+            self.ways = None
+            return x
+        if self.rng is None:
+            kind = type(self).__name__
+            raise RuntimeError(f"{kind} {self.name!r} has no random numbers before it is built.")
+        if x.dtype.kind != "f" and x.dtype.type(self.fill_value) != self.fill_value:
+            x = x.astype(self.dtype)
+        self.ways = self.rng.integers(0, [[len(self.rows)], [len(self.columns)]], (2, len(x)))
+        return self.kernels.move_pixels(x, self.rows, self.columns, self.ways, self.fill_value)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return to each pixel the sum of what became of it."""
+        if self.ways is None:
+            return dy
+        return self.kernels.move_pixels_backward(dy, self.rows, self.columns, self.ways)
+
+
+class RandomFlip(PixelMover):
+    """Mirrors each picture of a batch (N, H, W, C) with probability 1/2 in training.
+
+    Parameters
+    ----------
+    mode
+        "horizontal" (left becomes right), "vertical", or "horizontal_and_vertical", one coin for each.
+    seed
+        An own stream for the coins; by default one derived from the model's seed.
+    """
+
+    def __init__(self, mode: str = "horizontal_and_vertical", seed: int | None = None, **options: Any):
+        super().__init__(seed, **options)
+        self.mode = _choice("mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
+
+    def arrangements(self, axis: int, size: int) -> np.ndarray:
+        """Return the usual order and, where this axis is mirrored, the reverse."""
+        order = np.arange(size)
+        return (
+            np.stack([order, order[::-1]]) if ("vertical", "horizontal")[axis] in self.mode else order[None]
+        )
+
+
+class RandomTranslation(PixelMover):
+    """Shifts each picture of a batch (N, H, W, C) by a random number of whole pixels in training.
+
+    As Keras's layer with ``interpolation="nearest"``, but that every whole shift is as likely as any other.
+
+    Parameters
+    ----------
+    height_factor
+        (lowest, highest) shift down as a share of the height, negative: up; one number f means (-f, f).
+        Both ends are rounded to whole pixels and included: ``2 / 32`` of 32 rows gives -2, -1, 0, 1, 2.
+    width_factor
+        The same to the right, as a share of the width.
+    fill_mode
+        What comes in at the edge: "constant" ``fill_value``, "nearest" aaa|abcd|ddd, "reflect"
+        cba|abcd|dcb, "wrap" bcd|abcd|abc.
+    seed
+        An own stream for the shifts; by default one derived from the model's seed.
+    fill_value
+        For "constant".
+    """
+
+    def __init__(
+        self,
+        height_factor: Any,
+        width_factor: Any,
+        fill_mode: str = "reflect",
+        seed: int | None = None,
+        fill_value: float = 0.0,
+        **options: Any,
+    ):
+        super().__init__(seed, **options)
+        self.height_factor = _limits("height_factor", height_factor)
+        self.width_factor = _limits("width_factor", width_factor)
+        self.fill_mode = _choice("fill_mode", fill_mode, ("constant", "nearest", "reflect", "wrap"))
+        self.fill_value = checks.number("fill_value", fill_value)
+
+    def arrangements(self, axis: int, size: int) -> np.ndarray:
+        """Return the order after each whole shift, the edge filled as ``fill_mode`` says."""
+        low, high = (round(limit * size) for limit in (self.height_factor, self.width_factor)[axis])
+        places = np.arange(size) - np.arange(low, high + 1)[:, None]
+        if self.fill_mode == "nearest":
+            return np.clip(places, 0, size - 1)
+        if self.fill_mode == "wrap":
+            return places % size
+        if self.fill_mode == "reflect":
+            there_and_back = places % (2 * size)
+            return np.minimum(there_and_back, 2 * size - 1 - there_and_back)
+        return np.where((places >= 0) & (places < size), places, -1)
+
+
+def _limits(name: str, factor: Any) -> tuple[float, float]:
+    """Return (lowest, highest) of a factor, which may be one number for both directions."""
+    low, high = (-factor, factor) if np.ndim(factor) == 0 else factor
+    if not -1 <= low <= high <= 1:
+        raise ValueError(
+            f"{name} must be a share from 0 to 1, or (lowest, highest) from -1 to 1, got {factor!r}."
+        )
+    return float(low), float(high)
+
+
+def _choice(name: str, value: str, known: tuple[str, ...]) -> str:
+    """Return ``value`` if it is one of the known ones."""
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
+    return value

@@ -1,0 +1,177 @@
+"""Export to ONNX, the format other runtimes read.
+
+The exported model computes in float32 whatever npnet's model trained in, takes any number of samples, and
+does what ``predict`` does: Dropout and random pictures are left out, BatchNormalization uses its moving
+averages.
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npnet import layers
+from npnet.internal.files import write_atomically
+from npnet.layers import activations
+from npnet.layers.layer import Layer
+
+if TYPE_CHECKING:
+    from npnet.models.sequential import Sequential
+
+OPERATORS = 20  # the set of operators: the first with Gelu (ONNX 1.15, onnxruntime 1.17)
+FORMAT = 9  # the file format of its time, so that the runtimes of its time read the file
+
+
+class Graph:
+    """The operations written so far.
+
+    Attributes
+    ----------
+    layer
+        Name of the layer being written; the names of its operations and constants begin with it.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.layer = ""
+
+    def __call__(self, operator: str, *inputs: Any, **attributes: Any) -> str:
+        """Append an ONNX operator and return its output's name.
+
+        Parameters
+        ----------
+        inputs
+            Names of other operations' outputs, or numbers and arrays, which become constants.
+        attributes
+            The operator's.
+        """
+        from onnx import helper
+
+        name = f"{self.layer}/{operator}_{len(self.nodes)}"
+        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
+        self.nodes.append(helper.make_node(operator, names, [name], name, **attributes))
+        return name
+
+    def _constant(self, value: Any) -> str:
+        from onnx import numpy_helper
+
+        name = f"{self.layer}/constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        return name
+
+
+def dense(graph: Graph, layer: layers.Dense, x: str) -> str:
+    """x W + b, without the activation, which is a link of its own."""
+    bias = () if layer.bias is None else (layer.bias.value,)
+    return graph("Gemm", x, layer.weight.value, *bias)
+
+
+def batch_normalization(graph: Graph, layer: layers.BatchNormalization, x: str) -> str:
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta with the moving averages."""
+    scale = 1 / np.sqrt(layer.moving_variance.value + layer.epsilon)
+    if layer.gamma is not None:
+        scale = scale * layer.gamma.value
+    y = graph("Mul", graph("Sub", x, layer.moving_mean.value), scale)
+    return y if layer.beta is None else graph("Add", y, layer.beta.value)
+
+
+def normalization(graph: Graph, layer: layers.Normalization, x: str) -> str:
+    """(x - mean) / sqrt(variance)."""
+    return graph("Div", graph("Sub", x, layer.mean), np.sqrt(np.asarray(layer.variance)))
+
+
+def unchanged(graph: Graph, layer: Layer, x: str) -> str:
+    """x: of layers that act in training only."""
+    return x
+
+
+def relu(graph: Graph, layer: activations.ReLU, x: str) -> str:
+    """max(x, 0), or with its options: see ``rules.bounded_relu``."""
+    if layer.plain:
+        return graph("Relu", x)
+    slope, threshold, bound = layer.constants
+    below = graph("Mul", slope, graph("Sub", x, threshold))
+    return graph("Where", graph("GreaterOrEqual", x, threshold), graph("Min", x, bound), below)
+
+
+Converter = Callable[[Graph, Any, str], str]
+
+CONVERTERS: dict[type[Layer], Converter] = {
+    layers.Dense: dense,
+    layers.BatchNormalization: batch_normalization,
+    layers.Dropout: unchanged,
+    layers.Flatten: lambda graph, layer, x: graph("Flatten", x, axis=1),
+    layers.Normalization: normalization,
+    layers.RandomFlip: unchanged,
+    layers.RandomTranslation: unchanged,
+    layers.Rescaling: lambda graph, layer, x: graph("Add", graph("Mul", x, layer.scale), layer.offset),
+    activations.ELU: lambda graph, layer, x: graph("Elu", x, alpha=float(layer.alpha)),
+    activations.GELU: lambda graph, layer, x: graph("Gelu", x),
+    activations.LeakyReLU: lambda graph, layer, x: graph("LeakyRelu", x, alpha=layer.constants[0]),
+    activations.Linear: unchanged,
+    activations.LogSoftmax: lambda graph, layer, x: graph("LogSoftmax", x, axis=-1),
+    activations.ReLU: relu,
+    activations.SELU: lambda graph, layer, x: graph("Selu", x),
+    activations.SiLU: lambda graph, layer, x: graph("Mul", x, graph("Sigmoid", x)),
+    activations.Sigmoid: lambda graph, layer, x: graph("Sigmoid", x),
+    activations.Softmax: lambda graph, layer, x: graph("Softmax", x, axis=-1),
+    activations.Softplus: lambda graph, layer, x: graph("Softplus", x),
+    activations.Tanh: lambda graph, layer, x: graph("Tanh", x),
+}
+"""How each kind of link is written: ``converter(graph, link, x)`` returns the name of y, given that of x.
+
+For a layer of your own add a line: ``CONVERTERS[Swap] = lambda graph, layer, x: graph("Neg", x)``.
+"""
+
+
+def export(model: "Sequential", filepath: str | Path) -> None:
+    """Write ``model`` to an ONNX file, with one input ``x`` (N, ...) and one output ``y``, both float32.
+
+    Raises
+    ------
+    ImportError
+        Without the package ``onnx``.
+    RuntimeError
+        If the model is not built.
+    NotImplementedError
+        If it holds a layer that ``CONVERTERS`` does not know. No file is written then.
+    """
+    if find_spec("onnx") is None:
+        raise ImportError("export needs the package onnx: pip install onnx")
+    import onnx
+    from onnx import helper
+
+    input_shape = model._require_built("export")
+    graph = Graph()
+    y = "x"
+    for layer in model.layers:
+        graph.layer = layer.name
+        for link in layer.chain():
+            y = converter_of(link, layer)(graph, link, y)
+    graph.nodes.append(helper.make_node("Identity", [y], ["y"]))
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("N", *shape))
+        for name, shape in (("x", input_shape), ("y", model.output_shape))
+    ]
+    proto = helper.make_model(
+        helper.make_graph(graph.nodes, model.name, ends[:1], ends[1:], graph.constants),
+        producer_name="npnet",
+        opset_imports=[helper.make_opsetid("", OPERATORS)],
+        ir_version=FORMAT,
+    )
+    onnx.checker.check_model(proto, full_check=True)
+    write_atomically(Path(filepath), proto.SerializeToString())
+
+
+def converter_of(link: Layer, layer: Layer) -> Converter:
+    """Return the converter of exactly the link's class: a subclass may compute something else."""
+    if type(link) not in CONVERTERS:
+        raise NotImplementedError(
+            f"Layer {layer.name!r}: nothing says how {type(link).__name__} is written in ONNX. Add it:"
+            f" npnet.models.onnx.CONVERTERS[{type(link).__name__}] = a function (graph, layer, x) that"
+            ' returns graph("Operator", x, ...).'
+        )
+    return CONVERTERS[type(link)]

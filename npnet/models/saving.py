@@ -1,0 +1,306 @@
+"""Models and weights in one safetensors file: arrays and plain JSON, no code.
+
+Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadata hold
+
+    format        "npnet 1"
+    architecture  the layers: class names of a closed list with their arguments
+    training      optimizer, loss and metrics as compiled, the optimizer's step, and the position in ``fit``
+    streams       where Dropout's random streams stand
+    digest        SHA-256 over all of the above and the tensors, so that a damaged file is refused
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from npnet import layers
+from npnet.internal import checks, config
+from npnet.internal.files import write_atomically
+from npnet.layers.layer import shapes_in_file
+from npnet.layers.parameter import Parameter
+from npnet.training import batches as data
+
+if TYPE_CHECKING:
+    from npnet.models.sequential import Sequential
+
+FORMAT = "npnet 1"
+MOST_LAYERS = 1000  # of a file: the time to build grows with their square
+Tensors = dict[str, np.ndarray]
+
+
+def save_model(model: "Sequential", filepath: str | Path, overwrite: bool = True) -> None:
+    """Write architecture, weights and, of a compiled model, the training state.
+
+    Parameters
+    ----------
+    filepath
+        Any name; ``.safetensors`` is customary.
+    overwrite
+        False refuses to replace a file.
+
+    Raises
+    ------
+    FileExistsError, OSError, ValueError
+        If the file is there, cannot be written, or a weight is NaN or infinite. The file that was there is
+        untouched then.
+    """
+    model._require_built("save")
+    metadata: dict[str, Any] = {"architecture": architecture(model)}
+    tensors = weights_of(model)
+    if model.compiled:
+        metadata["training"] = training_state(model)
+        tensors |= slots_of(model)
+    streams = {layer.name: layer.rng.bit_generator.state for layer in model.layers if layer.rng}
+    metadata["streams"] = streams
+    write(Path(filepath), tensors, metadata, overwrite)
+
+
+def save_weights(model: "Sequential", filepath: str | Path, overwrite: bool = True) -> None:
+    """Write the weights alone."""
+    model._require_built("save_weights")
+    write(Path(filepath), weights_of(model), {}, overwrite)
+
+
+def load_weights(model: "Sequential", filepath: str | Path, skip_mismatch: bool = False) -> None:
+    """Read weights into a built model, by layer and parameter name.
+
+    Parameters
+    ----------
+    skip_mismatch
+        Leave parameters as they are whose tensor is missing or of another shape, with a warning that names
+        them, instead of refusing.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, holds NaN or infinity, or does not fit. Nothing has changed then.
+    """
+    model._require_built("load_weights")
+    tensors, _ = read(Path(filepath))
+    assign(named_parameters(model), tensors, Path(filepath), skip_mismatch)
+
+
+def load_model(
+    kind: "type[Sequential]", filepath: str | Path, custom_objects: dict[str, Any] | None, compile: bool
+) -> "Sequential":
+    """Return the model of class ``kind`` that a file holds; see ``npnet.models.load_model``."""
+    path = Path(filepath)
+    tensors, metadata = read(path)
+    if "architecture" not in metadata:
+        raise ValueError(f"{path} holds weights only: build the model and call load_weights.")
+    description = metadata["architecture"]
+    token = shapes_in_file.set({name: tensor.shape for name, tensor in tensors.items()})
+    try:
+        with config.custom_objects(custom_objects):
+            with _blaming(path):
+                if len(description["layers"]) > MOST_LAYERS:
+                    raise ValueError(
+                        f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read"
+                    )
+                model = kind(
+                    [layers.from_config(layer) for layer in description["layers"]],
+                    name=description["name"],
+                    dtype=description["dtype"],
+                    seed=description["seed"],
+                )
+                model.build((None, *description["input_shape"]))
+            assign(named_parameters(model), tensors, path)
+            with _blaming(path):
+                if compile and "training" in metadata:
+                    restore_training(model, metadata["training"], tensors)
+                for layer in model.layers:
+                    if layer.rng:
+                        layer.rng.bit_generator.state = metadata["streams"][layer.name]
+    finally:
+        shapes_in_file.reset(token)
+    return model
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turn whatever a strange description leads to into a ValueError that names the file."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        reason = str(error) if type(error) is ValueError else repr(error)
+        raise ValueError(f"{path} describes no model that can be built: {reason}") from error
+
+
+# --- a model as tensors and JSON ----------------------------------------------------------------------------
+
+
+def architecture(model: "Sequential") -> dict[str, Any]:
+    """Return what ``load_model`` needs to build the model again."""
+    return {
+        "name": model.name,
+        "dtype": model.dtype.name,
+        "seed": model.seed,
+        "input_shape": list(model.input_shape or ()),
+        "layers": [config.serialize(layer) for layer in model.layers],
+    }
+
+
+def named_parameters(model: "Sequential") -> dict[str, Parameter]:
+    """Return the parameters as "layer/parameter" -> Parameter."""
+    return {f"{layer.name}/{p.name}": p for layer in model.layers for p in layer.parameters}
+
+
+def weights_of(model: "Sequential") -> Tensors:
+    """Return the parameters' arrays by name.
+
+    Raises
+    ------
+    ValueError
+        If one holds NaN or infinity: such a model must not replace a good one.
+    """
+    weights = {name: parameter.value for name, parameter in named_parameters(model).items()}
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinity: training has diverged. Nothing was saved.")
+    return weights
+
+
+def slots_of(model: "Sequential") -> Tensors:
+    """Return the optimizer's memory as "layer/parameter/slot" -> array."""
+    return {
+        f"{name}/{slot}": array
+        for name, parameter in named_parameters(model).items()
+        for slot, array in parameter.slots.items()
+    }
+
+
+def training_state(model: "Sequential") -> dict[str, Any]:
+    """Return the arguments of ``compile``, the optimizer's step and how far ``fit`` came."""
+    plain, weighted = model._requested_metrics
+    return {
+        "optimizer": config.serialize(model.optimizer),
+        "loss": config.serialize(model.loss),
+        "metrics": config.serialize(plain),
+        "weighted_metrics": config.serialize(weighted),
+        "kernels": model.requested_kernels,
+        "fused": model.fused,
+        "iterations": model.optimizer.iterations,
+        "position": model.position._asdict(),
+    }
+
+
+def restore_training(model: "Sequential", state: dict[str, Any], tensors: Tensors) -> None:
+    """Compile the model as it was and give the optimizer its memory back."""
+    model.compile(
+        optimizer=state["optimizer"],
+        loss=state["loss"],
+        metrics=state["metrics"],
+        weighted_metrics=state["weighted_metrics"],
+        kernels=state["kernels"],
+        fused=state["fused"],
+    )
+    model.optimizer.iterations = checks.integer("iterations", state["iterations"], least=0)
+    epoch, batch = (checks.integer(name, state["position"][name], least=0) for name in ("epoch", "batch"))
+    sums = {name: [float(total), float(count)] for name, (total, count) in state["position"]["sums"].items()}
+    model.position = data.Position(epoch, batch, sums)
+    for name, parameter in named_parameters(model).items():
+        for slot in model.optimizer.slot_names:
+            saved = tensors.get(f"{name}/{slot}")
+            if saved is None:
+                continue
+            if saved.shape != parameter.shape:
+                raise ValueError(f"{name}/{slot} must have shape {parameter.shape}, got {saved.shape}.")
+            parameter.slots[slot] = saved.astype(model.dtype)
+
+
+def assign(
+    parameters: dict[str, Parameter], tensors: Tensors, path: Path, skip_mismatch: bool = False
+) -> None:
+    """Overwrite parameters by the tensors of their names, all or none."""
+    fitting = {}
+    mismatches = []
+    for name, parameter in parameters.items():
+        got = tensors[name].shape if name in tensors else None
+        if got == parameter.shape:
+            fitting[name] = tensors[name]
+        else:
+            found = f"has shape {got}" if got is not None else "is not in it"
+            mismatches.append(f"{name} of shape {parameter.shape} {found}")
+    slots = {name for name in tensors if name.rpartition("/")[0] in tensors}
+    mismatches += [
+        f"it holds {name}, which the model has not" for name in sorted(tensors.keys() - parameters - slots)
+    ]
+    if mismatches and not skip_mismatch:
+        raise ValueError(f"{path} does not fit the model: {mismatches[0]}.")
+    for name, tensor in fitting.items():
+        limit = np.finfo(parameters[name].value.dtype).max
+        if not (np.abs(tensor) <= limit).all():
+            raise ValueError(
+                f"{path} holds NaN or infinity in {name}: training had diverged. Use another file."
+            )
+    if mismatches:
+        warnings.warn(f"{path} does not fit all of the model: {'; '.join(mismatches)}.", stacklevel=4)
+    for name, tensor in fitting.items():
+        parameters[name].assign(tensor)
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, tensors: Tensors, metadata: dict[str, Any], overwrite: bool) -> None:
+    """Write tensors and metadata to one file, atomically."""
+    if not overwrite and path.exists():
+        raise FileExistsError(f"{path} exists; give another name or overwrite=True.")
+    texts = {key: json.dumps(value) for key, value in metadata.items()} | {"format": FORMAT}
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    texts["digest"] = digest(tensors, texts)
+    write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
+
+
+def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Return a file's tensors and metadata after checking the digest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no npnet file or any part of it was changed.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            texts = dict(file.metadata() or {})
+            if texts.get("format") != FORMAT:
+                raise ValueError(f"{path} is no {FORMAT} file (format {texts.get('format')!r}).")
+            names = list(file.keys())
+            if unknown := {file.get_slice(name).get_dtype() for name in names} - {"F32", "F64"}:
+                raise ValueError(
+                    f"{path} holds numbers of the kind {min(unknown)}; npnet writes F32 and F64."
+                )
+            tensors = {name: file.get_tensor(name) for name in names}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file or is damaged: {error}") from None
+    expected = texts.pop("digest", None)
+    if digest(tensors, texts) != expected:
+        raise ValueError(f"{path} is damaged: its digest does not match. Use another copy.")
+    try:
+        return tensors, {key: json.loads(text) for key, text in texts.items() if key != "format"}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} holds a description that is no JSON: {error}") from None
+
+
+def digest(tensors: Tensors, texts: dict[str, str]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and bytes of all tensors and of all texts."""
+    result = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        result.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+        result.update(np.ascontiguousarray(tensor).data)
+    for key in sorted(texts):
+        result.update(f"{key} {texts[key]}\n".encode())
+    return result.hexdigest()

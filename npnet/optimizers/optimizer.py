@@ -1,0 +1,400 @@
+"""Optimizers: from gradients to steps.
+
+The formulas are in ``kernels.rules``; an optimizer chooses the rule, keeps its memory in the parameters'
+slots and supplies the numbers of each step. Names, defaults and numerics are Keras 3's.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from npnet.internal import checks, config
+from npnet.kernels import reference, rules
+from npnet.layers.parameter import Parameter
+from npnet.optimizers import schedules
+
+
+class Optimizer(config.Configurable):
+    """One step for each parameter: w, slots <- rule(w, gradient, slots, hyperparameters).
+
+    Parameters
+    ----------
+    learning_rate
+        A number, or a schedule of ``npnet.schedules``.
+    weight_decay
+        Each step first shrinks every weight by learning_rate * weight_decay * w, apart from the gradient
+        ("decoupled", Loshchilov & Hutter 2019), for every optimizer as in Keras 3.
+    clipnorm
+        Scale each parameter's gradient down to at most this norm.
+    clipvalue
+        Clip each element of the gradients to [-clipvalue, clipvalue].
+    global_clipnorm
+        Scale all gradients together down to at most this norm. Only one of the three may be given.
+
+    Attributes
+    ----------
+    iterations
+        Steps done.
+    """
+
+    slot_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+    ):
+        clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        given = [name for name, value in clips.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"Only one of clipnorm, clipvalue, global_clipnorm may be given, got {given}.")
+        for name in given:
+            checks.positive(name, clips[name])
+        if weight_decay is not None:
+            checks.number("weight_decay", weight_decay, least=0)
+        if isinstance(learning_rate, (schedules.LearningRateSchedule, dict)):
+            self.schedule: schedules.LearningRateSchedule | None = schedules.get(learning_rate)
+        else:
+            self.schedule = None
+            self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.clipnorm = clipnorm
+        self.clipvalue = clipvalue
+        self.global_clipnorm = global_clipnorm
+        self.iterations = 0
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step; assign to change it."""
+        return self._learning_rate if self.schedule is None else self.schedule(self.iterations)
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        if self.schedule is not None:
+            raise TypeError(
+                "The learning rate follows a schedule and cannot be set. Give the optimizer a number instead."
+            )
+        self._learning_rate = checks.number("learning_rate", value, least=0)
+
+    @property
+    def rule(self) -> Callable[..., tuple]:
+        """The function of ``kernels.rules`` that makes the step."""
+        raise NotImplementedError
+
+    def hyperparameters(self) -> tuple[float, ...]:
+        """Return the numbers of the next step, in the order of the rule's last arguments."""
+        raise NotImplementedError
+
+    def slots_of(self, parameter: Parameter) -> list[np.ndarray]:
+        """Return the parameter's memory in the rule's order, created when first needed."""
+        for name in self.slot_names:
+            if name not in parameter.slots:
+                parameter.slots[name] = self.new_slot(parameter.value)
+        return [parameter.slots[name] for name in self.slot_names]
+
+    def new_slot(self, value: np.ndarray) -> np.ndarray:
+        """Return a slot before the first step: zeros."""
+        return np.zeros_like(value)
+
+    def step(self, parameters: list[Parameter], kernels: ModuleType) -> None:
+        """Change every parameter by one step along its ``grad``: clip, decay, update."""
+        self.clip(parameters)
+        for parameter in parameters:
+            if decay := self.decay_of(parameter):
+                parameter.value[...] *= 1 - self.learning_rate * decay
+            self.update(parameter, kernels)
+        self.iterations += 1
+
+    def decay_of(self, parameter: Parameter) -> float | None:
+        """Return the weight decay of a parameter."""
+        return self.weight_decay
+
+    def update(self, parameter: Parameter, kernels: ModuleType) -> None:
+        """Change a parameter and its slots by the rule."""
+        slots, hyperparameters = self.slots_of(parameter), self.hyperparameters()
+        kernels.update(self.rule, parameter.value, parameter.grad, slots, hyperparameters)
+
+    def clip(self, parameters: list[Parameter]) -> None:
+        """Replace the gradients by clipped ones."""
+        if self.clipvalue is not None:
+            for parameter in parameters:
+                parameter.grad = np.clip(parameter.grad, -self.clipvalue, self.clipvalue)
+        elif self.clipnorm is not None:
+            for parameter in parameters:
+                _shrink([parameter], self.clipnorm)
+        elif self.global_clipnorm is not None:
+            _shrink(parameters, self.global_clipnorm)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments; the schedule in place of a scheduled rate."""
+        common = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
+        arguments = super().get_config() | {name: getattr(self, name) for name in common}
+        if self.schedule is not None:
+            arguments["learning_rate"] = config.serialize(self.schedule)
+        return arguments
+
+
+def _shrink(parameters: list[Parameter], limit: float) -> None:
+    """Scale the gradients so that their joint norm is at most ``limit``."""
+    norm = np.sqrt(sum(np.square(p.grad, dtype=np.float64).sum() for p in parameters))
+    if norm > limit:
+        for parameter in parameters:
+            parameter.grad = parameter.grad * parameter.grad.dtype.type(limit / norm)
+
+
+class SGD(Optimizer):
+    """w <- w - lr g;  with momentum m <- mu m - lr g, w <- w + m;  with nesterov w <- w + mu m - lr g."""
+
+    def __init__(
+        self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **options: Any
+    ):
+        super().__init__(learning_rate, **options)
+        self.momentum = checks.share("momentum", momentum)
+        self.nesterov = nesterov
+        self.slot_names = ("velocity",) if momentum else ()
+
+    @property
+    def rule(self) -> Callable[..., tuple]:
+        """Plain, with momentum, or Nesterov's."""
+        if not self.momentum:
+            return rules.sgd
+        return rules.sgd_nesterov if self.nesterov else rules.sgd_momentum
+
+    def hyperparameters(self) -> tuple[float, ...]:
+        """Return (learning_rate[, momentum])."""
+        return (self.learning_rate, self.momentum) if self.momentum else (self.learning_rate,)
+
+
+class RMSprop(Optimizer):
+    """v <- rho v + (1-rho) g^2;  w <- w - lr g / sqrt(v + epsilon).
+
+    Parameters
+    ----------
+    momentum
+        Moves along a decaying sum of steps instead of the single step.
+    centered
+        Divides by the standard deviation of the gradient instead of its root mean square.
+    epsilon_inside
+        True as in Keras 3: sqrt(v + epsilon). False as in PyTorch and in Keras before 2.11:
+        sqrt(v) + epsilon, whose first steps are up to thousands of times longer for small gradients.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        centered: bool = False,
+        epsilon_inside: bool = True,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.rho = checks.share("rho", rho)
+        self.momentum = checks.share("momentum", momentum)
+        self.epsilon = checks.positive("epsilon", epsilon)
+        self.centered = centered
+        self.epsilon_inside = epsilon_inside
+        self.plain = epsilon_inside and not momentum and not centered
+        self.slot_names = ("mean_square",) if self.plain else ("mean_square", "mean", "velocity")
+
+    @property
+    def rule(self) -> Callable[..., tuple]:
+        """The plain rule where no option is used."""
+        return rules.rmsprop if self.plain else rules.rmsprop_general
+
+    def hyperparameters(self) -> tuple[float, ...]:
+        """Return (learning_rate, rho[, momentum], epsilon[, centered, outside])."""
+        if self.plain:
+            return self.learning_rate, self.rho, self.epsilon
+        options = float(self.centered), float(not self.epsilon_inside)
+        return self.learning_rate, self.rho, self.momentum, self.epsilon, *options
+
+
+class Adagrad(Optimizer):
+    """v <- v + g^2;  w <- w - lr g / sqrt(v + epsilon);  v begins at ``initial_accumulator_value``."""
+
+    slot_names = ("accumulator",)
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.initial_accumulator_value = checks.number(
+            "initial_accumulator_value", initial_accumulator_value, least=0
+        )
+        self.epsilon = checks.positive("epsilon", epsilon)
+
+    @property
+    def rule(self) -> Callable[..., tuple]:
+        """Duchi's rule."""
+        return rules.adagrad
+
+    def new_slot(self, value: np.ndarray) -> np.ndarray:
+        """Return the accumulator before the first step."""
+        return np.full_like(value, self.initial_accumulator_value)
+
+    def hyperparameters(self) -> tuple[float, ...]:
+        """Return (learning_rate, epsilon)."""
+        return self.learning_rate, self.epsilon
+
+
+class Adam(Optimizer):
+    """m, v <- running means of g, g^2;  w <- w - a m / (sqrt(v) + epsilon),  a = lr sqrt(1-b2^t) / (1-b1^t).
+
+    Keras adds epsilon after folding the bias correction into a ("epsilon hat" of the paper); PyTorch
+    before, so that its epsilon acts as epsilon / sqrt(1 - b2^t) here.
+
+    Parameters
+    ----------
+    amsgrad
+        Divide by the largest v so far instead of the present one.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.beta_1 = checks.share("beta_1", beta_1)
+        self.beta_2 = checks.share("beta_2", beta_2)
+        self.epsilon = checks.positive("epsilon", epsilon)
+        self.amsgrad = amsgrad
+        self.slot_names = ("first_moment", "second_moment") + (("largest",) if amsgrad else ())
+
+    @property
+    def rule(self) -> Callable[..., tuple]:
+        """Adam's or AMSGrad's."""
+        return rules.amsgrad if self.amsgrad else rules.adam
+
+    def hyperparameters(self) -> tuple[float, ...]:
+        """Return (a, beta_1, beta_2, epsilon) with the bias correction of this step in a."""
+        t = self.iterations + 1
+        step_size = self.learning_rate * (1 - self.beta_2**t) ** 0.5 / (1 - self.beta_1**t)
+        return step_size, self.beta_1, self.beta_2, self.epsilon
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, 0.004 by default (Loshchilov & Hutter 2019)."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        amsgrad: bool = False,
+        **options: Any,
+    ):
+        super().__init__(
+            learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **options
+        )
+
+
+class Muon(Adam):
+    """m <- momentum m + g;  W <- W - lr rms_rate sqrt(max(D, M)) U V'  where U S V' = g + momentum m.
+
+    For matrices (D, M) only: what they learn rarely counts as much as what they learn all the time, because
+    every singular value of a step is about 1. Vectors follow Adam. U V' comes from Newton-Schulz steps
+    (``kernels.orthogonalize``), dearer than a small batch and cheaper than a large one. (Jordan et al. 2024;
+    the scale, which lets learning rates and decays for Adam serve here, is Liu et al.'s of 2025.)
+
+    Parameters
+    ----------
+    adam_beta_1, adam_beta_2, epsilon
+        Of Adam, for vectors.
+    adam_weight_decay
+        The weight decay of vectors.
+    momentum, nesterov
+        Without nesterov U S V' = m.
+    ns_steps
+        How many Newton-Schulz steps to take.
+    rms_rate
+        Root mean square of a step's elements, in units of the learning rate.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        adam_beta_1: float = 0.9,
+        adam_beta_2: float = 0.999,
+        adam_weight_decay: float = 0.004,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.004,
+        momentum: float = 0.95,
+        ns_steps: int = 5,
+        nesterov: bool = True,
+        rms_rate: float = 0.2,
+        **options: Any,
+    ):
+        super().__init__(
+            learning_rate, adam_beta_1, adam_beta_2, epsilon, weight_decay=weight_decay, **options
+        )
+        self.adam_beta_1, self.adam_beta_2 = self.beta_1, self.beta_2
+        self.adam_weight_decay = checks.number("adam_weight_decay", adam_weight_decay, least=0)
+        self.momentum = checks.share("momentum", momentum)
+        self.ns_steps = checks.integer("ns_steps", ns_steps)
+        self.nesterov = nesterov
+        self.rms_rate = checks.positive("rms_rate", rms_rate)
+        self.slot_names = ("momentum", *self.slot_names)
+
+    @property
+    def rule(self) -> Callable[..., tuple]:
+        """What makes a matrix's step, no rule of single elements: it is never fused."""
+        return reference.orthogonalize
+
+    def decay_of(self, parameter: Parameter) -> float | None:
+        """Return the matrices' weight decay or the vectors'."""
+        return self.weight_decay if _is_matrix(parameter) else self.adam_weight_decay
+
+    def slots_of(self, parameter: Parameter) -> list[np.ndarray]:
+        """Return m of a matrix, Adam's memory of a vector."""
+        names = self.slot_names[:1] if _is_matrix(parameter) else self.slot_names[1:]
+        return [parameter.slots.setdefault(name, self.new_slot(parameter.value)) for name in names]
+
+    def update(self, parameter: Parameter, kernels: ModuleType) -> None:
+        """Change a matrix by U V', a vector by Adam's rule."""
+        slots = self.slots_of(parameter)
+        if not _is_matrix(parameter):
+            kernels.update(rules.adam, parameter.value, parameter.grad, slots, self.hyperparameters())
+            return
+        (m,) = slots
+        m *= self.momentum
+        m += parameter.grad
+        direction = parameter.grad + self.momentum * m if self.nesterov else m
+        step_size = self.learning_rate * self.rms_rate * max(parameter.shape) ** 0.5
+        parameter.value[...] -= step_size * kernels.orthogonalize(direction, self.ns_steps)
+
+
+def _is_matrix(parameter: Parameter) -> bool:
+    return len(parameter.shape) == 2
+
+
+NAMES: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+    "adam": Adam,
+    "adamw": AdamW,
+    "muon": Muon,
+}
+
+
+def get(identifier: Any) -> Optimizer:
+    """Return the optimizer meant by a name, an instance or a dict."""
+    return config.get("optimizer", identifier, Optimizer, NAMES)

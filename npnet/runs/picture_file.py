@@ -1,0 +1,84 @@
+"""A picture file as a sample of a network: decoded, upright, in the network's colours and size."""
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npnet.layers.layer import Shape
+
+FORMATS = ("PNG", "JPEG")
+MODES = {1: "L", 3: "RGB"}  # Pillow's names of grey and colour, by channels
+ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the tag of EXIF, and its values for a quarter turn
+
+
+def read_picture(path: str | Path, shape: Shape) -> tuple[np.ndarray, str]:
+    """Return a picture as uint8 (H, W, C), and in words what was done to its size.
+
+    It is turned as its EXIF orientation says, put on white where it is transparent, cut to its middle if it
+    has other proportions than the network's samples, and brought to their size by cubic interpolation
+    that takes every pixel into account.
+
+    Parameters
+    ----------
+    path
+        A PNG or JPEG file of any size and mode: colour, grey, palette, CMYK, 16 bits, with transparency.
+    shape
+        (H, W, C) of a sample; C is 1 for grey or 3 for red, green, blue.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is no PNG or JPEG file, is damaged, or holds more pixels than any photograph (179 million).
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    height, width, channels = shape
+    data = Path(path).read_bytes()
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            warnings.simplefilter("ignore")  # of what is odd and can be decoded all the same
+            size = picture.size
+            if picture.getexif().get(ORIENTATION) in ON_ITS_SIDE:
+                size = size[1], size[0]
+            picture.draft(None, (4 * width, 4 * height))  # a JPEG need not be unpacked whole to be shrunk
+            upright = ImageOps.exif_transpose(picture)
+            plain = in_colours(upright, MODES[channels])
+            result = np.array(ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC))
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is no {' or '.join(FORMATS)} file, or damaged at its beginning.") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path} holds more pixels than any photograph and is not opened.") from None
+    except Exception as error:  # a damaged file ends in anything: SyntaxError, struct.error, EOFError ...
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    return result.reshape(shape), _changes(size, (width, height))
+
+
+def in_colours(picture: Any, mode: str) -> Any:
+    """Return a Pillow image in a mode of 8 bits a channel, its transparent parts on white."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits a pixel
+        grey = np.asarray(picture).astype(np.int64) >> 8
+        picture = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        opaque = Image.new("RGBA", picture.size, "white")
+        opaque.alpha_composite(picture.convert("RGBA"))
+        picture = opaque
+    return picture.convert("RGB").convert(mode)
+
+
+def _changes(size: tuple[int, int], wanted: tuple[int, int]) -> str:
+    """Return "1200x800, middle 800x800 taken, shrunk to 32x32"."""
+    scale = min(size[0] / wanted[0], size[1] / wanted[1])
+    middle = round(scale * wanted[0]), round(scale * wanted[1])
+    words = [f"{size[0]}x{size[1]}"]
+    if middle != size:
+        words.append(f"middle {middle[0]}x{middle[1]} taken")
+    if middle != wanted:
+        words.append(f"{'shrunk' if scale > 1 else 'enlarged'} to {wanted[0]}x{wanted[1]}")
+    return ", ".join(words)

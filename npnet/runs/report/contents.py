@@ -1,0 +1,242 @@
+"""What a report says: the files of a run turned into the words, figures and pictures of ``page.html``."""
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npnet.models import Sequential, load_model, summary
+from npnet.plotting import markup
+from npnet.plotting.curves import Curve, Panel, panels
+from npnet.runs.report import pictures
+
+if TYPE_CHECKING:
+    from npnet.runs.folder import RunFolder
+
+Content = dict[str, Any]
+SHOWN_MISTAKES = 24  # fills rows of 8, 6, 4 and 3
+LIST_ROWS = 30
+
+
+def read(folder: "RunFolder") -> Content:
+    """Return everything the page shows.
+
+    A part that the run did not come to is None or empty.
+    """
+    config = folder.read_json("config.json")
+    known = {name: value for name, value in _json(folder, "env.json").items() if value is not None}
+    history = _json(folder, "history.json")
+    result = _json(folder, "result.json")
+    shown = panels(history) if history.get("epoch") else []
+    model = _model(folder)
+    names = result.get("class_names") or []
+    confusion = np.asarray(result["confusion"]) if result.get("confusion") else None
+    run = shlex.quote(str(folder.path))
+    return {
+        "dataset": config["dataset"],
+        "recipe": config.get("recipe"),
+        "images": config["dataset"] != "spiral",
+        "run": run,
+        "status": result.get("status"),
+        "reason": result.get("reason"),
+        "epochs_done": len(history.get("epoch") or []),
+        "epochs_planned": config["epochs"],
+        "headline": _headline(result, shown, confusion),
+        "facts": _facts(config, history, result),
+        "charts": _charts(history, shown),
+        "over_time": [_over_time(history, panel) for panel in shown if panel.grows and panel.best],
+        "table": _epochs(history, shown),
+        "classes": [] if confusion is None else _classes(names, confusion),
+        "confusion": [] if confusion is None else _confusion(names, confusion),
+        "names": names,
+        **pictures.read(folder, model, names, (result.get("mistakes") or [])[:SHOWN_MISTAKES]),
+        "mistakes_in_all": 0 if confusion is None else int(confusion.sum() - np.trace(confusion)),
+        "layers": summary.layer_rows(model) if model else [],
+        "totals": summary.totals(model) if model else [],
+        "seconds": _shares(result.get("seconds"), seconds=True),
+        "step_share": _shares(result.get("step_share")),
+        "settings": _readable(config),
+        "environment": _readable(
+            known | {"weights_sha256": result["digest"]} if result.get("digest") else known
+        ),
+    }
+
+
+def _json(folder: "RunFolder", name: str) -> Content:
+    """Return what a JSON file holds, nothing where the run has not written it yet."""
+    return folder.read_json(name) if (folder / name).exists() else {}
+
+
+def _model(folder: "RunFolder") -> Sequential | None:
+    """Return the best model so far."""
+    for name in ("best.safetensors", "last.safetensors"):
+        if (folder / name).exists():
+            return load_model(folder / name, compile=False)
+    return None
+
+
+# --- figures ----------------------------------------------------------------------------------------------
+
+
+def _headline(result: Content, shown: list[Panel], confusion: np.ndarray | None) -> Content | None:
+    """The figure that counts: accuracy of the test, else the best of validation, else of training."""
+    test = result.get("test")
+    chance = f"{1 / len(result['class_names']):.0%}" if result.get("class_names") else None
+    if test and confusion is not None:
+        return {"figure": f"{test['accuracy']:.1%}", "count": f"{confusion.sum():,}", "chance": chance}
+    accuracy = next((panel for panel in shown if panel.metric == "accuracy" and panel.best), None)
+    if accuracy and accuracy.best:
+        epoch, value = accuracy.best
+        return {"figure": f"{value:.1%}", "of": accuracy.curves[-1].name, "epoch": epoch, "chance": chance}
+    return None
+
+
+def _facts(config: Content, history: Content, result: Content) -> list[tuple[str, str, str]]:
+    """Name, value and a remark of the figures below the headline."""
+    best = result.get("best_epoch")
+    test, seconds = result.get("test"), result.get("seconds")
+    facts = []
+    if best:
+        facts.append(("Best epoch", f"{best}", f"of {len(history['epoch'])}, by validation"))
+    if test:
+        facts.append(("Test loss", f"{test['loss']:.4f}", "cross-entropy"))
+    if seconds and seconds.get("total"):
+        facts.append(("Time", duration(seconds["total"]), "all in all"))
+    if result.get("images_per_second"):
+        facts.append(("Speed", f"{result['images_per_second']:,.0f}", "samples a second"))
+    if result.get("parameters"):
+        facts.append(("Parameters", f"{result['parameters']:,}", _network(config)))
+    return facts
+
+
+def _network(config: Content) -> str:
+    hidden = config.get("hidden") or []
+    return f"{len(hidden)} hidden layer{'' if len(hidden) == 1 else 's'}: {', '.join(map(str, hidden))}"
+
+
+def duration(seconds: float) -> str:
+    """Return 0.4 s, 41 s, 3 min 20 s or 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole // 60 % 60} min"
+
+
+def _shares(parts: Mapping[str, float] | None, seconds: bool = False) -> list[tuple[str, float, str, str]]:
+    """Name, share in percent, share and seconds in words, for bars; seconds not named are "other"."""
+    parts = {name: value for name, value in (parts or {}).items() if value is not None}
+    total = parts.pop("total", None) or sum(parts.values())
+    if not total:
+        return []
+    rest = total - sum(parts.values())
+    if seconds and rest > 0.005 * total:
+        parts["other"] = rest
+    return [
+        (name, round(100 * part / total, 1), f"{part / total:.0%}", duration(part) if seconds else "")
+        for name, part in parts.items()
+    ]
+
+
+def _readable(settings: Content) -> list[tuple[str, str]]:
+    """Names and values as a person writes them."""
+    return [(name.replace("_", " "), words(value)) for name, value in settings.items()]
+
+
+def words(value: Any) -> str:
+    """Return a setting as a person writes it."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {words(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(words, value)) or "none"
+    return str(value)
+
+
+# --- curves -----------------------------------------------------------------------------------------------
+
+
+def _charts(history: Content, shown: list[Panel]) -> list[tuple[str, str, str]]:
+    """Heading, remark and picture of each chart over the epochs, accuracy first."""
+    charts = [
+        (panel.title, panel.words(_writer(panel)), markup.panel_chart(panel, panel.grows))
+        for panel in reversed(shown)
+        if panel.best
+    ]
+    rates = history.get("learning_rate") or []
+    if len(set(rates)) > 1:
+        curve = Curve("rate", history["epoch"], rates)
+        remark = f"from {rates[0]:.3g} to {rates[-1]:.3g}"
+        chart = markup.line_chart(f"Learning rate over the epochs, {remark}.", [curve], "epoch")
+        charts.append(("Learning rate", remark, chart))
+    return charts
+
+
+def _over_time(history: Content, panel: Panel) -> tuple[str, str, str]:
+    """The same of a chart over the time since the start."""
+    seconds = history["seconds"]
+    unit, size = ("minutes", 60) if seconds[-1] > 600 else ("seconds", 1)
+    at = {epoch: second / size for epoch, second in zip(history["epoch"], seconds, strict=True)}
+    curves = [Curve(curve.name, [at[epoch] for epoch in curve.x], curve.y) for curve in panel.curves]
+    remark = f"over {duration(seconds[-1])} of training"
+    chart = markup.line_chart(f"{panel.title} {remark}.", curves, unit, percent=True)
+    return f"{panel.title} over time", remark, chart
+
+
+def _writer(panel: Panel) -> Any:
+    return "{:.1%}".format if panel.grows else "{:.4f}".format
+
+
+def _epochs(history: Content, shown: list[Panel]) -> Content | None:
+    """The table of epochs; of many, about 30 spread evenly, the first and the last among them."""
+    if not shown:
+        return None
+    curves = [(f"{panel.metric}, {curve.name}", curve) for panel in shown for curve in panel.curves]
+    values = [dict(zip(curve.x, curve.y, strict=True)) for _, curve in curves]
+    epochs = history["epoch"]
+    chosen = np.unique(np.linspace(0, len(epochs) - 1, min(LIST_ROWS, len(epochs))).round().astype(int))
+    rows = [
+        [f"{epochs[i]}", f"{history['seconds'][i]:,.1f}"]
+        + [f"{column[epochs[i]]:.4f}" if epochs[i] in column else "" for column in values]
+        for i in chosen
+    ]
+    return {"header": ["epoch", "seconds", *(name for name, _ in curves)], "rows": rows}
+
+
+# --- answers ----------------------------------------------------------------------------------------------
+
+
+def _classes(names: list[str], confusion: np.ndarray) -> list[Content]:
+    """Each class with the share of it that is right and what it is most often taken for; best first."""
+    classes = []
+    for name, counts, k in zip(names, confusion, range(len(names)), strict=True):
+        wrong = np.where(np.arange(len(names)) == k, 0, counts)
+        total = max(counts.sum(), 1)
+        taken = f"{names[wrong.argmax()]} {wrong.max() / total:.0%}" if wrong.any() else "nothing else"
+        classes.append({"name": name, "right": 100 * counts[k] / total, "taken": taken})
+    return sorted(classes, key=lambda row: -row["right"])
+
+
+def _confusion(names: list[str], confusion: np.ndarray) -> list[Content]:
+    """A row for each true class: its name and its cells with their share, tint and words."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    rows = []
+    for i, name in enumerate(names):
+        cells = [
+            {
+                "percent": f"{100 * share:.0f}" if share >= 0.005 else "",
+                "tint": round(4 + 56 * share**0.7),  # 5 % is visible, and ink readable on 100 %
+                "right": i == j,
+                "words": f"{confusion[i, j]:,} of {confusion[i].sum():,} {name} taken for {names[j]}",
+            }
+            for j, share in enumerate(shares[i])
+        ]
+        rows.append({"name": name, "cells": cells})
+    return rows

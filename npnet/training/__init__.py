@@ -1,0 +1,1 @@
+"""From data to a trained network: batches, the step, the loops."""

@@ -1,0 +1,1 @@
+"""The fused step: neighbouring operations computed as one."""

@@ -1,0 +1,152 @@
+"""What ``compiled`` promises of every kernel: honest numbers, the same bits, a word while compiling."""
+
+import io
+
+import fresh
+import numpy as np
+import pytest
+from numba import prange
+
+from npnet.kernels.machine import description, jit, threads
+from npnet.kernels.machine.announce import announce_compilation
+from npnet.kernels.machine.jit import compiled
+
+
+@pytest.fixture
+def counts(monkeypatch):
+    """Let a test choose threads for itself alone."""
+    monkeypatch.setattr(threads, "_chosen", None)
+    return threads.set_threads
+
+
+# --- the decorator ---------------------------------------------------------------------------------------
+
+
+@compiled
+def positive_part(x):
+    return x if x > 0.0 else 0.0 * x
+
+
+@compiled
+def is_nan(x):
+    return x != x
+
+
+@compiled
+def divide(x, y):
+    return x / y
+
+
+@compiled(parallel=True)
+def positive_parts(x, out):
+    for i in prange(x.size):
+        out[i] = positive_part(x[i])
+
+
+def test_nan_and_infinity_are_honest():
+    assert np.isnan(positive_part(np.nan))
+    assert is_nan(np.nan)
+    assert not is_nan(1.0)
+    assert divide(1.0, 0.0) == np.inf
+    assert np.isnan(divide(0.0, 0.0))
+
+
+def test_kernels_call_kernels_and_take_any_array():
+    x = np.linspace(-1, 1, 20)
+    for given in (x, x.astype(np.float32), x[::2], x[::-1]):
+        given.flags.writeable = False
+        out = np.empty(given.shape)
+        positive_parts(given, out)
+        np.testing.assert_array_equal(out, np.maximum(given, 0))
+
+
+def test_errors_of_a_kernel_reach_the_caller():
+    with pytest.raises(TypeError):
+        positive_parts(np.ones(3))
+
+
+def test_a_kernel_knows_and_changes_its_threads(counts):
+    @compiled(parallel=True)
+    def count(used, alone):
+        before = jit.get_num_threads()
+        if alone:
+            jit.set_num_threads(1)
+        for i in prange(used.size):
+            used[i] = jit.get_num_threads()
+        jit.set_num_threads(before)
+
+    most = min(3, threads.start().most)  # OpenMP takes more threads than there are CPUs, the others do not
+    counts(most)
+    for alone, expected in [(False, most), (True, 1), (False, most)]:
+        count(used := np.zeros(1), alone)
+        assert used[0] == expected
+
+
+def test_what_npnet_runs_on():
+    facts = description.describe()
+    assert facts["threads"] == threads.get_threads()
+    assert facts["threading_layer"] in ("omp", "tbb", "workqueue")
+    assert facts["vector_bits"] in (128, 256, 512)
+    assert facts["cached_kernels"] > 0
+    assert facts["cache_problem"] is None
+
+
+# --- the line while compiling ----------------------------------------------------------------------------
+
+
+def test_the_first_compilation_is_announced_and_no_other(tmp_path):
+    code = """
+        from npnet.kernels.machine.announce import announce_compilation
+        for _ in range(2):
+            with announce_compilation(sys.stdout):
+                use()
+    """
+    printed, complaints = fresh.run(code, NPNET_CACHE=tmp_path)
+    assert printed.startswith("Compiling kernels ... ")
+    assert printed.endswith(" s (once)\n")
+    assert printed.count("\n") == 1
+    assert fresh.run(code, NPNET_CACHE=tmp_path) == ("", "")
+    assert complaints == ""
+
+
+def test_an_error_ends_the_announced_line():
+    @compiled
+    def wrong(x):
+        return x + "1"
+
+    printed = io.StringIO()
+    with pytest.raises(Exception, match="No implementation"), announce_compilation(printed):
+        wrong(1)
+    assert printed.getvalue().endswith(" s (once)\n")
+
+
+# --- the same bits ---------------------------------------------------------------------------------------
+
+BITS = """
+import hashlib, sys
+import numpy as np
+from npnet import kernels
+from npnet.kernels import rules
+from npnet.kernels.machine import threads
+
+def bits():
+    "Hash what the main kernels return."
+    chosen, rng = kernels.load("numba"), np.random.default_rng(0)
+    x, w, b, dy = (rng.standard_normal(s).astype(np.float32) for s in ((67, 301), (301, 130), 130, (67, 130)))
+    slot = np.zeros_like(w)
+    results = [chosen.dense_forward(x, w, b), chosen.dense_backward_input(dy, w)]
+    results += chosen.dense_backward_parameters(x, dy)
+    results += [chosen.softmax_forward(dy), chosen.elementwise(rules.silu, dy)]
+    chosen.update(rules.rmsprop, w, w.copy(), (slot,), (1e-3, 0.9, 1e-7))
+    return hashlib.sha256(b"".join(r.tobytes() for r in [*results, w, slot])).hexdigest()
+"""
+
+
+def test_any_number_of_threads_on_any_layer_gives_the_same_bits():
+    """Machine code is shared through the user's own cache, so that it is compiled once."""
+    code = BITS + "for count in (1, 2, 4):\n    threads.set_threads(count)\n    print(bits())\n"
+    found = set()
+    for layer in ("omp", "workqueue"):
+        environment = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": 4}
+        found |= set(fresh.run(code, kernel=False, **environment)[0].split())
+    assert len(found) == 1

@@ -1,0 +1,298 @@
+"""Runs from Python: their settings, their folders, and going on with them."""
+
+import json
+import re
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+from npnet.datasets import DatasetUnavailableError, shapes
+from npnet.internal.files import write_atomically
+from npnet.models import load_model
+from npnet.runs import datasets, outcome, train
+from npnet.runs.folder import RunFolder
+from npnet.runs.recipes import RECIPES
+from npnet.runs.recorder import Recorder
+from npnet.runs.settings import complete
+
+SMALL = {"dataset": "spiral", "kernels": "numpy", "epochs": 3, "hidden": [8], "schedule": "constant"}
+RANDOM = {**SMALL, "dropout": 0.2, "batch_norm": True}
+PICTURES = {
+    "dataset": "shapes", "kernels": "numba", "epochs": 2, "hidden": [8, 8], "limit": 100, "flip": True,
+    "shift": 2, "dropout": 0.1, "recipe": "best", "batch_size": 8,
+}  # fmt: skip
+
+AT_ONCE = {**PICTURES, "recipe": "tutorial", "flip": False, "shift": 0, "dropout": 0.0}  # many steps a call
+
+
+@pytest.fixture
+def plain(monkeypatch, tmp_path):
+    """No pictures, no report, few drawn shapes, and a working folder of its own."""
+    monkeypatch.setattr(outcome, "draw", lambda *arguments: None)
+    monkeypatch.setattr(outcome.report, "write_report", lambda folder: None)
+    few = (lambda path, limit: shapes.load_data(limit or 50, 50)), shapes.CLASS_NAMES
+    monkeypatch.setitem(datasets.LOADERS, "shapes", few)
+    monkeypatch.chdir(tmp_path)
+
+
+def history(folder):
+    content = RunFolder(folder).read_json("history.json")
+    del content["seconds"]
+    return content
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Let the next training be stopped by Ctrl-C after so many steps of the optimizer."""
+
+    def after(steps):
+        def press(self, batch, logs=None):
+            if self.model.optimizer.iterations == steps:
+                monkeypatch.delattr(Recorder, "on_train_batch_end")
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Recorder, "on_train_batch_end", press, raising=False)
+
+    return after
+
+
+# --- settings
+
+
+def test_what_is_given_comes_before_the_recipe():
+    settings = complete({"recipe": "best", "epochs": 3})
+    best = RECIPES["best"]
+    assert (settings["epochs"], settings["batch_size"], settings["flip"]) == (3, best.batch_size, best.flip)
+    assert complete(settings) == settings, "every config.json is one"
+    assert complete({"dataset": "spiral"})["hidden"] == [64, 64]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epoch": 3}, "Unknown setting 'epoch'. Did you mean \"epochs\"?"),
+        ({"dataset": "cifar"}, 'Did you mean "cifar10"?'),
+        ({"recipe": "bst"}, 'Did you mean "best"?'),
+        ({"optimizer": "adm"}, 'Did you mean "adam"?'),
+        ({"kernels": "nunba"}, 'Did you mean "numba"?'),
+        ({"schedule": "cosin"}, 'Did you mean "cosine"?'),
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"learning_rate": -1}, "learning_rate must be finite"),
+        ({"hidden": 512}, "hidden must be a list of sizes"),
+        ({"flip": 1}, "flip must be true or false, got 1"),
+        ({"dataset": "spiral", "shift": 2}, "flip and shift are for pictures"),
+        ({"dataset": "shapes", "limit": 50, "shift": 33}, "shift must be at most 32"),
+        ({"dataset": "spiral", "data": "there"}, "data says where CIFAR-10 lies, but spiral is drawn"),
+        ({"dataset": None}, "dataset must be text, got None"),
+        ({"dataset": ["spiral"]}, "dataset must be text, got ['spiral']"),
+        ({"recipe": {}}, "recipe must be text, got {}"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named_and_nothing_is_made(given, message, plain, tmp_path):
+    with pytest.raises((ValueError, TypeError)) as error:
+        train(given, tmp_path / "run")
+    assert message in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+# --- the folder
+
+
+def test_a_run_leaves_everything_that_is_promised(tmp_path, monkeypatch, capsys):
+    result = train(SMALL, tmp_path / "run", quiet=True)
+    assert capsys.readouterr().out == ""
+    folder = RunFolder(tmp_path / "run")
+    assert {path.name for path in folder.path.iterdir()} == {
+        "config.json", "env.json", "history.csv", "history.json", "last.safetensors", "best.safetensors",
+        "result.json", "confusion.csv", "confusion.png", "history.png", "boundary.png", "report.html",
+    }  # fmt: skip
+    assert result == folder.read_json("result.json")
+    assert (result["status"], result["reason"], result["epochs"]) == ("finished", None, 3)
+    history = folder.read_json("history.json")
+    assert history["epoch"] == [1, 2, 3]
+    best = int(np.argmax(history["val_accuracy"]))
+    assert result["best_epoch"] == best + 1
+    assert result["test"]["accuracy"] == pytest.approx(history["val_accuracy"][best])
+    assert load_model(folder / "best.safetensors").position.epoch == best + 1
+    header, *rows = (folder / "history.csv").read_text().splitlines()
+    assert header.split(",") == list(history)
+    assert [float(value) for value in rows[1].split(",")] == [values[1] for values in history.values()]
+    confusion = np.array(result["confusion"])
+    assert confusion.sum() == 600
+    assert np.trace(confusion) / 600 == pytest.approx(result["test"]["accuracy"])
+    assert all(m["true"] != m["predicted"] for m in result["mistakes"])
+    assert sum(result["step_share"].values()) == pytest.approx(1)
+    assert all(share > 0 for share in result["step_share"].values())
+    seconds = dict(result["seconds"])
+    assert sum(seconds.values()) - seconds.pop("total") == pytest.approx(sum(seconds.values()))
+    environment = folder.read_json("env.json")
+    assert environment["kernels"] == "numpy"
+    assert len(environment["dataset_sha256"]) == 64
+
+
+def test_the_same_config_gives_the_same_bits(plain, tmp_path):
+    first = train(RANDOM, tmp_path / "a")
+    second = train(json.loads((tmp_path / "a/config.json").read_text()), tmp_path / "b")
+    other = train({**RANDOM, "seed": 1}, tmp_path / "c")
+    assert first["digest"] == second["digest"] != other["digest"]
+    assert history(tmp_path / "a") == history(tmp_path / "b")
+
+
+def test_runs_without_a_name_are_numbered_and_never_shared(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = []
+    makers = [
+        threading.Thread(target=lambda: made.append(str(RunFolder.new(None, "spiral").path)))
+        for _ in range(8)
+    ]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    assert sorted(made) == [f"runs/spiral-{number:03d}" for number in range(1, 9)]
+
+
+def test_what_is_there_is_never_overwritten(plain, tmp_path):
+    train(SMALL, tmp_path / "run")
+    with pytest.raises(FileExistsError, match=r"holds a run. Go on with it, npnet train --resume"):
+        train(SMALL, tmp_path / "run")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.doc").touch()
+    with pytest.raises(FileExistsError, match="no empty folder"):
+        train(SMALL, tmp_path / "full")
+    (tmp_path / "empty").mkdir()
+    train(SMALL, tmp_path / "empty")
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_is_known(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomically(tmp_path / "gone/config.json", b"")
+    assert error.value.filename == str(tmp_path / "gone/config.json")
+
+
+def test_one_process_at_a_time_trains_in_a_folder(plain, tmp_path):
+    train(SMALL, tmp_path / "run")
+    with RunFolder(tmp_path / "run").held(), pytest.raises(ValueError, match="Another process is training"):
+        train({"epochs": 5}, tmp_path / "run", resume=True)
+
+
+def test_without_cifar10_and_a_network_it_trains_on_shapes(plain, tmp_path, monkeypatch, capsys):
+    def unavailable(path, limit):
+        raise DatasetUnavailableError("not to be had")
+
+    monkeypatch.setitem(datasets.LOADERS, "cifar10", (unavailable, shapes.CLASS_NAMES))
+    given = {"epochs": 1, "hidden": [8], "kernels": "numpy"}
+    train(given)
+    assert capsys.readouterr().out.startswith("CIFAR-10 is not on this machine and cannot be downloaded")
+    assert RunFolder("runs/shapes-001").read_json("config.json")["dataset"] == "shapes"
+    with pytest.raises(DatasetUnavailableError):
+        train({**given, "dataset": "cifar10"})
+
+
+# --- going on
+
+
+@pytest.mark.parametrize(
+    ("config", "steps"), [(RANDOM, 1), (RANDOM, 22), (PICTURES, 5), (PICTURES, 13), (AT_ONCE, 20)]
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(config, steps, plain, interrupt, tmp_path):
+    whole = train(config, tmp_path / "whole")
+    interrupt(steps)
+    stopped = train(config, tmp_path / "run")
+    assert stopped["status"] == "interrupted"
+    interrupt(steps + 2)
+    assert train({}, tmp_path / "run", resume=True)["status"] == "interrupted"
+    resumed = train({}, tmp_path / "run", resume=True)
+    assert resumed["digest"] == whole["digest"] != stopped["digest"]
+    assert (resumed["status"], resumed["epochs"]) == ("finished", config["epochs"])
+    assert history(tmp_path / "run") == history(tmp_path / "whole")
+    slots = [
+        [
+            slot
+            for p in load_model(tmp_path / name / "last.safetensors").parameters
+            for slot in p.slots.values()
+        ]
+        for name in ("run", "whole")
+    ]
+    assert all(np.array_equal(a, b) for a, b in zip(*slots, strict=True))
+    for key in ("best_epoch", "test", "confusion", "mistakes"):
+        assert resumed[key] == whole[key]
+
+
+def test_what_was_written_after_the_last_checkpoint_is_made_again(plain, tmp_path):
+    """A kill between two of an epoch's files leaves history and best one epoch ahead of last."""
+    whole = train(SMALL, tmp_path / "whole")
+    train({**SMALL, "epochs": 1}, tmp_path / "run")
+    for name in ("history.json", "best.safetensors", "config.json"):
+        (tmp_path / "run" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+    (tmp_path / "run/result.json").unlink()
+    assert train({}, tmp_path / "run", resume=True)["digest"] == whole["digest"]
+    assert history(tmp_path / "run") == history(tmp_path / "whole")
+
+
+def test_a_run_that_was_killed_after_its_last_epoch_makes_its_pictures_when_it_goes_on(plain, tmp_path):
+    whole = train(SMALL, tmp_path / "run")
+    (tmp_path / "run/result.json").unlink()
+    (tmp_path / "run/confusion.csv").unlink()
+    result = train({}, tmp_path / "run", resume=True)
+    assert (result["digest"], result["status"], result["test"]) == (
+        whole["digest"],
+        "finished",
+        whole["test"],
+    )
+    assert (tmp_path / "run/confusion.csv").exists()
+
+
+def test_a_finished_run_can_be_trained_longer(plain, tmp_path):
+    whole = train({**RANDOM, "epochs": 4}, tmp_path / "whole")
+    train({**RANDOM, "epochs": 2}, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"has done all of its 2 epochs.*--epochs 4"):
+        train({}, tmp_path / "run", resume=True)
+    longer = train({"epochs": 4}, tmp_path / "run", resume=True)
+    assert longer["digest"] == whole["digest"]
+    assert RunFolder(tmp_path / "run").read_json("config.json")["epochs"] == 4
+
+
+def test_what_may_not_change_is_refused_by_name(plain, interrupt, tmp_path):
+    interrupt(30)
+    train({**SMALL, "schedule": "cosine"}, tmp_path / "run")
+    for change, message in [
+        ({"learning_rate": 0.5}, r"learning_rate is 0.01 in .* and stays so"),
+        ({"seed": 7}, "seed is 0"),
+        ({"epochs": 2}, "epochs is 3 in .* and may only grow, got 2"),
+        ({"epochs": 9}, "follows a schedule over 3 epochs"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            train(change, tmp_path / "run", resume=True)
+    environment = RunFolder(tmp_path / "run").read_json("env.json")
+    RunFolder(tmp_path / "run").write_json("env.json", {**environment, "dataset_sha256": "0" * 64})
+    with pytest.raises(ValueError, match="was trained on other data"):
+        train({}, tmp_path / "run", resume=True)
+    with pytest.raises(FileNotFoundError, match="not a run"):
+        train({}, tmp_path / "elsewhere", resume=True)
+    assert RunFolder(tmp_path / "run").read_json("result.json")["status"] == "interrupted"
+
+
+# --- failing
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "numba"])
+def test_a_loss_that_is_no_number_is_traced_to_its_layer_and_step(kernels, plain, tmp_path, capsys):
+    config = {**SMALL, "kernels": kernels, "hidden": [16, 16], "optimizer": "rmsprop", "learning_rate": 1e14}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = train(config, tmp_path / "run")
+    assert result["status"] == "failed"
+    what, where, what_to_try = re.fullmatch(r"(.*?e\+14\.) (.*) (Try .*)", result["reason"]).groups()
+    assert what == "Step 2, batch 2 of epoch 1: the loss is nan at a learning rate of 1e+14."
+    assert where.startswith(
+        "The first value that is not finite is in the output of layer 'dense_2', whose largest weight is"
+    )
+    assert what_to_try == "Try --lr 1e+13, or --schedule onecycle, which begins with small steps."
+    assert "Failed" in capsys.readouterr().out
+    assert load_model(tmp_path / "run/last.safetensors").position == (0, 0, {})
+    with pytest.raises(ValueError, match="failed and would fail again"):
+        train({}, tmp_path / "run", resume=True)

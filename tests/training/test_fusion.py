@@ -1,0 +1,406 @@
+"""The fused step: it trains to the same weights as the readable one, and nobody else notices it."""
+
+import time
+
+import numba
+import numpy as np
+import pytest
+
+import npnet
+from npnet import losses, optimizers, schedules
+from npnet.callbacks import LambdaCallback
+from npnet.kernels import reference
+from npnet.layers import BatchNormalization, Dense, Dropout, Flatten, Rescaling
+from npnet.layers.layer import Layer
+from npnet.models import Sequential
+from npnet.training.batches import Batch
+from npnet.training.fused import plan as fusion
+
+OPTIMIZERS = {
+    "sgd": lambda: optimizers.SGD(0.01),
+    "momentum": lambda: optimizers.SGD(0.01, momentum=0.9),
+    "nesterov": lambda: optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: optimizers.RMSprop(),
+    "rmsprop outside": lambda: optimizers.RMSprop(epsilon_inside=False),
+    "rmsprop centered": lambda: optimizers.RMSprop(momentum=0.5, centered=True),
+    "adagrad": lambda: optimizers.Adagrad(0.01),
+    "adam": lambda: optimizers.Adam(),
+    "amsgrad": lambda: optimizers.Adam(amsgrad=True),
+    "adamw": lambda: optimizers.AdamW(),
+    "decay": lambda: optimizers.SGD(0.01, weight_decay=0.1),
+}
+
+
+def samples(n=320, inputs=37, classes=5):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, inputs)).astype(np.float32)
+    labels = (x @ rng.standard_normal((inputs, classes))).argmax(axis=1)
+    return x, np.eye(classes, dtype=np.float32)[labels]
+
+
+def network():
+    """Two activations: its fused step goes stage by stage."""
+    return [Dense(40, activation="relu"), Dense(33, activation="tanh"), Dense(5, activation="softmax")]
+
+
+def usual_network():
+    """One activation: its fused step is whole."""
+    return [Dense(40, activation="relu"), Dense(33, activation="relu"), Dense(5, activation="softmax")]
+
+
+NETWORKS = [network, usual_network]
+
+
+def pair(layers, optimizer="rmsprop", loss="categorical_crossentropy", dtype="float32"):
+    """The same model twice: fused and in the readable order."""
+    models = []
+    for fused in (True, False):
+        model = Sequential(layers(), seed=3, dtype=dtype)
+        chosen = OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer()
+        model.compile(chosen, loss() if callable(loss) else loss, kernels="numba", fused=fused)
+        models.append(model)
+    return models
+
+
+def assert_same_training(models, x, y, tolerance=1e-5, **options):
+    histories = [model.fit(x, y, verbose=0, **options).history["loss"] for model in models]
+    np.testing.assert_allclose(*histories, rtol=tolerance)
+    for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+    assert isinstance(models[0]._step, fusion.FusedSteps)
+    assert not isinstance(models[1]._step, fusion.FusedSteps)
+
+
+def test_the_usual_network_takes_whole_steps():
+    for layers, whole in ((network, False), (usual_network, True)):
+        model = pair(layers)[0]
+        model.fit(*samples(8), verbose=0)
+        assert (model._step.whole is not None) == whole
+
+
+@pytest.mark.parametrize(
+    ("layers", "optimizer"),
+    [(network, name) for name in OPTIMIZERS] + [(usual_network, "sgd"), (usual_network, "adam")],
+)
+def test_200_steps_lead_to_the_same_weights(layers, optimizer):
+    models = pair(layers, optimizer, dtype="float64")
+    assert_same_training(models, *samples(), tolerance=1e-9, epochs=20, batch_size=32)
+
+
+# Batches of more than 32 run on the matrix unit, if there is one.
+@pytest.mark.parametrize(("layers", "batch_size"), [(network, 32), (usual_network, 32), (usual_network, 64)])
+def test_200_steps_in_float32(layers, batch_size):
+    epochs = 200 * batch_size // 320
+    assert_same_training(pair(layers), *samples(), tolerance=2e-3, epochs=epochs, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [pytest.param(name, marks=() if name in ("sgd", "amsgrad") else pytest.mark.slow) for name in OPTIMIZERS],
+)
+def test_every_optimizer_in_large_batches_of_float32(optimizer):
+    assert_same_training(pair(network, optimizer), *samples(), tolerance=1e-3, epochs=4, batch_size=64)
+
+
+@pytest.mark.parametrize("layers", NETWORKS)
+@pytest.mark.parametrize("batch_size", [1, 7, 33, 300, 1100])
+def test_every_batch_size_and_a_shorter_last_batch(batch_size, layers):
+    x, y = samples(batch_size + 1 if batch_size >= 300 else 61)
+    assert_same_training(pair(layers), x, y, epochs=2, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64", "float32", ">f4", "float16"])
+def test_samples_are_converted_and_rescaled_on_the_way(dtype):
+    images = np.random.default_rng(0).integers(0, 256, (70, 3, 13)).astype(dtype)
+    y = np.eye(5)[np.arange(70) % 5]
+
+    def layers():
+        return [Rescaling(1 / 127.5, -1.0), Flatten(), *network()]
+
+    for x in (images, np.asfortranarray(images)):
+        assert_same_training(pair(layers), x, y, batch_size=32)
+
+
+ACTIVATIONS = ["relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "silu", "gelu", "linear"]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(activation):
+    def layers():
+        return [Dense(19, activation=activation), Dense(9, activation="linear"), Dense(5, "softmax")]
+
+    assert_same_training(pair(layers), *samples(70), epochs=2)
+
+
+class Double(Layer):
+    """A layer that fusion has never heard of."""
+
+    def forward(self, x, training=False):
+        return 2 * x
+
+    def backward(self, dy):
+        return 2 * dy
+
+
+PARTLY = {
+    "dropout": lambda: [Dense(16, activation="relu"), Dropout(0.5), Dense(5, activation="softmax")],
+    "normalisation": lambda: [
+        BatchNormalization(), Dense(16), BatchNormalization(), Dense(8, activation="relu"),
+        Dense(5, activation="softmax"),
+    ],
+    "custom layer": lambda: [Dense(16, activation="elu"), Double(), Double(), Dense(5, activation="softmax")],
+    "regularizer": lambda: [Dense(16, activation="relu", kernel_regularizer="l2"), Dense(5, "softmax")],
+    "frozen": lambda: [Dense(16, activation="relu", trainable=False), Dense(8), Dense(5, "softmax")],
+    "no bias": lambda: [Dense(16, activation="relu", use_bias=False), Dense(5, "softmax", use_bias=False)],
+    "softmax within": lambda: [Dense(16, activation="softmax"), Dense(5, activation="softmax")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", PARTLY.values(), ids=PARTLY)
+def test_what_is_unknown_runs_as_it_is(layers):
+    assert_same_training(pair(layers, "momentum"), *samples(70), epochs=3)
+
+
+LOSSES = {
+    "logits": lambda: losses.CategoricalCrossentropy(from_logits=True),
+    "smoothing": lambda: losses.CategoricalCrossentropy(label_smoothing=0.1),
+    "sum": lambda: losses.CategoricalCrossentropy(reduction="sum"),
+    "squares": lambda: losses.MeanSquaredError(),
+    "binary": lambda: losses.BinaryCrossentropy(),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_losses(loss):
+    last = {"logits": None, "squares": None, "binary": "sigmoid"}.get(
+        next(name for name, known in LOSSES.items() if known is loss), "softmax"
+    )
+
+    def layers():
+        return [Dense(16, activation="relu"), Dense(5, activation=last)]
+
+    assert_same_training(pair(layers, loss=loss), *samples(70), epochs=2)
+
+
+def test_sparse_labels_with_weights_and_an_ignored_class():
+    x, y = samples(70)
+    weight = np.linspace(0, 2, 70)
+    models = pair(network, loss=lambda: losses.SparseCategoricalCrossentropy(ignore_class=2))
+    assert_same_training(models, x, y.argmax(axis=1), epochs=2, sample_weight=weight)
+
+
+def test_many_classes():
+    x, _ = samples(50)
+    y = np.eye(70)[np.arange(50)]
+    models = pair(lambda: [Dense(70, activation="softmax")])
+    models[1].compile("rmsprop", "categorical_crossentropy", kernels="numpy")
+    assert_same_training(models, x, y, epochs=3)
+
+
+def test_a_confident_mistake_still_learns():
+    model = pair(lambda: [Dense(2, activation="softmax")])[0]
+    x, y = np.ones((1, 3), np.float32), np.array([[1.0, 0.0]])
+    model.fit(x, y, verbose=0)
+    model.set_weights([np.array([[-99, 99]] * 3, np.float32), np.zeros(2, np.float32)])
+    before = model.get_weights()[0].copy()
+    model.fit(x, y, verbose=0)
+    assert (np.abs(model.get_weights()[0] - before) > 1e-4).all()
+
+
+def test_nan_reaches_the_loss():
+    x, y = samples(32)
+    model = pair(network)[0]
+    model.fit(x, y, verbose=0)
+    model.layers[0].weight.value[0, 0] = np.nan
+    assert np.isnan(model.fit(x, y, verbose=0).history["loss"][0])
+
+
+# --- weights come back when someone looks ----------------------------------------------------------------
+
+
+def test_weights_and_slots_are_given_back_when_read_and_taken_again():
+    x, y = samples(64)
+    models = pair(network, "adam")
+    for _ in range(3):
+        for model in models:
+            model.train_on_batch(x, y)
+        weight, twin = (model.layers[0].weight for model in models)
+        assert weight.borrower is not None
+        np.testing.assert_allclose(
+            weight.slots["first_moment"], twin.slots["first_moment"], rtol=1e-4, atol=1e-8
+        )
+        assert weight.borrower is None
+        np.testing.assert_allclose(weight.value, twin.value, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_written_between_steps_are_used():
+    x, y = samples(64)
+    models = pair(network)
+    for model in models:
+        model.fit(x, y, verbose=0)
+        model.layers[0].weight.value[:] *= 0.5
+        model.layers[1].weight.assign(np.ones((40, 33)))
+    assert_same_training(models, x, y, epochs=2)
+
+
+def test_compile_again_begins_with_the_weights_trained_so_far():
+    x, y = samples(64)
+    models = pair(network)
+    for model, fused in zip(models, (True, False), strict=True):
+        model.fit(x, y, verbose=0)
+        model.compile("adam", "categorical_crossentropy", kernels="numba", fused=fused)
+    assert_same_training(models, x, y, epochs=2)
+
+
+def test_the_learning_rate_may_change_between_steps():
+    x, y = samples(64)
+    models = pair(network)
+    for model in models:
+        model.fit(x, y, verbose=0)
+        model.optimizer.learning_rate = 0.01
+    assert_same_training(models, x, y, epochs=2)
+
+
+def test_predictions_belong_to_the_caller():
+    x, y = samples(64)
+    model = pair(network)[0]
+    model.fit(x, y, verbose=0)
+    batches = [Batch(np.arange(start, start + 16), y[start : start + 16]) for start in (0, 16, 32, 48)]
+    [(_, first), (_, second)] = model._step(x, batches[:2])
+    kept = first.copy(), second.copy()
+    model._step(x, batches[2:])
+    np.testing.assert_array_equal((first, second), kept)
+
+
+# --- several steps in one call ---------------------------------------------------------------------------
+
+
+def wide_network():
+    """Panels enough for every thread: update and next forward pass of the first layer are one."""
+    return [Dense(300, activation="relu"), Dense(33, activation="relu"), Dense(5, activation="softmax")]
+
+
+SEVERAL = {
+    "one pass": (wide_network, "categorical_crossentropy"),
+    "two passes": (usual_network, "categorical_crossentropy"),
+    "one layer": (lambda: [Dense(5, activation="softmax")], "categorical_crossentropy"),
+    "stage by stage": (network, "categorical_crossentropy"),
+    "an ignored class": (usual_network, losses.SparseCategoricalCrossentropy(ignore_class=2)),
+}
+
+
+@pytest.mark.parametrize(("layers", "loss"), SEVERAL.values(), ids=SEVERAL)
+def test_steps_in_one_call_are_the_same_steps(layers, loss):
+    """Bit for bit: weights, losses, metrics; with a schedule, weights of samples and a shorter last batch."""
+    x, y = samples(201, 300)
+    y = y if isinstance(loss, str) else y.argmax(axis=1)
+    results = []
+    for batch_size in (10, 70):
+        for steps in (1, 3, 50, "auto"):
+            rate = schedules.ExponentialDecay(0.01, decay_steps=2, decay_rate=0.9)
+            model = Sequential(layers(), seed=1)
+            optimizer = optimizers.RMSprop(rate)
+            model.compile(optimizer, loss, ["accuracy"], kernels="numba", steps_per_execution=steps)
+            history = model.fit(x, y, batch_size, 2, verbose=0, sample_weight=np.linspace(0, 2, 201))
+            results.append((history.history, [w.tobytes() for w in model.get_weights()]))
+            assert optimizer.iterations == 2 * -(-201 // batch_size)
+    assert results[0] == results[1] == results[2] == results[3] != results[4]
+    assert results[4] == results[5] == results[6] == results[7]
+
+
+def heard_batches(steps):
+    """Batches that callbacks hear of: first of each call, last of each call."""
+    x, y = samples(70)
+    begun, ended = [], []
+    recorder = LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: begun.append(batch),
+        on_train_batch_end=lambda batch, logs: ended.append(batch),
+    )
+    model = Sequential(usual_network())
+    model.compile("rmsprop", "categorical_crossentropy", kernels="numba", steps_per_execution=steps)
+    model.fit(x, y, batch_size=10, verbose=0, callbacks=[recorder])
+    return begun, ended
+
+
+def test_callbacks_hear_of_every_call():
+    assert heard_batches("auto") == heard_batches(1) == (list(range(7)), list(range(7)))
+    assert heard_batches(3) == ([0, 3, 6], [2, 5, 6])
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, "all"])
+def test_steps_per_execution_is_checked(steps):
+    with pytest.raises((TypeError, ValueError), match="steps_per_execution must be"):
+        Sequential(network()).compile("sgd", "mse", steps_per_execution=steps)
+
+
+# --- no plan ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{"clipnorm": 1.0}, {"clipvalue": 0.5}, {"global_clipnorm": 1.0}], ids=lambda o: next(iter(o))
+)
+def test_clipped_gradients_are_not_fused(options):
+    model = Sequential(network())
+    model.compile(optimizers.SGD(**options), "categorical_crossentropy", kernels="numba")
+    model.build((None, 37))
+    assert fusion.plan(model) is None
+
+
+def test_numpy_kernels_and_unknown_rules_are_not_fused():
+    class Own(optimizers.SGD):
+        @property
+        def rule(self):
+            return lambda weight, grad, learning_rate: (weight - learning_rate * grad,)
+
+    for optimizer, kernels in (("sgd", "numpy"), (Own(), "numba")):
+        model = Sequential(network())
+        model.compile(optimizer, "categorical_crossentropy", kernels=kernels)
+        model.build((None, 37))
+        assert fusion.plan(model) is None
+    assert model.layers[0].kernels is reference or model.kernels is not reference
+
+
+def test_a_model_without_dense_has_no_plan():
+    model = Sequential([BatchNormalization()])
+    model.compile("sgd", "mse", kernels="numba")
+    model.build((None, 37))
+    assert fusion.plan(model) is None
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one processor")
+@pytest.mark.parametrize("layers", [network, wide_network])
+def test_any_number_of_threads_gives_the_same_bits(layers):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((300, 700), np.float32), np.eye(5)[rng.integers(0, 5, 300)]
+    weights, threads = [], npnet.get_threads()
+    try:
+        for count in (1, 2, 4, 7):
+            npnet.set_threads(count)
+            model = Sequential(layers(), seed=1)
+            model.compile("rmsprop", "categorical_crossentropy", kernels="numba")
+            model.fit(x, y, epochs=2, batch_size=70, verbose=0)
+            weights.append([w.tobytes() for w in model.get_weights()])
+    finally:
+        npnet.set_threads(threads)
+    assert weights[0] == weights[1] == weights[2] == weights[3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_memory_of_dead_units_does_not_slow_training(fused, monkeypatch):
+    """Momentum that nothing feeds shrinks by 0.9 a step: below 1e-38 every product would take 100 cycles."""
+    # Threads that wait for each other use time too.
+    monkeypatch.setattr("npnet.kernels.machine.threads._chosen", 1)
+    model = Sequential([Dense(256, activation="relu"), Dense(256, activation="relu"), Dense(5, "softmax")])
+    model.compile(optimizers.SGD(1e-3, momentum=0.9), "categorical_crossentropy", fused=fused)
+    x, y = samples(640, 256)
+    model.fit(x, y, verbose=0)
+    for layer in model.layers[:2]:
+        layer.bias.value[::2] = -1e6
+    seconds = []
+    for _ in range(100):
+        start = time.process_time()
+        model.fit(x, y, verbose=0)
+        seconds.append(time.process_time() - start)
+    assert model.optimizer.iterations == 2020
+    assert min(seconds[-10:]) < 1.5 * min(seconds[:10])
