@@ -112,8 +112,10 @@ def measure(form, threads, rows):
         order = np.random.default_rng(1).permutation(len(x))
         x, y = x[: len(x) // 3], y[: len(x) // 3]  # enough to compare, on a quiet or a busy machine
         order = order[order < len(x)]
-        step = model._prepare_to_train(model._check_samples(x, y))
-        at_once = model._steps_at_once(BATCH, heard=False)
+        setup = model.require_compiled("a benchmark")
+        setup.prepare(x)
+        step = setup.step()
+        at_once = setup.at_once(step, BATCH, heard=False)
 
         def fit():
             clock = make_clock()

@@ -58,8 +58,10 @@ class Npnet(Peer):
         self.model.compile(optimizer, "categorical_crossentropy", kernels=self.kernels, fused=self.fused)
         self.model.set_weights([p for pair in self.task.weights for p in pair])
         x, _ = self.task.data
-        self.step = self.model._prepare_to_train(self.model._check_samples(x, self.task.one_hot))
-        self.at_once = self.model._steps_at_once(self.task.batch, heard=False)
+        setup = self.model.require_compiled("a benchmark")
+        setup.prepare(x)
+        self.step = setup.step()
+        self.at_once = setup.at_once(self.step, self.task.batch, heard=False)
         self.steps = 0
 
     def losses(self, steps):

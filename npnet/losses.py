@@ -136,7 +136,11 @@ class Crossentropy(Loss):
         super().__init__(reduction)
         self.from_logits = from_logits
         self.label_smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
-        self.activation = None if from_logits else self.probabilities_from
+
+    @property
+    def activation(self) -> str | None:  # type: ignore[override]
+        """The activation whose derivative cancels, unless the loss contains it."""
+        return None if self.from_logits else self.probabilities_from
 
     def smoothed(self, t: np.ndarray, classes: int) -> np.ndarray:
         """Return t (1 - s) + s / classes."""

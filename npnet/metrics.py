@@ -173,8 +173,16 @@ class Means:
     def logs(self) -> dict[str, float]:
         """Return the means by name, in alphabetical order as Keras reports them."""
         values = {metric.name: metric.result() for metric in (*self.plain, *self.weighted)}
-        values["loss"] = self.total / self.count
+        values["loss"] = self.total / self.count if self.count else 0.0
         return dict(sorted(values.items()))
+
+    def reported(self, return_dict: bool) -> float | list[float] | dict[str, float]:
+        """Return the means as Keras's evaluate does: the loss, or [loss, metric, ...], or a dict."""
+        logs = self.logs()
+        if return_dict:
+            return logs
+        values = [logs[name] for name in self.sums()]
+        return values if len(values) > 1 else values[0]
 
 
 NAMES: dict[str, type[Metric]] = {

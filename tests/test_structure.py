@@ -46,14 +46,10 @@ SOURCES = {
 
 
 def imports(tree, names=SOURCES):
-    """Return (module, whether at the top level) for all imports but those for type checkers only."""
+    """Return (module, whether importing runs it) for all imports, those for type checkers too."""
     found = []
 
     def visit(node, top):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.orelse:
-                visit(child, top)
-            return
         if isinstance(node, ast.Import):
             found.extend((alias.name, top) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -61,7 +57,9 @@ def imports(tree, names=SOURCES):
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
                 found.append((whole if whole in names else node.module, top))
-        inner = top and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        runs_later = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        never_runs = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        inner = top and not runs_later and not never_runs
         for child in ast.iter_child_nodes(node):
             visit(child, inner)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet.training import batches as data
+from npnet.training.batches import gather
 
 
 def first_non_finite(model: Any, x: np.ndarray, y: np.ndarray) -> str | None:
@@ -23,7 +23,7 @@ def first_non_finite(model: Any, x: np.ndarray, y: np.ndarray) -> str | None:
     """
     with np.errstate(all="ignore"):
         model.predict_on_batch(x[:1])  # every link gets its kernels
-        output = data.gather(x, np.arange(len(x)), model.dtype)
+        output = gather(x, np.arange(len(x)), model.dtype)
         for layer in model.layers:
             for parameter in layer.parameters:
                 if not np.isfinite(parameter.value).all():

@@ -9,17 +9,15 @@ import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npnet.checking.gradient_check import central_differences, float64_twin, relative_error
 from npnet.kernels import reference
 from npnet.layers.layer import Layer
-from npnet.training import batches as data
-
-if TYPE_CHECKING:
-    from npnet.models import Sequential
+from npnet.models import Sequential
+from npnet.training.batches import gather
 
 EPSILON, TOLERANCE = 1e-5, 1e-8  # of the nudges, and what counts as agreement
 ENTRIES = 200  # numbers nudged in each array
@@ -36,8 +34,6 @@ class Call(NamedTuple):
 
 class Recorder:
     """The readable kernels, writing down their calls."""
-
-    __name__ = reference.__name__  # what a copied layer looks its kernels up by
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -144,7 +140,7 @@ class Explanation:
 # --- running the step -----------------------------------------------------------------------------------
 
 
-def explain(model: "Sequential", x: Any, y: Any) -> Explanation:
+def explain(model: Sequential, x: Any, y: Any) -> Explanation:
     """Take one training step on a copy of a compiled model, in float64, and return its story.
 
     Parameters
@@ -152,15 +148,16 @@ def explain(model: "Sequential", x: Any, y: Any) -> Explanation:
     x, y
         The batch.
     """
-    samples = model._check_samples(x, y)
-    model._prepare(samples)
+    setup = model.require_compiled("explain")
+    samples = setup.samples(x, y)
+    setup.prepare(samples.x)
     twin, recorder = float64_twin(model), Recorder()
     kernels: Any = recorder
-    for user in (twin, twin.loss, *twin.chain):
-        user.kernels = kernels
+    twin.use(kernels)
+    twin.loss.kernels = kernels
     generators = [layer.rng.bit_generator for layer in twin.layers if layer.rng]
     states = [generator.state for generator in generators]
-    chain = twin.chain
+    chain = twin.links
 
     def loss_from(start: int, flow: np.ndarray) -> float:
         """Return the loss if the output of link ``start - 1`` were ``flow``."""
@@ -172,7 +169,7 @@ def explain(model: "Sequential", x: Any, y: Any) -> Explanation:
         recorder.calls.clear()  # of these nobody tells
         return loss
 
-    flow = data.gather(samples.x, np.arange(len(samples)), np.float64)
+    flow = gather(samples.x, np.arange(len(samples)), np.float64)
     inputs, forward_calls = [flow], []
     for link in chain:
         flow = link.forward(flow, training=True)
@@ -180,7 +177,7 @@ def explain(model: "Sequential", x: Any, y: Any) -> Explanation:
         forward_calls.append(recorder.taken())
     loss = float(twin.loss.forward(samples.y, flow)) + twin.penalty()
     loss_calls = recorder.taken()
-    links, dy = twin._start_of_backward()
+    links, dy = twin.require_compiled("explain").readable_step().start_of_backward()
     blames = [(len(links), dy, recorder.taken())]
     for i in reversed(range(len(links))):
         dy = links[i].backward(dy)
@@ -273,7 +270,7 @@ def _of_calls(calls: list[Call], otherwise: str) -> tuple[list[str], list[str]]:
     return [line for lines in formulas for line in lines], [line for lines in reasons for line in lines]
 
 
-def _update(twin: "Sequential", letters: dict[int, str], recorder: Recorder) -> tuple[Operation, float]:
+def _update(twin: Sequential, letters: dict[int, str], recorder: Recorder) -> tuple[Operation, float]:
     """Let the optimizer take its step; return its story, and the sum of gradient times step."""
     before = [parameter.value.copy() for parameter in twin.trainable_parameters]
     kernels: Any = recorder
@@ -331,7 +328,7 @@ def left_sides(formulas: list[str]) -> list[str]:
     return re.findall(r"(?<![\w∂/])(d[A-Za-z]\w*?)(?:_k)? =", "  ".join(formulas))
 
 
-def titles(model: "Sequential") -> list[str]:
+def titles(model: Sequential) -> list[str]:
     """Return a name for each link: the layer's, or the activation's with the layer it belongs to."""
     return [
         layer.name if link is layer else f"{type(link).__name__} of {layer.name}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npnet.plotting import markup
-from npnet.training import batches as data
+from npnet.training.batches import gather
 
 if TYPE_CHECKING:
     from npnet.models import Sequential
@@ -122,13 +122,13 @@ def check_gradients(
     RuntimeError
         Before ``compile``, or if no point without a kink is found nearby.
     """
-    model._require_compiled("check_gradients")
-    samples = model._check_samples(x, y, sample_weight)
-    model._prepare(samples)
+    setup = model.require_compiled("check_gradients")
+    samples = setup.samples(x, y, sample_weight)
+    setup.prepare(samples.x)
     rng = np.random.default_rng(seed)
     for attempt in range(ATTEMPTS):
         twin = float64_twin(model)
-        inputs = data.gather(samples.x, np.arange(len(samples)), np.float64)
+        inputs = gather(samples.x, np.arange(len(samples)), np.float64)
         for values in (inputs, *(parameter.value for parameter in twin.trainable_parameters)):
             values += rng.normal(0, 1e-3 * 2**attempt, values.shape)
         result = _check_at(twin, inputs, samples, epsilon, tolerance, entries, rng)
@@ -171,7 +171,7 @@ def _check_at(
         return float(model.loss.forward(samples.y, y_pred, samples.weight)) + model.penalty()
 
     noise = 4 * np.finfo(np.float64).eps * max(1.0, abs(loss())) / epsilon  # of one numeric derivative
-    dx = model.backward()
+    dx = model.require_compiled("check_gradients").readable_step().backward()
     model.regularize()
     tensors = {"input": (x, dx)}
     for layer in model.layers:

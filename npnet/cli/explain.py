@@ -18,7 +18,7 @@ from npnet.cli.values import positive
 from npnet.internal.progress import can_encode
 from npnet.runs import datasets, recipes, settings
 from npnet.runs.terminal import columns
-from npnet.training import batches as data
+from npnet.training.batches import cut, epoch_order
 from npnet.utils import to_categorical
 
 HELP = "one training step, told with formulas, norms and checks"
@@ -80,8 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = datasets.load(arguments.dataset, limit=None if arguments.dataset == "spiral" else 600)
     shape, classes = dataset.x_train.shape[1:], len(dataset.class_names)
     model = recipes.build(recipe, shape, classes, 1, arguments.seed, kernels="numpy")
-    order = data.epoch_order(len(dataset.x_train), True, arguments.seed, 0)
-    for rows in data.batches(order, arguments.batch_size)[:ATTEMPTS]:
+    order = epoch_order(len(dataset.x_train), True, arguments.seed, 0)
+    for rows in cut(order, arguments.batch_size)[:ATTEMPTS]:
         story = explain(model, dataset.x_train[rows], to_categorical(dataset.y_train[rows], classes))
         if not np.isnan(story.errors).any():
             break

@@ -74,10 +74,26 @@ class ReLU(Elementwise):
         self.max_value = None if max_value is None else checks.number("max_value", max_value, least=0)
         self.negative_slope = checks.number("negative_slope", negative_slope, least=0)
         self.threshold = checks.number("threshold", threshold, least=0)
-        self.plain = max_value is None and negative_slope == 0 and threshold == 0
-        self.rule = rules.relu if self.plain else rules.bounded_relu
-        self.rule_backward = rules.relu_backward if self.plain else rules.bounded_relu_backward
-        self.remembers = "y" if self.plain else "x"
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is max(x, 0)."""
+        return self.max_value is None and self.negative_slope == 0 and self.threshold == 0
+
+    @property
+    def rule(self) -> Callable[..., Any]:  # type: ignore[override]
+        """The plain rule where no option is used."""
+        return rules.relu if self.plain else rules.bounded_relu
+
+    @property
+    def rule_backward(self) -> Callable[..., Any]:  # type: ignore[override]
+        """Its derivative's product with dy."""
+        return rules.relu_backward if self.plain else rules.bounded_relu_backward
+
+    @property
+    def remembers(self) -> str:  # type: ignore[override]
+        """The plain rule's derivative can be read off y."""
+        return "y" if self.plain else "x"
 
     @property
     def constants(self) -> tuple[float, ...]:

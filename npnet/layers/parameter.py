@@ -6,12 +6,14 @@ import numpy as np
 
 from npnet.regularizers import Regularizer
 
+__all__ = ["Home", "Parameter", "assign"]
 
-class Borrower(Protocol):
-    """Whoever keeps a parameter's numbers in a layout of its own for a while."""
+
+class Home(Protocol):
+    """Whoever keeps a parameter's numbers in a layout of its own while it trains them."""
 
     def give_back(self) -> None:
-        """Write the numbers back into the parameters and return them."""
+        """Copy the numbers back into the parameter, if they are not there; wait for the end of a step."""
 
 
 class Parameter:
@@ -32,13 +34,17 @@ class Parameter:
     ----------
     grad
         d loss / d value, of the same shape; overwritten by each backward pass.
-    slots
-        The optimizer's memory: name -> array of the same shape.
+    home
+        Whoever may keep the numbers in another layout, or None.
+    array
+        Where the numbers are while nobody keeps them elsewhere: for ``home``; others read ``value``.
 
     Notes
     -----
-    A fused plan may borrow a parameter to hold its numbers in another order. Whoever reads ``value`` or
-    ``slots`` meanwhile gets them back first, so nobody else needs to know.
+    A fused plan keeps the numbers in a layout of its own while it trains. Whoever reads ``value`` or
+    ``slots`` gets them back first, so nobody else needs to know. An array taken from ``value`` before
+    training is therefore stale after it, until ``value`` is read again. So read it anew, and write through
+    ``value`` or ``assign``.
     """
 
     grad: np.ndarray
@@ -49,33 +55,45 @@ class Parameter:
         self.name = name
         self.regularizer = regularizer
         self.trainable = trainable
-        self.borrower: Borrower | None = None
-        self._value = value
+        self.home: Home | None = None
+        self.array = value
         self._slots: dict[str, np.ndarray] = {}
+
+    def _come_home(self) -> None:
+        if self.home is not None:
+            self.home.give_back()
 
     @property
     def value(self) -> np.ndarray:
         """The array itself, not a copy."""
-        if self.borrower is not None:
-            self.borrower.give_back()
-        return self._value
+        self._come_home()
+        return self.array
 
     @property
     def slots(self) -> dict[str, np.ndarray]:
-        """The optimizer's memory, name -> array."""
-        if self.borrower is not None:
-            self.borrower.give_back()
+        """The memory of the optimizer that trained the parameter last, name -> array."""
+        self._come_home()
         return self._slots
+
+    @slots.setter
+    def slots(self, slots: dict[str, np.ndarray]) -> None:
+        self._come_home()
+        self._slots = slots
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the array."""
-        return self._value.shape
+        return self.array.shape
 
     @property
     def size(self) -> int:
         """How many numbers the array holds."""
-        return self._value.size
+        return self.array.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the array."""
+        return self.array.dtype
 
     def assign(self, value: np.ndarray) -> None:
         """Overwrite the array with ``value``, which must have its shape."""
@@ -85,13 +103,24 @@ class Parameter:
 
     def cast(self, dtype: Any) -> None:
         """Turn the array into ``dtype``; the slots start anew."""
-        self._value = self.value.astype(dtype)
+        self.array = self.value.astype(dtype)
         self._slots = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        if self.borrower is not None:
-            self.borrower.give_back()
-        return vars(self)
+        self._come_home()
+        return vars(self) | {"home": None}
 
     def __repr__(self) -> str:
-        return f"Parameter({self.name!r}, shape={self.shape}, dtype={self._value.dtype})"
+        return f"Parameter({self.name!r}, shape={self.shape}, dtype={self.dtype})"
+
+
+def assign(parameters: list[Parameter], values: list[np.ndarray]) -> None:
+    """Overwrite the arrays of all parameters, or, after an error or an interrupt, of none."""
+    before = [parameter.value.copy() for parameter in parameters]
+    try:
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.assign(value)
+    except BaseException:
+        for parameter, value in zip(parameters, before, strict=True):
+            parameter.value[...] = value
+        raise

@@ -1,12 +1,11 @@
 """The tutorial's network on this machine: its kernels and its training step, beside the limits and NumPy."""
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from npnet.kernels import load
+from npnet.kernels import Kernels, load, name_of
 from npnet.layers import Dense
 from npnet.measuring.cases import CASES, LAYERS, Case, network_cases
 from npnet.measuring.limits import Limits
@@ -51,12 +50,12 @@ def measure_kernels(limits: Limits, batch: int) -> list[dict[str, Any]]:
 
 
 def _checked_kernel(
-    title: str, case: Case, kernels: ModuleType, sizes: tuple[int, int, int]
+    title: str, case: Case, kernels: Kernels, sizes: tuple[int, int, int]
 ) -> Callable[[], float]:
     """Return a function that measures the seconds of a kernel that was found right."""
     error = case.error(lambda operands: case.call(kernels, *operands), sizes)
     if not error <= 1:
-        raise ValueError(f"{title} of {kernels.__name__} is {error:.1f} times as wrong as rounding may be.")
+        raise ValueError(f"{title} of {name_of(kernels)} is {error:.1f} times as wrong as rounding may be.")
     operands = case.operands(*sizes)
     return calibrated(stopwatch(lambda: case.call(kernels, *operands)), SECONDS)
 
@@ -109,9 +108,11 @@ def _trainer(
     layers = [Dense(m, "relu" if m in shapes else "softmax", input_shape=(d,)) for d, m in LAYERS]
     model = Sequential(list(layers), dtype=dtype, seed=0)
     model.compile(RMSprop(1e-5), "categorical_crossentropy", kernels=kernels, fused=fused)
-    samples = model._check_samples(x, y)
-    steps = model._prepare_to_train(samples)
-    at_once, done = model._steps_at_once(batch, heard=False), 0
+    setup = model.require_compiled("a benchmark")
+    samples = setup.samples(x, y)
+    setup.prepare(samples.x)
+    steps, done = setup.step(), 0
+    at_once = setup.at_once(steps, batch, heard=False)
 
     def train(count: int) -> list[float]:
         nonlocal done

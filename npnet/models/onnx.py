@@ -8,17 +8,15 @@ averages.
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from npnet import layers
 from npnet.internal.files import write_atomically
 from npnet.layers import activations
+from npnet.layers.chain import Chain
 from npnet.layers.layer import Layer
-
-if TYPE_CHECKING:
-    from npnet.models.sequential import Sequential
 
 OPERATORS = 20  # the set of operators: the first with Gelu (ONNX 1.15, onnxruntime 1.17)
 FORMAT = 9  # the file format of its time, so that the runtimes of its time read the file
@@ -127,7 +125,7 @@ For a layer of your own add a line: ``CONVERTERS[Swap] = lambda graph, layer, x:
 """
 
 
-def export(model: "Sequential", filepath: str | Path) -> None:
+def export(model: Chain, filepath: str | Path) -> None:
     """Write ``model`` to an ONNX file, with one input ``x`` (N, ...) and one output ``y``, both float32.
 
     Raises
@@ -144,7 +142,7 @@ def export(model: "Sequential", filepath: str | Path) -> None:
     import onnx
     from onnx import helper
 
-    input_shape = model._require_built("export")
+    input_shape = model.require_built("export")
     graph = Graph()
     y = "x"
     for layer in model.layers:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors
@@ -26,17 +26,18 @@ from npnet.internal import checks, config
 from npnet.internal.files import write_atomically
 from npnet.layers.layer import shapes_in_file
 from npnet.layers.parameter import Parameter
-from npnet.training import batches as data
-
-if TYPE_CHECKING:
-    from npnet.models.sequential import Sequential
+from npnet.layers.parameter import assign as assign_all
+from npnet.training.batches import Position
+from npnet.training.loops import Trainee
+from npnet.training.setup import Setup
 
 FORMAT = "npnet 1"
 MOST_LAYERS = 1000  # of a file: the time to build grows with their square
 Tensors = dict[str, np.ndarray]
+T = TypeVar("T", bound=Trainee)
 
 
-def save_model(model: "Sequential", filepath: str | Path, overwrite: bool = True) -> None:
+def save_model(model: Trainee, filepath: str | Path, overwrite: bool = True) -> None:
     """Write architecture, weights and, of a compiled model, the training state.
 
     Parameters
@@ -52,24 +53,26 @@ def save_model(model: "Sequential", filepath: str | Path, overwrite: bool = True
         If the file is there, cannot be written, or a weight is NaN or infinite. The file that was there is
         untouched then.
     """
-    model._require_built("save")
-    metadata: dict[str, Any] = {"architecture": architecture(model)}
-    tensors = weights_of(model)
-    if model.compiled:
-        metadata["training"] = training_state(model)
-        tensors |= slots_of(model)
-    streams = {layer.name: layer.rng.bit_generator.state for layer in model.layers if layer.rng}
-    metadata["streams"] = streams
-    write(Path(filepath), tensors, metadata, overwrite)
+    model.require_built("save")
+    with model.lock:  # between two steps
+        metadata: dict[str, Any] = {"architecture": architecture(model)}
+        tensors = weights_of(model)  # which brings the optimizer's memory home, too
+        if model.setup is not None:
+            metadata["training"] = training_state(model, model.setup)
+            tensors |= slots_of(model, model.setup)
+        streams = {layer.name: layer.rng.bit_generator.state for layer in model.layers if layer.rng}
+        metadata["streams"] = streams
+        write(Path(filepath), tensors, metadata, overwrite)
 
 
-def save_weights(model: "Sequential", filepath: str | Path, overwrite: bool = True) -> None:
+def save_weights(model: Trainee, filepath: str | Path, overwrite: bool = True) -> None:
     """Write the weights alone."""
-    model._require_built("save_weights")
-    write(Path(filepath), weights_of(model), {}, overwrite)
+    model.require_built("save_weights")
+    with model.lock:
+        write(Path(filepath), weights_of(model), {}, overwrite)
 
 
-def load_weights(model: "Sequential", filepath: str | Path, skip_mismatch: bool = False) -> None:
+def load_weights(model: Trainee, filepath: str | Path, skip_mismatch: bool = False) -> None:
     """Read weights into a built model, by layer and parameter name.
 
     Parameters
@@ -83,14 +86,15 @@ def load_weights(model: "Sequential", filepath: str | Path, skip_mismatch: bool 
     ValueError
         If the file is damaged, holds NaN or infinity, or does not fit. Nothing has changed then.
     """
-    model._require_built("load_weights")
+    model.require_built("load_weights")
     tensors, _ = read(Path(filepath))
-    assign(named_parameters(model), tensors, Path(filepath), skip_mismatch)
+    with model.lock:
+        assign(named_parameters(model), tensors, Path(filepath), skip_mismatch)
 
 
 def load_model(
-    kind: "type[Sequential]", filepath: str | Path, custom_objects: dict[str, Any] | None, compile: bool
-) -> "Sequential":
+    kind: type[T], filepath: str | Path, custom_objects: dict[str, Any] | None, compile: bool
+) -> T:
     """Return the model of class ``kind`` that a file holds; see ``npnet.models.load_model``."""
     path = Path(filepath)
     tensors, metadata = read(path)
@@ -105,12 +109,9 @@ def load_model(
                     raise ValueError(
                         f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read"
                     )
-                model = kind(
-                    [layers.from_config(layer) for layer in description["layers"]],
-                    name=description["name"],
-                    dtype=description["dtype"],
-                    seed=description["seed"],
-                )
+                model = kind(name=description["name"], dtype=description["dtype"], seed=description["seed"])
+                for layer in description["layers"]:
+                    model.add(layers.from_config(layer))
                 model.build((None, *description["input_shape"]))
             assign(named_parameters(model), tensors, path)
             with _blaming(path):
@@ -137,7 +138,7 @@ def _blaming(path: Path) -> Iterator[None]:
 # --- a model as tensors and JSON ----------------------------------------------------------------------------
 
 
-def architecture(model: "Sequential") -> dict[str, Any]:
+def architecture(model: Trainee) -> dict[str, Any]:
     """Return what ``load_model`` needs to build the model again."""
     return {
         "name": model.name,
@@ -148,12 +149,12 @@ def architecture(model: "Sequential") -> dict[str, Any]:
     }
 
 
-def named_parameters(model: "Sequential") -> dict[str, Parameter]:
+def named_parameters(model: Trainee) -> dict[str, Parameter]:
     """Return the parameters as "layer/parameter" -> Parameter."""
     return {f"{layer.name}/{p.name}": p for layer in model.layers for p in layer.parameters}
 
 
-def weights_of(model: "Sequential") -> Tensors:
+def weights_of(model: Trainee) -> Tensors:
     """Return the parameters' arrays by name.
 
     Raises
@@ -168,52 +169,51 @@ def weights_of(model: "Sequential") -> Tensors:
     return weights
 
 
-def slots_of(model: "Sequential") -> Tensors:
+def slots_of(model: Trainee, setup: Setup) -> Tensors:
     """Return the optimizer's memory as "layer/parameter/slot" -> array."""
     return {
         f"{name}/{slot}": array
         for name, parameter in named_parameters(model).items()
-        for slot, array in parameter.slots.items()
+        for slot, array in setup.optimizer.memory.get(parameter, {}).items()
     }
 
 
-def training_state(model: "Sequential") -> dict[str, Any]:
+def training_state(model: Trainee, setup: Setup) -> dict[str, Any]:
     """Return the arguments of ``compile``, the optimizer's step and how far ``fit`` came."""
-    plain, weighted = model._requested_metrics
     return {
-        "optimizer": config.serialize(model.optimizer),
-        "loss": config.serialize(model.loss),
-        "metrics": config.serialize(plain),
-        "weighted_metrics": config.serialize(weighted),
-        "kernels": model.requested_kernels,
-        "fused": model.fused,
-        "iterations": model.optimizer.iterations,
+        "optimizer": config.serialize(setup.optimizer),
+        "loss": config.serialize(setup.loss),
+        "metrics": config.serialize(setup.metrics),
+        "weighted_metrics": config.serialize(setup.weighted_metrics),
+        "kernels": setup.requested_kernels,
+        "fused": setup.fused,
+        "iterations": setup.optimizer.iterations,
         "position": model.position._asdict(),
+        "epochs_trained": model.epochs_trained,
     }
 
 
-def restore_training(model: "Sequential", state: dict[str, Any], tensors: Tensors) -> None:
+def restore_training(model: Trainee, state: dict[str, Any], tensors: Tensors) -> None:
     """Compile the model as it was and give the optimizer its memory back."""
-    model.compile(
-        optimizer=state["optimizer"],
-        loss=state["loss"],
-        metrics=state["metrics"],
-        weighted_metrics=state["weighted_metrics"],
-        kernels=state["kernels"],
-        fused=state["fused"],
-    )
-    model.optimizer.iterations = checks.integer("iterations", state["iterations"], least=0)
+    arguments = "optimizer", "loss", "metrics", "weighted_metrics", "kernels", "fused"
+    setup = Setup(model, **{name: state[name] for name in arguments})
+    setup.optimizer.iterations = checks.integer("iterations", state["iterations"], least=0)
     epoch, batch = (checks.integer(name, state["position"][name], least=0) for name in ("epoch", "batch"))
     sums = {name: [float(total), float(count)] for name, (total, count) in state["position"]["sums"].items()}
-    model.position = data.Position(epoch, batch, sums)
+    model.position = Position(epoch, batch, sums)
+    model.epochs_trained = checks.integer("epochs_trained", state.get("epochs_trained", epoch), least=0)
     for name, parameter in named_parameters(model).items():
-        for slot in model.optimizer.slot_names:
+        slots = {}
+        for slot in setup.optimizer.slot_names:
             saved = tensors.get(f"{name}/{slot}")
             if saved is None:
                 continue
             if saved.shape != parameter.shape:
                 raise ValueError(f"{name}/{slot} must have shape {parameter.shape}, got {saved.shape}.")
-            parameter.slots[slot] = saved.astype(model.dtype)
+            slots[slot] = saved.astype(model.dtype)
+        if slots:
+            setup.optimizer.memory[parameter] = parameter.slots = slots
+    model.adopt(setup)
 
 
 def assign(
@@ -243,8 +243,7 @@ def assign(
             )
     if mismatches:
         warnings.warn(f"{path} does not fit all of the model: {'; '.join(mismatches)}.", stacklevel=4)
-    for name, tensor in fitting.items():
-        parameters[name].assign(tensor)
+    assign_all([parameters[name] for name in fitting], list(fitting.values()))
 
 
 # --- files ------------------------------------------------------------------------------------------------

@@ -1,26 +1,26 @@
 """Sequential: a stack of layers."""
 
-import re
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from npnet.internal import checks
-from npnet.layers import Input
-from npnet.layers.layer import Layer, Shape, check_shape
-from npnet.layers.parameter import Parameter
+from npnet.callbacks import Callback, History
+from npnet.callbacks.callback import Logs
+from npnet.layers.layer import Layer
+from npnet.losses import Loss
 from npnet.models import onnx, saving
 from npnet.models.summary import html_summary, print_summary
-from npnet.training import batches as data
-from npnet.training.loops import Trainer
+from npnet.optimizers import Optimizer
+from npnet.training import loops
+from npnet.training.batches import Position, gather
+from npnet.training.setup import Setup, check_features
 from npnet.utils import new_seed
 
 __all__ = ["Sequential", "load_model"]
 
 
-class Sequential(Trainer):
+class Sequential(loops.Trainee):
     """A network whose layers follow one another.
 
     Parameters
@@ -49,213 +49,206 @@ class Sequential(Trainer):
         dtype: Any = "float32",
         seed: int | None = None,
     ):
-        self.name = "sequential" if name is None else checks.text("name", name)
-        try:
-            self.dtype = np.dtype(dtype)
-        except TypeError:
-            self.dtype = np.dtype(object)
-        if dtype is None or self.dtype not in (np.float32, np.float64):
-            raise ValueError(f'dtype must be "float32" or "float64", got {dtype!r}.')
+        super().__init__("sequential" if name is None else name, dtype, new_seed() if seed is None else seed)
         if layers is not None and not isinstance(layers, (list, tuple)):
             raise TypeError(f"layers must be a list of layers, got {layers!r}.")
-        self.seed = new_seed() if seed is None else checks.integer("seed", seed, least=0)
-        self.layers: list[Layer] = []
-        self.input_shape: Shape | None = None
-        self.built = False
         for layer in layers or []:
             self.add(layer)
 
-    # --- structure ----------------------------------------------------------------------------------------
-
-    def add(self, layer: Layer) -> None:
-        """Append a layer. Once the input shape is known, weights are created at once.
-
-        Raises
-        ------
-        TypeError
-            If ``layer`` is no layer.
-        ValueError
-            If it or its activation is in the model already, its name is taken, or it does not fit the one
-            before.
-        """
-        if not isinstance(layer, Layer):
-            raise TypeError(f"add expects a layer such as Dense(10), got {layer!r}.")
-        if isinstance(layer, Input):
-            if self.layers or self.input_shape:
-                raise ValueError("Input must come first.")
-            self.input_shape = layer.input_shape
-            return
-        for link in layer.chain():  # each remembers its own forward until backward
-            if link in self.chain:
-                raise ValueError(f"{link!r} is in this model already; make another one.")
-        taken = {other.name for other in self.layers}
-        name = layer.name or free_name(type(layer).__name__, taken)
-        if name in taken:
-            raise ValueError(f"A layer named {name!r} is in this model already; choose another name.")
-        shape = self.output_shape if self.built else self.input_shape
-        if not self.layers and layer.input_shape is not None:
-            if shape not in (None, layer.input_shape):
-                raise ValueError(
-                    f"The model takes samples of shape {shape}, got {name!r} with"
-                    f" input_shape={layer.input_shape}."
-                )
-            shape = layer.input_shape
-        own_name, layer.name = layer.name, name
-        try:
-            if shape is not None:
-                self._build_layer(layer, shape, len(self.layers))
-        except Exception:
-            layer.name = own_name
-            raise
-        if not self.layers:
-            self.input_shape = shape
-        self.layers.append(layer)
-        self.built = shape is not None
-        self._step = None
-        self._metrics = []
-
-    def pop(self) -> Layer:
-        """Remove the last layer and return it."""
-        if not self.layers:
-            raise ValueError("There are no layers to pop.")
-        self._step = None
-        self._metrics = []
-        self.built = self.built and len(self.layers) > 1
-        return self.layers.pop()
-
-    def build(self, input_shape: Any = None) -> None:
-        """Create the weights for samples of ``input_shape``, given with the batch axis: ``(None, 3072)``.
-
-        Does nothing if they exist already.
-
-        Raises
-        ------
-        ValueError
-            If a layer does not fit the shape, or the model was built for another one.
-        """
-        if self.built:
-            if input_shape is not None and tuple(input_shape)[1:] != self.input_shape:
-                raise ValueError(
-                    f"The model was built for samples of shape {self.input_shape},"
-                    f" got build({input_shape!r})."
-                )
-            return
-        if not self.layers:
-            raise ValueError("The model has no layers: add some first, model.add(Dense(...)).")
-        if input_shape is None:
-            raise ValueError("build needs an input shape with its batch axis, for instance (None, 3072).")
-        if not isinstance(input_shape, (tuple, list)):
-            raise TypeError(f"build needs a shape such as (None, 3072), got {input_shape!r}.")
-        shape = check_shape("input_shape", input_shape[1:])
-        self.compute_output_shape(shape)
-        first = shape
-        for index, layer in enumerate(self.layers):
-            self._build_layer(layer, shape, index)
-            shape = layer.compute_output_shape(shape)
-        self.input_shape = first
-        self.built = True
-
-    def _build_layer(self, layer: Layer, input_shape: Shape, index: int) -> None:
-        """Create a layer's weights from the stream of its place, unless it has them already."""
-        layer.compute_output_shape(input_shape)
-        if layer.built:
-            if layer.input_shape != input_shape:
-                raise ValueError(
-                    f"Layer {layer.name!r} was built for samples of shape {layer.input_shape},"
-                    f" got {input_shape}."
-                )
-            if any(parameter.value.dtype != self.dtype for parameter in layer.parameters):
-                raise ValueError(f"Layer {layer.name!r} has weights of another dtype than {self.dtype}.")
-            return
-        layer.parameters.clear()  # of a build that failed
-        layer.build(input_shape, data.stream(self.seed, data.WEIGHTS, index), self.dtype)
-        layer.input_shape = input_shape
-        layer.built = True
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of one output sample for input samples of ``input_shape``."""
-        for layer in self.layers:
-            input_shape = layer.compute_output_shape(input_shape)
-        return input_shape
-
-    @property
-    def output_shape(self) -> Shape:
-        """The shape of one output sample of the built model."""
-        return self.compute_output_shape(self._require_built("output_shape"))
-
-    def _require_built(self, what: str) -> Shape:
-        if not self.built or self.input_shape is None:
-            raise RuntimeError(
-                f"{what} needs a built model: give the first layer input_shape=(...), call"
-                " model.build((None, ...)), or fit."
-            )
-        return self.input_shape
-
-    @property
-    def chain(self) -> list[Layer]:
-        """The links of all layers, activations among them, in the order of computation."""
-        return [link for layer in self.layers for link in layer.chain()]
-
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """Return the outputs of one batch."""
-        x = self._check_x(x)
-        self._prepare_to_run(x)
-        return self.forward(data.gather(x, np.arange(len(x)), self.dtype), training)
+        x = check_features(self, x)
+        with self.lock:
+            if not self.built:
+                self.build((None, *x.shape[1:]))
+            self.use(self.kernels)
+            return self.forward(gather(x, np.arange(len(x)), self.dtype), training)
 
-    # --- weights --------------------------------------------------------------------------------------------
+    # --- compile --------------------------------------------------------------------------------------------
 
-    @property
-    def parameters(self) -> list[Parameter]:
-        """All parameters, layer by layer."""
-        return [parameter for layer in self.layers for parameter in layer.parameters]
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        metrics: list[Any] | None = None,
+        weighted_metrics: list[Any] | None = None,
+        kernels: str | None = None,
+        fused: bool = True,
+        steps_per_execution: int | str = "auto",
+    ) -> None:
+        """Choose how to train.
 
-    @property
-    def trainable_parameters(self) -> list[Parameter]:
-        """The parameters that training changes."""
-        return [
-            parameter
-            for layer in self.layers
-            if layer.trainable
-            for parameter in layer.parameters
-            if parameter.trainable
-        ]
-
-    def count_params(self) -> int:
-        """Return how many numbers the parameters hold."""
-        self._require_built("count_params")
-        return sum(layer.count_params() for layer in self.layers)
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Return copies of all parameters' arrays: kernel, bias of the first layer, then the next."""
-        self._require_built("get_weights")
-        return [parameter.value.copy() for parameter in self.parameters]
-
-    def set_weights(self, weights: list[Any]) -> None:
-        """Overwrite all parameters' arrays with ``weights``, in the order of ``get_weights``.
+        Parameters
+        ----------
+        optimizer, loss
+            A name or an object.
+        metrics, weighted_metrics
+            Names or objects; the latter are weighted by ``sample_weight`` and ``class_weight``.
+        kernels
+            "numba" for the compiled kernels, "numpy" for the readable ones; by default Numba's where it is
+            installed.
+        fused
+            Compute neighbouring operations as one where the kernels can. The results agree to rounding.
+        steps_per_execution
+            Steps that ``fit`` takes in one call of the kernels, with the same results, bit for bit. Callbacks
+            hear of the first batch of each call before it and of the last one after it. "auto": as many as
+            pay, but one where a callback listens to batches.
 
         Raises
         ------
-        ValueError
-            If their number or a shape does not fit, or one holds NaN or infinity. Nothing has changed then.
+        ValueError, TypeError
+            If a name is unknown (the nearest is named) or there is no loss. Nothing has changed then.
         """
-        self._require_built("set_weights")
-        if not isinstance(weights, (list, tuple)):
-            raise TypeError(f"weights must be a list of arrays, got {type(weights).__name__}.")
-        if len(weights) != len(self.parameters):
-            raise ValueError(f"weights must hold {len(self.parameters)} arrays, got {len(weights)}.")
-        arrays = []
-        for i, (parameter, weight) in enumerate(zip(self.parameters, weights, strict=True)):
-            array = checks.numbers(f"weights[{i}]", weight)
-            if array.shape != parameter.shape:
-                raise ValueError(
-                    f"weights[{i}] ({parameter.name}) must have shape {parameter.shape}, got {array.shape}."
-                )
-            checks.finite(f"weights[{i}] ({parameter.name})", array, self.dtype, "Training had diverged?")
-            arrays.append(array)
-        for parameter, array in zip(self.parameters, arrays, strict=True):
-            parameter.assign(array)
+        self.adopt(
+            Setup(self, optimizer, loss, metrics, weighted_metrics, kernels, fused, steps_per_execution)
+        )
 
-    # --- showing and saving ----------------------------------------------------------------------------
+    @property
+    def compiled(self) -> bool:
+        """Whether ``compile`` was called."""
+        return self.setup is not None
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer that ``compile`` was given."""
+        return self.require_compiled("optimizer").optimizer
+
+    @property
+    def loss(self) -> Loss:
+        """The loss that ``compile`` was given."""
+        return self.require_compiled("loss").loss
+
+    def require_compiled(self, what: str) -> Setup:
+        """Return the setup; raise a RuntimeError that names ``what`` before ``compile``."""
+        if self.setup is None:
+            raise RuntimeError(
+                f'{what} needs a compiled model: call model.compile(loss="categorical_crossentropy") first.'
+            )
+        return self.setup
+
+    # --- training and prediction ----------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: list[Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: tuple | None = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int | Position = 0,
+        validation_batch_size: int | None = None,
+        validation_freq: int | list[int] = 1,
+    ) -> History:
+        """Train for ``epochs`` passes over the samples.
+
+        Parameters
+        ----------
+        x, y
+            Samples (N, ...) and targets. Arrays of any numeric dtype and layout, or lists; only read, and
+            converted batch by batch.
+        batch_size
+            Samples a step, 32 by default; the last batch of an epoch may be shorter.
+        verbose
+            0 silent; 1 or "auto" a live progress line (on a terminal); 2 a line an epoch.
+        callbacks
+            Objects of ``npnet.callbacks``.
+        validation_split
+            Fraction of the samples, taken from the end before shuffling, to validate on.
+        validation_data
+            (x, y) or (x, y, sample_weight) to validate on.
+        shuffle
+            Visit the samples in a new order each epoch, drawn from (seed, epochs trained so far).
+        class_weight
+            {label: weight}; labels left out weigh 1.
+        sample_weight
+            One weight a sample.
+        initial_epoch
+            Where to go on counting; training runs from here to ``epochs``. A model's ``position`` goes on in
+            the middle of the epoch it was stopped in; all other arguments must be the same then.
+        validation_batch_size
+            Like ``batch_size``, which it is by default.
+        validation_freq
+            Validate every so many epochs, or after the epochs of a list (from 1).
+
+        Returns
+        -------
+        History
+            ``history`` (name -> value of each epoch), ``epoch``, ``params``.
+
+        Raises
+        ------
+        RuntimeError
+            Before ``compile``.
+        ValueError, TypeError
+            If an argument does not fit. Nothing has changed then.
+        """
+        return loops.fit(
+            self, self.require_compiled("fit"), x, y, batch_size, epochs, verbose, callbacks,
+            validation_split, validation_data, shuffle, class_weight, sample_weight, initial_epoch,
+            validation_batch_size, validation_freq,
+        )  # fmt: skip
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        callbacks: list[Callback] | None = None,
+        return_dict: bool = False,
+    ) -> float | list[float] | Logs:
+        """Return the loss and the metrics of the model on samples it does not learn from.
+
+        Returns
+        -------
+        float, list or dict
+            The loss alone where there are no metrics, else [loss, metric, ...]; a dict if ``return_dict``.
+        """
+        setup = self.require_compiled("evaluate")
+        return loops.evaluate(self, setup, x, y, batch_size, verbose, sample_weight, callbacks, return_dict)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        callbacks: list[Callback] | None = None,
+    ) -> np.ndarray:
+        """Return the outputs for samples x, a new array of shape (N, *output_shape)."""
+        return loops.predict(self, x, batch_size, verbose, callbacks)
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> float | list[float] | Logs:
+        """Take one step on the batch; return its loss and metrics as ``evaluate`` does."""
+        setup = self.require_compiled("train_on_batch")
+        return loops.train_on_batch(self, setup, x, y, sample_weight, class_weight, return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = False
+    ) -> float | list[float] | Logs:
+        """Return the batch's loss and metrics without learning from it."""
+        setup = self.require_compiled("test_on_batch")
+        return loops.test_on_batch(self, setup, x, y, sample_weight, return_dict)
+
+    def predict_on_batch(self, x: Any) -> np.ndarray:
+        """Return the outputs of one batch."""
+        x = check_features(self, x)
+        return self.predict(x, batch_size=max(1, len(x)), verbose=0)
+
+    # --- showing and saving ---------------------------------------------------------------------------------
 
     def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
         """Print layers, output shapes and numbers of parameters as Keras does."""
@@ -274,7 +267,7 @@ class Sequential(Trainer):
         saving.load_weights(self, filepath, skip_mismatch)
 
     def export(self, filepath: str | Path, format: str = "onnx") -> None:
-        """Write the model for other runtimes; see ``npnet.models.onnx``."""
+        """Write the model for other runtimes (see ``onnx.py``)."""
         if format != "onnx":
             raise ValueError(f'format must be "onnx", got {format!r}.')
         onnx.export(self, filepath)
@@ -307,9 +300,3 @@ def load_model(
         If the file is damaged, no npnet model, or names an unknown class.
     """
     return saving.load_model(Sequential, filepath, custom_objects, compile)
-
-
-def free_name(class_name: str, taken: set[str]) -> str:
-    """Return "dense", or "dense_1", "dense_2" ... where that is taken."""
-    base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", class_name).lower()
-    return next(name for i in count() if (name := f"{base}_{i}" if i else base) not in taken)

@@ -4,20 +4,18 @@ import shutil
 import sys
 from collections.abc import Callable
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from npnet.internal.progress import can_encode
+from npnet.layers.chain import Chain
 from npnet.plotting import markup
-
-if TYPE_CHECKING:
-    from npnet.models.sequential import Sequential
 
 BOX = "┏┳┓┡╇┩├┼┤└┴┘━─┃│…"
 HEADER = ("Layer (type)", "Output Shape", "Param #")
 ASCII = str.maketrans(BOX, "++++++++++++--||.")
 
 
-def print_summary(model: "Sequential", line_length: int | None, print_fn: Callable[[str], Any]) -> None:
+def print_summary(model: Chain, line_length: int | None, print_fn: Callable[[str], Any]) -> None:
     """Print a row a layer and the totals.
 
     Parameters
@@ -36,13 +34,13 @@ def print_summary(model: "Sequential", line_length: int | None, print_fn: Callab
         print_fn(f" {line}")
 
 
-def html_summary(model: "Sequential") -> str:
+def html_summary(model: Chain) -> str:
     """Return the same as an HTML table, for notebooks."""
     lines = "<br>".join(totals(model))
     return f"<p><b>{escape(model.name)}</b></p>{markup.table(HEADER, layer_rows(model))}<p>{lines}</p>"
 
 
-def layer_rows(model: "Sequential") -> list[tuple[str, str, str]]:
+def layer_rows(model: Chain) -> list[tuple[str, str, str]]:
     """Return (name and type, output shape, number of parameters) of each layer."""
     rows = []
     shape = model.input_shape
@@ -56,7 +54,7 @@ def layer_rows(model: "Sequential") -> list[tuple[str, str, str]]:
     return rows
 
 
-def totals(model: "Sequential") -> list[str]:
+def totals(model: Chain) -> list[str]:
     """Return the lines below the table: how many parameters of which kind, and their size."""
     trainable = sum(parameter.size for parameter in model.trainable_parameters)
     total = sum(layer.count_params() for layer in model.layers)

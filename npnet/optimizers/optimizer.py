@@ -5,13 +5,12 @@ slots and supplies the numbers of each step. Names, defaults and numerics are Ke
 """
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from npnet.internal import checks, config
-from npnet.kernels import reference, rules
+from npnet.kernels import Kernels, rules
 from npnet.layers.parameter import Parameter
 from npnet.optimizers import schedules
 
@@ -67,6 +66,8 @@ class Optimizer(config.Configurable):
         self.clipvalue = clipvalue
         self.global_clipnorm = global_clipnorm
         self.iterations = 0
+        self.memory: dict[Parameter, dict[str, np.ndarray]] = {}
+        self.trains: object = None  # the identity of the model whose steps have been counted
 
     @property
     def learning_rate(self) -> float:
@@ -90,20 +91,28 @@ class Optimizer(config.Configurable):
         """Return the numbers of the next step, in the order of the rule's last arguments."""
         raise NotImplementedError
 
-    def slots_of(self, parameter: Parameter) -> list[np.ndarray]:
-        """Return the parameter's memory in the rule's order, created when first needed."""
-        for name in self.slot_names:
-            if name not in parameter.slots:
-                parameter.slots[name] = self.new_slot(parameter.value)
-        return [parameter.slots[name] for name in self.slot_names]
+    def slots_of(self, parameter: Parameter, names: tuple[str, ...] | None = None) -> list[np.ndarray]:
+        """Return this optimizer's memory of a parameter in the rule's order, created when first needed."""
+        slots = parameter.slots = self.memory.setdefault(parameter, {})
+        names = self.slot_names if names is None else names
+        for name in names:
+            if name not in slots:
+                slots[name] = self.new_slot(parameter.value)
+        return [slots[name] for name in names]
 
     def new_slot(self, value: np.ndarray) -> np.ndarray:
         """Return a slot before the first step: zeros."""
         return np.zeros_like(value)
 
-    def step(self, parameters: list[Parameter], kernels: ModuleType) -> None:
+    def step(self, parameters: list[Parameter], kernels: Kernels) -> None:
         """Change every parameter by one step along its ``grad``: clip, decay, update."""
-        self.clip(parameters)
+        clipped = self.clip([parameter.grad for parameter in parameters])
+        for parameter, gradient in zip(parameters, clipped, strict=True):
+            parameter.grad = gradient
+        self.apply(parameters, kernels)
+
+    def apply(self, parameters: list[Parameter], kernels: Kernels) -> None:
+        """Change every parameter by one step along its ``grad`` as it is: decay, update."""
         for parameter in parameters:
             if decay := self.decay_of(parameter):
                 parameter.value[...] *= 1 - self.learning_rate * decay
@@ -114,21 +123,25 @@ class Optimizer(config.Configurable):
         """Return the weight decay of a parameter."""
         return self.weight_decay
 
-    def update(self, parameter: Parameter, kernels: ModuleType) -> None:
+    def update(self, parameter: Parameter, kernels: Kernels) -> None:
         """Change a parameter and its slots by the rule."""
         slots, hyperparameters = self.slots_of(parameter), self.hyperparameters()
         kernels.update(self.rule, parameter.value, parameter.grad, slots, hyperparameters)
 
-    def clip(self, parameters: list[Parameter]) -> None:
-        """Replace the gradients by clipped ones."""
+    def clip(self, gradients: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the gradients, clipped; those that are as they were are the same arrays."""
         if self.clipvalue is not None:
-            for parameter in parameters:
-                parameter.grad = np.clip(parameter.grad, -self.clipvalue, self.clipvalue)
-        elif self.clipnorm is not None:
-            for parameter in parameters:
-                _shrink([parameter], self.clipnorm)
-        elif self.global_clipnorm is not None:
-            _shrink(parameters, self.global_clipnorm)
+            return [np.clip(gradient, -self.clipvalue, self.clipvalue) for gradient in gradients]
+        if self.clipnorm is not None:
+            return [_shrunk([gradient], self.clipnorm)[0] for gradient in gradients]
+        if self.global_clipnorm is not None:
+            return _shrunk(gradients, self.global_clipnorm)
+        return gradients
+
+    @property
+    def clips(self) -> bool:
+        """Whether gradients are clipped, and so needed whole before any parameter changes."""
+        return not (self.clipvalue is self.clipnorm is self.global_clipnorm is None)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments; the schedule in place of a scheduled rate."""
@@ -139,12 +152,12 @@ class Optimizer(config.Configurable):
         return arguments
 
 
-def _shrink(parameters: list[Parameter], limit: float) -> None:
-    """Scale the gradients so that their joint norm is at most ``limit``."""
-    norm = np.sqrt(sum(np.square(p.grad, dtype=np.float64).sum() for p in parameters))
-    if norm > limit:
-        for parameter in parameters:
-            parameter.grad = parameter.grad * parameter.grad.dtype.type(limit / norm)
+def _shrunk(gradients: list[np.ndarray], limit: float) -> list[np.ndarray]:
+    """Return the gradients, scaled so that their joint norm is at most ``limit``."""
+    norm = np.sqrt(sum(np.square(gradient, dtype=np.float64).sum() for gradient in gradients))
+    if not norm > limit:  # NaN stays in the numbers it is in
+        return gradients
+    return [gradient * gradient.dtype.type(limit / norm) for gradient in gradients]
 
 
 class SGD(Optimizer):
@@ -156,7 +169,11 @@ class SGD(Optimizer):
         super().__init__(learning_rate, **options)
         self.momentum = checks.share("momentum", momentum)
         self.nesterov = nesterov
-        self.slot_names = ("velocity",) if momentum else ()
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The velocity, where there is momentum."""
+        return ("velocity",) if self.momentum else ()
 
     @property
     def rule(self) -> Callable[..., tuple]:
@@ -200,8 +217,16 @@ class RMSprop(Optimizer):
         self.epsilon = checks.positive("epsilon", epsilon)
         self.centered = centered
         self.epsilon_inside = epsilon_inside
-        self.plain = epsilon_inside and not momentum and not centered
-        self.slot_names = ("mean_square",) if self.plain else ("mean_square", "mean", "velocity")
+
+    @property
+    def plain(self) -> bool:
+        """Whether no option is used."""
+        return self.epsilon_inside and not self.momentum and not self.centered
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The running means of g^2 and, for the options, of g and of the steps."""
+        return ("mean_square",) if self.plain else ("mean_square", "mean", "velocity")
 
     @property
     def rule(self) -> Callable[..., tuple]:
@@ -274,7 +299,11 @@ class Adam(Optimizer):
         self.beta_2 = checks.share("beta_2", beta_2)
         self.epsilon = checks.positive("epsilon", epsilon)
         self.amsgrad = amsgrad
-        self.slot_names = ("first_moment", "second_moment") + (("largest",) if amsgrad else ())
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The running means of g and g^2, and the largest of the latter."""
+        return ("first_moment", "second_moment") + (("largest",) if self.amsgrad else ())
 
     @property
     def rule(self) -> Callable[..., tuple]:
@@ -351,23 +380,23 @@ class Muon(Adam):
         self.ns_steps = checks.integer("ns_steps", ns_steps)
         self.nesterov = nesterov
         self.rms_rate = checks.positive("rms_rate", rms_rate)
-        self.slot_names = ("momentum", *self.slot_names)
 
     @property
-    def rule(self) -> Callable[..., tuple]:
-        """What makes a matrix's step, no rule of single elements: it is never fused."""
-        return reference.orthogonalize
+    def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Of matrices the momentum, of vectors Adam's."""
+        return ("momentum", *super().slot_names)
 
     def decay_of(self, parameter: Parameter) -> float | None:
         """Return the matrices' weight decay or the vectors'."""
         return self.weight_decay if _is_matrix(parameter) else self.adam_weight_decay
 
-    def slots_of(self, parameter: Parameter) -> list[np.ndarray]:
+    def slots_of(self, parameter: Parameter, names: tuple[str, ...] | None = None) -> list[np.ndarray]:
         """Return m of a matrix, Adam's memory of a vector."""
-        names = self.slot_names[:1] if _is_matrix(parameter) else self.slot_names[1:]
-        return [parameter.slots.setdefault(name, self.new_slot(parameter.value)) for name in names]
+        return super().slots_of(
+            parameter, names or (self.slot_names[:1] if _is_matrix(parameter) else self.slot_names[1:])
+        )
 
-    def update(self, parameter: Parameter, kernels: ModuleType) -> None:
+    def update(self, parameter: Parameter, kernels: Kernels) -> None:
         """Change a matrix by U V', a vector by Adam's rule."""
         slots = self.slots_of(parameter)
         if not _is_matrix(parameter):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from npnet.models import Sequential
-from npnet.training import batches as data
+from npnet.training.batches import Batch, cut, gather
 
 STEPS, WARM = 20, 3
 
@@ -30,23 +30,24 @@ def measure(model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int) ->
 
         return call
 
-    model.fused = False
-    model.train_on_batch(x[:1], y[:1])  # every link gets its kernels
-    links = model.chain
+    setup = model.require_compiled("shares")
+    setup.prepare(x)
+    step = setup.readable_step()
+    links = model.links
     first = next(i for i, link in enumerate(links) if link.parameters)
     for link in links[:first]:
         link.forward = timed("prepared", link.forward)  # type: ignore[method-assign]
     model.forward = timed("forward", model.forward)  # type: ignore[method-assign]
-    model.loss.forward = timed("loss", model.loss.forward)  # type: ignore[method-assign]
-    model.optimizer.step = timed("update", model.optimizer.step)  # type: ignore[method-assign]
-    gather = timed("gathered", data.gather)
-    order = data.batches(np.random.default_rng(0).permutation(len(x)), batch_size)
-    for step in range(WARM + STEPS):
-        if step == WARM:
+    setup.loss.forward = timed("loss", setup.loss.forward)  # type: ignore[method-assign]
+    setup.optimizer.step = timed("update", setup.optimizer.step)  # type: ignore[method-assign]
+    gathered = timed("gathered", gather)
+    order = cut(np.random.default_rng(0).permutation(len(x)), batch_size)
+    for number in range(WARM + STEPS):
+        if number == WARM:
             clock.clear()
-        index = order[step % len(order)]
-        gather(x, index, x.dtype)
-        timed("step", model.train_step)(x, index, y[index], None)
+        rows = order[number % len(order)]
+        gathered(x, rows, x.dtype)
+        timed("step", step.take)(x, Batch(rows, y[rows]))
     parts = {
         "data": clock["gathered"] + clock["prepared"],
         "forward": clock["forward"] - clock["prepared"] + clock["loss"],

@@ -25,7 +25,7 @@ from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
 from npnet.runs.recorder import LAST, Recorder
 from npnet.runs.settings import Settings, complete, recipe_of
-from npnet.training import batches as data
+from npnet.training.batches import cut, epoch_order
 from npnet.utils import to_categorical
 
 
@@ -266,8 +266,8 @@ class Training:
 
             if model.position[:2] != (epoch, failed - 1):
                 self._fit(model, epochs, [LambdaCallback(on_train_batch_end=stop)], quietly=True)
-            order = data.epoch_order(len(self.y_train), True, model.seed, epoch)
-            index = data.batches(order, self.settings["batch_size"])[failed - 1]
+            order = epoch_order(len(self.y_train), True, model.seed, epoch)
+            index = cut(order, self.settings["batch_size"])[failed - 1]
             found = first_non_finite(model, self.dataset.x_train[index], self.y_train[index])
         return f"{what} The first value that is not finite is in {found}." if found else what
 

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Every stream of random numbers has the key (seed, purpose, index): none depends on how many numbers
-# another has drawn, so any of them can be made again, in any order, by a run that is resumed.
-WEIGHTS, SHUFFLE, DROPOUT = range(3)
+from npnet.internal.streams import SHUFFLE, stream
+
+__all__ = ["Batch", "Position", "cut", "epoch_order", "gather", "split"]
 
 
 class Position(NamedTuple):
@@ -28,24 +28,19 @@ class Batch(NamedTuple):
     sample_weight: np.ndarray | None = None
 
 
-def stream(seed: int, purpose: int, index: int) -> np.random.Generator:
-    """Return the generator of (seed, purpose, index)."""
-    return np.random.default_rng([seed, purpose, index])
-
-
 def epoch_order(n: int, shuffle: bool, seed: int, epoch: int) -> np.ndarray:
     """Return the order in which an epoch visits n rows."""
     return stream(seed, SHUFFLE, epoch).permutation(n) if shuffle else np.arange(n)
 
 
-def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+def cut(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Cut an order into batches; the last one may be shorter."""
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def gather(x: np.ndarray, index: np.ndarray, dtype: Any) -> np.ndarray:
-    """Return a new C-ordered array of the rows ``index`` of ``x`` in ``dtype``."""
-    return np.ascontiguousarray(x[index], dtype)
+def gather(x: np.ndarray, rows: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return a new C-ordered array of some rows of ``x`` in ``dtype``."""
+    return np.ascontiguousarray(x[rows], dtype)
 
 
 def split(n: int, validation_split: float) -> int:
@@ -56,6 +51,6 @@ def split(n: int, validation_split: float) -> int:
     if kept in (0, n):
         raise ValueError(
             f"validation_split={validation_split} of {n} samples leaves none to "
-            f"{'train on' if kept == 0 else 'validate on'}. Choose another share or give validation_data."
+            f"{'train on' if kept == 0 else 'validate on'}. Choose another fraction or give validation_data."
         )
     return kept

@@ -1,64 +1,53 @@
-"""Compile, and what fit, evaluate and predict have in common: checked samples and everything made ready."""
+"""What ``compile`` chose, the gate that data pass, and who takes the steps."""
 
+import copy
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from npnet import losses, optimizers
 from npnet import metrics as metric_names
-from npnet.callbacks.callback import Logs
 from npnet.internal import checks
-from npnet.kernels import load
+from npnet.kernels import load, name_of
 from npnet.kernels.machine.announce import announce_compilation
-from npnet.layers.layer import Layer, Shape
-from npnet.layers.parameter import Parameter
+from npnet.layers.chain import Chain
 from npnet.metrics import Means, Metric
-from npnet.training import batches as data
-from npnet.training.fused import plan as fusion
+from npnet.training.batches import Batch, gather
+from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
-from npnet.training.step import Network, Result
+from npnet.training.step import Result, Step, Steps
 
-Steps = Callable[[np.ndarray, list[data.Batch]], list[Result]]
+__all__ = ["Setup", "check_features"]
 
 
-class Compiled(Network):
-    """A network with a loss, an optimizer and metrics, and the gate its data pass."""
+class Setup:
+    """A chain with a loss, an optimizer, metrics and kernels: how it is to be trained.
 
-    layers: list[Layer]
-    seed: int
-    built: bool
-    input_shape: Shape | None
+    Parameters
+    ----------
+    optimizer, loss
+        A name or an object.
+    metrics, weighted_metrics
+        Names or objects; the latter are weighted by ``sample_weight`` and ``class_weight``.
+    kernels
+        "numba" for the compiled kernels, "numpy" for the readable ones; by default Numba's where it is
+        installed.
+    fused
+        Compute neighbouring operations as one where the kernels can. The results agree to rounding.
+    steps_per_execution
+        Steps that ``fit`` takes in one call of the kernels, with the same results, bit for bit. "auto": as
+        many as pay, but one where a callback listens to batches.
 
-    compiled = False
-    requested_kernels: str | None = None
-    fused = True
-    steps_per_execution: int | str = "auto"
-    _requested_metrics: list[list[Any]]
-    _metrics: list[list[Metric]]
-    _step: Steps | None = None
-    _trained: list[Parameter]
+    Raises
+    ------
+    ValueError, TypeError
+        If a name is unknown (the nearest is named) or there is no loss.
+    """
 
-    def build(self, input_shape: Any = None) -> None:
-        """Create the parameters; given by ``Sequential``."""
-        raise NotImplementedError
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of one output sample; given by ``Sequential``."""
-        raise NotImplementedError
-
-    def _require_built(self, what: str) -> Shape:
-        """Return the input shape, or raise a RuntimeError; given by ``Sequential``."""
-        raise NotImplementedError
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_step": None}  # a plan belongs to one model; it is made again
-
-    # --- compile ------------------------------------------------------------------------------------------
-
-    def compile(
+    def __init__(
         self,
+        chain: Chain,
         optimizer: Any = "rmsprop",
         loss: Any = None,
         metrics: list[Any] | None = None,
@@ -66,80 +55,40 @@ class Compiled(Network):
         kernels: str | None = None,
         fused: bool = True,
         steps_per_execution: int | str = "auto",
-    ) -> None:
-        """Choose how to train.
-
-        Parameters
-        ----------
-        optimizer, loss
-            A name or an object.
-        metrics, weighted_metrics
-            Names or objects; the latter are weighted by ``sample_weight`` and ``class_weight``.
-        kernels
-            "numba" for the compiled kernels, "numpy" for the readable ones; by default Numba's where it is
-            installed.
-        fused
-            Compute neighbouring operations as one where the kernels can. The results agree to rounding.
-        steps_per_execution
-            Steps that ``fit`` takes in one call of the kernels, with the same results, bit for bit. Callbacks
-            hear of the first batch of each call before it and of the last one after it. "auto": as many as
-            pay, but one where a callback listens to batches.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a name is unknown (the nearest is named) or there is no loss. Nothing has changed then.
-        """
+    ):
         if loss is None:
             raise ValueError('compile needs a loss, for instance loss="categorical_crossentropy".')
-        chosen_optimizer, chosen_loss = optimizers.get(optimizer), losses.get(loss)
-        chosen_kernels = load(kernels)
+        self.chain = chain
+        self.optimizer, self.loss = optimizers.get(optimizer), losses.get(loss)
+        self.kernels, self.requested_kernels = load(kernels), kernels
         if steps_per_execution != "auto":
             steps_per_execution = checks.integer("steps_per_execution", steps_per_execution)
-        checks.flag("fused", fused)
-        if chosen_loss.reduction is None:
+        self.steps_per_execution = steps_per_execution
+        self.fused = checks.flag("fused", fused)
+        if self.loss.reduction is None:
             raise ValueError('The loss to train needs reduction="sum_over_batch_size" or "sum", got None.')
-        requested: list[list[Any]] = []
+        self.metrics = _requested("metrics", metrics)
+        self.weighted_metrics = _requested("weighted_metrics", weighted_metrics)
         reported = {"loss"}
-        for name, wanted in (("metrics", metrics), ("weighted_metrics", weighted_metrics)):
-            if wanted is not None and not isinstance(wanted, (list, tuple)):
-                raise TypeError(f"{name} must be a list of names or objects, got {wanted!r}.")
-            requested.append(list(wanted or []))
-            for metric in requested[-1]:
+        for name in ("metrics", "weighted_metrics"):
+            for metric in getattr(self, name):
                 key = metric_names.get(metric).name
                 if key in reported:
                     raise ValueError(f"{name} reports {key!r} a second time; give a metric object name=...")
                 reported.add(key)
-        warn_about_last_layer(self.chain, chosen_loss)
-        if chosen_optimizer is not getattr(self, "optimizer", None):
-            for parameter in self.parameters:
-                parameter.slots.clear()  # another optimizer's memory
-        self.optimizer, self.loss, self.kernels = chosen_optimizer, chosen_loss, chosen_kernels
-        self.requested_kernels = kernels
-        self.fused = fused
-        self.steps_per_execution = steps_per_execution
-        self._requested_metrics = requested
-        self._metrics = []
-        self._step = None
-        self.compiled = True
+        warn_about_last_layer(chain.links, self.loss)
+        self._fused_step: FusedStep | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A plan belongs to one model; it is made again.
+        return vars(self) | {"kernels": name_of(self.kernels), "_fused_step": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, kernels=load(state["kernels"]))
 
     # --- the gate -------------------------------------------------------------------------------------------
 
-    def _require_compiled(self, method: str) -> None:
-        if not self.compiled:
-            raise RuntimeError(
-                f'{method} needs a compiled model: call model.compile(loss="categorical_crossentropy") first.'
-            )
-
-    def _check_x(self, x: Any, name: str = "x") -> np.ndarray:
-        """Return the samples, checked against the input shape."""
-        if not self.layers:
-            raise RuntimeError("The model has no layers: add some first, model.add(Dense(...)).")
-        first = self.layers[0]
-        layer = f"{type(first).__name__} {first.name!r}"
-        return checks.features(name, x, self.input_shape, layer, self.dtype)
-
-    def _check_samples(
+    def samples(
         self,
         x: Any,
         y: Any,
@@ -148,8 +97,8 @@ class Compiled(Network):
         prefix: str = "",
     ) -> Samples:
         """Return samples, targets and weights, checked against the model and each other."""
-        x = self._check_x(x, f"{prefix}x")
-        output_shape = self.compute_output_shape(x.shape[1:])
+        x = check_features(self.chain, x, f"{prefix}x")
+        output_shape = self.chain.compute_output_shape(x.shape[1:])
         y = check_targets(f"{prefix}y", y, self.loss, output_shape)
         checks.same_length(f"{prefix}y", y, f"{prefix}x", x)
         weight = None
@@ -163,66 +112,99 @@ class Compiled(Network):
             weight = class_weights(class_weight, y, output_shape[-1])
         return Samples(x, y, weight)
 
-    def _prepare_to_run(self, x: np.ndarray) -> None:
-        """Build the model if it is not, and give every link its kernels."""
-        if not self.built:
-            self.build((None, *x.shape[1:]))
-        for link in self.chain:
-            link.kernels = self.kernels
-
-    def _prepare(self, samples: Samples) -> None:
-        """Make ready to run and to compare with targets."""
-        self._prepare_to_run(samples.x)
+    def prepare(self, x: np.ndarray) -> None:
+        """Build the chain for samples x if it is not, and give kernels to everything that computes."""
+        if not self.chain.built:
+            self.chain.build((None, *x.shape[1:]))
+        self.chain.use(self.kernels)
         self.loss.kernels = self.kernels
-        if not self._metrics:
-            units = self.compute_output_shape(samples.x.shape[1:])[-1]
-            sparse = units > 1 and (samples.y.ndim == 1 or samples.y.shape[-1] == 1)
-            self._metrics = [
-                [metric_names.get(metric, sparse, units) for metric in requested]
-                for requested in self._requested_metrics
-            ]
 
-    def _prepare_to_train(self, samples: Samples) -> Steps:
-        """Make ready to train and return the function that takes the steps."""
-        self._prepare(samples)
-        trained = self.trainable_parameters
-        if not trained:
+    def means(self, samples: Samples) -> Means:
+        """Return means of the loss and the metrics that have seen nothing, and that nobody else holds."""
+        units = self.chain.compute_output_shape(samples.x.shape[1:])[-1]
+        sparse = units > 1 and (samples.y.ndim == 1 or samples.y.shape[-1] == 1)
+
+        def own(requested: list[Any]) -> list[Metric]:
+            return [copy.deepcopy(metric_names.get(metric, sparse, units)) for metric in requested]
+
+        return Means(own(self.metrics), own(self.weighted_metrics))
+
+    # --- the steps ------------------------------------------------------------------------------------------
+
+    def readable_step(self) -> Step:
+        """Return the step in the readable order."""
+        return Step(self.chain, self.loss, self.optimizer, self.kernels)
+
+    def step(self) -> Steps:
+        """Return who takes the training steps.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing is trainable, or the optimizer has taken steps for another model.
+        """
+        if not self.chain.trainable_parameters:
             raise RuntimeError("The model has nothing to train: no layer with parameters is trainable.")
-        if self._step is None or trained != self._trained:
-            self._trained = trained
-            self._step = (fusion.plan(self) if self.fused else None) or self.train_steps
-        return self._step
+        self._bind_optimizer()
+        if not self.fused or name_of(self.kernels) != "numba":
+            return self.readable_step()
+        if self._fused_step is None:
+            self._fused_step = FusedStep(self.readable_step())
+        self._fused_step.look_at_classes()
+        return self._fused_step
 
-    def _steps_at_once(self, batch_size: int, heard: bool) -> int:
+    def _bind_optimizer(self) -> None:
+        """Let the optimizer count this model's steps and no other's."""
+        optimizer, model = self.optimizer, self.chain.identity
+        if optimizer.iterations and optimizer.trains not in (None, model):
+            name = type(optimizer).__name__
+            raise RuntimeError(
+                f"This {name} has taken {optimizer.iterations} steps for another model and counts them for"
+                " its learning rate and its memory. Give each model an optimizer of its own:"
+                f" model.compile({name}(...), ...)."
+            )
+        optimizer.trains = model
+
+    def at_once(self, step: Steps, batch_size: int, heard: bool) -> int:
         """Return how many steps to take in one call; ``heard``: a callback listens to batches."""
         if self.steps_per_execution != "auto":
             return int(self.steps_per_execution)
-        if heard or not isinstance(self._step, fusion.FusedSteps):
-            return 1
-        return self._step.steps_at_once(batch_size)
+        return 1 if heard else step.at_once(batch_size)
 
-    def _announcing(self, step: Steps) -> Steps:
-        """Return the function with a line about the kernels its first call compiles, validation's too."""
-        announced = False
 
-        def announcing(x: np.ndarray, batches: list[data.Batch]) -> list[Result]:
-            nonlocal announced
-            if announced:
-                return step(x, batches)
-            announced = True
-            with announce_compilation(sys.stdout):
-                self.forward(data.gather(x, batches[0].rows[:1], self.dtype))
-                return step(x, batches)
+class Announcing:
+    """Steps whose first call says that it compiles kernels, validation's forward pass included."""
 
-        return announcing
+    def __init__(self, step: Steps, chain: Chain):
+        self.step = step
+        self.chain = chain
+        self.announced = False
 
-    def _new_means(self) -> Means:
-        """Return means that have seen nothing."""
-        return Means(*self._metrics)
+    def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
+        """Take a step for each batch."""
+        if self.announced:
+            return self.step(x, batches)
+        self.announced = True
+        with announce_compilation(sys.stdout):
+            with self.chain.lock:
+                self.chain.forward(gather(x, batches[0].rows[:1], self.chain.dtype))
+            return self.step(x, batches)
 
-    def _reported(self, logs: Logs, return_dict: bool) -> float | list[float] | Logs:
-        """Return the logs in the form Keras returns them."""
-        if return_dict:
-            return logs
-        values = [logs["loss"], *(logs[metric.name] for group in self._metrics for metric in group)]
-        return values if len(values) > 1 else values[0]
+    def at_once(self, batch_size: int) -> int:
+        """Return how many steps to take in one call."""
+        return self.step.at_once(batch_size)
+
+
+def check_features(chain: Chain, x: Any, name: str = "x") -> np.ndarray:
+    """Return the samples, checked against the chain's input shape."""
+    if not chain.layers:
+        raise RuntimeError("The model has no layers: add some first, model.add(Dense(...)).")
+    first = chain.layers[0]
+    layer = f"{type(first).__name__} {first.name!r}"
+    return checks.features(name, x, chain.input_shape, layer, chain.dtype)
+
+
+def _requested(name: str, wanted: list[Any] | None) -> list[Any]:
+    if wanted is not None and not isinstance(wanted, (list, tuple)):
+        raise TypeError(f"{name} must be a list of names or objects, got {wanted!r}.")
+    return list(wanted or [])

@@ -105,7 +105,7 @@ def test_leaky_relu_by_name_and_as_a_layer_have_keras_slopes():
     assert activations.get("leaky_relu").negative_slope == 0.2
     assert LeakyReLU().negative_slope == 0.3
     model = npnet.Sequential([Dense(2, "leaky_relu", input_shape=(1,)), LeakyReLU()])
-    assert [link.negative_slope for link in model.chain if isinstance(link, LeakyReLU)] == [0.2, 0.3]
+    assert [link.negative_slope for link in model.links if isinstance(link, LeakyReLU)] == [0.2, 0.3]
 
 
 def test_selu_keeps_mean_and_variance():

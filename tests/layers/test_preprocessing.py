@@ -249,7 +249,7 @@ BEFORE = {
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_the_network_behind_them_is_fused_and_trains_alike(before, dropout):
     models = [trained(model(*before(), dropout=dropout, fused=fused)) for fused in (True, False)]
-    assert models[0]._step.start.prefix
+    assert models[0].setup.step().current().start.prefix
     for a, b in zip(*(m.get_weights() for m in models), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
 

@@ -16,7 +16,6 @@ from npnet.layers.parameter import Parameter
 from npnet.models import Sequential
 from npnet.optimizers import SGD, Adagrad, Adam, AdamW, Muon, RMSprop
 from npnet.schedules import ExponentialDecay
-from npnet.training.fused import plan as fusion
 
 W, G1, G2 = 2.0, 0.5, -0.25  # the weight and its gradients in two steps
 LR, EPS = 0.1, 1e-7
@@ -214,7 +213,7 @@ def test_muon_is_never_fused_and_its_wrong_arguments_are_refused():
     model.compile("muon", "categorical_crossentropy", kernels="numba", fused=True)
     before = model.get_weights()
     model.fit(np.ones((8, 4)), np.eye(3)[np.arange(8) % 3], verbose=0)
-    assert fusion.plan(model) is None
+    assert model.setup.step().current() is None
     assert all((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
     for wrong in ({"ns_steps": 0}, {"momentum": 1.0}, {"rms_rate": 0.0}, {"adam_weight_decay": -1.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):

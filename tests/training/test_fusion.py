@@ -9,12 +9,11 @@ import pytest
 import npnet
 from npnet import losses, optimizers, schedules
 from npnet.callbacks import LambdaCallback
-from npnet.kernels import reference
 from npnet.layers import BatchNormalization, Dense, Dropout, Flatten, Rescaling
 from npnet.layers.layer import Layer
 from npnet.models import Sequential
 from npnet.training.batches import Batch
-from npnet.training.fused import plan as fusion
+from npnet.training.step import Step
 
 OPTIMIZERS = {
     "sgd": lambda: optimizers.SGD(0.01),
@@ -39,12 +38,12 @@ def samples(n=320, inputs=37, classes=5):
 
 
 def network():
-    """Two activations: its fused step goes stage by stage."""
+    """Two activations."""
     return [Dense(40, activation="relu"), Dense(33, activation="tanh"), Dense(5, activation="softmax")]
 
 
 def usual_network():
-    """One activation: its fused step is whole."""
+    """One activation."""
     return [Dense(40, activation="relu"), Dense(33, activation="relu"), Dense(5, activation="softmax")]
 
 
@@ -62,20 +61,27 @@ def pair(layers, optimizer="rmsprop", loss="categorical_crossentropy", dtype="fl
     return models
 
 
+def plan_of(model):
+    """The plan of a model's fused step, or None."""
+    step = model.setup.step()
+    return None if isinstance(step, Step) else step.current()
+
+
 def assert_same_training(models, x, y, tolerance=1e-5, **options):
     histories = [model.fit(x, y, verbose=0, **options).history["loss"] for model in models]
     np.testing.assert_allclose(*histories, rtol=tolerance)
     for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
-    assert isinstance(models[0]._step, fusion.FusedSteps)
-    assert not isinstance(models[1]._step, fusion.FusedSteps)
+    assert plan_of(models[0]) is not None
+    assert isinstance(models[1].setup.step(), Step)
 
 
-def test_the_usual_network_takes_whole_steps():
-    for layers, whole in ((network, False), (usual_network, True)):
+def test_a_chain_of_dense_takes_whole_steps():
+    with_dropout = [Dense(8, "relu"), Dropout(0.5), Dense(5, "softmax")]
+    for layers, whole in ((network, True), (usual_network, True), (lambda: with_dropout, False)):
         model = pair(layers)[0]
         model.fit(*samples(8), verbose=0)
-        assert (model._step.whole is not None) == whole
+        assert plan_of(model).whole == whole
 
 
 @pytest.mark.parametrize(
@@ -225,11 +231,11 @@ def test_weights_and_slots_are_given_back_when_read_and_taken_again():
         for model in models:
             model.train_on_batch(x, y)
         weight, twin = (model.layers[0].weight for model in models)
-        assert weight.borrower is not None
+        assert weight.home.here
         np.testing.assert_allclose(
             weight.slots["first_moment"], twin.slots["first_moment"], rtol=1e-4, atol=1e-8
         )
-        assert weight.borrower is None
+        assert not weight.home.here
         np.testing.assert_allclose(weight.value, twin.value, rtol=1e-5, atol=1e-6)
 
 
@@ -266,9 +272,10 @@ def test_predictions_belong_to_the_caller():
     model = pair(network)[0]
     model.fit(x, y, verbose=0)
     batches = [Batch(np.arange(start, start + 16), y[start : start + 16]) for start in (0, 16, 32, 48)]
-    [(_, first), (_, second)] = model._step(x, batches[:2])
+    step = model.setup.step()
+    [(_, first), (_, second)] = step(x, batches[:2])
     kept = first.copy(), second.copy()
-    model._step(x, batches[2:])
+    step(x, batches[2:])
     np.testing.assert_array_equal((first, second), kept)
 
 
@@ -336,14 +343,18 @@ def test_steps_per_execution_is_checked(steps):
 # --- no plan ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "options", [{"clipnorm": 1.0}, {"clipvalue": 0.5}, {"global_clipnorm": 1.0}], ids=lambda o: next(iter(o))
-)
-def test_clipped_gradients_are_not_fused(options):
-    model = Sequential(network())
-    model.compile(optimizers.SGD(**options), "categorical_crossentropy", kernels="numba")
-    model.build((None, 37))
-    assert fusion.plan(model) is None
+CLIPS = [{"clipnorm": 0.05}, {"clipvalue": 0.001}, {"global_clipnorm": 0.1}]
+
+
+@pytest.mark.parametrize("options", CLIPS, ids=lambda o: next(iter(o)))
+@pytest.mark.parametrize("layers", [usual_network, lambda: [*network()[:1], Dropout(0.3), *network()[1:]]])
+def test_clipped_gradients_are_fused(layers, options):
+    """They are written to memory first, for the norm of all of them."""
+    models = pair(layers, lambda: optimizers.Adam(0.01, weight_decay=0.1, **options), dtype="float64")
+    assert_same_training(models, *samples(70), tolerance=1e-9, epochs=4)
+    free = pair(layers, lambda: optimizers.Adam(0.01, weight_decay=0.1), dtype="float64")[0]
+    free.fit(*samples(70), verbose=0, epochs=4)
+    assert not np.allclose(free.get_weights()[0], models[0].get_weights()[0], rtol=1e-6)
 
 
 def test_numpy_kernels_and_unknown_rules_are_not_fused():
@@ -356,15 +367,14 @@ def test_numpy_kernels_and_unknown_rules_are_not_fused():
         model = Sequential(network())
         model.compile(optimizer, "categorical_crossentropy", kernels=kernels)
         model.build((None, 37))
-        assert fusion.plan(model) is None
-    assert model.layers[0].kernels is reference or model.kernels is not reference
+        assert plan_of(model) is None
 
 
 def test_a_model_without_dense_has_no_plan():
     model = Sequential([BatchNormalization()])
     model.compile("sgd", "mse", kernels="numba")
     model.build((None, 37))
-    assert fusion.plan(model) is None
+    assert plan_of(model) is None
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one processor")

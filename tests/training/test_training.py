@@ -14,6 +14,7 @@ from npnet.activations import Softmax
 from npnet.callbacks import LambdaCallback
 from npnet.layers import BatchNormalization, Dense, Dropout
 from npnet.optimizers import SGD, Adam, RMSprop
+from npnet.training import step
 
 RNG = np.random.default_rng(7)
 X = RNG.normal(size=(23, 6)).astype("f4")
@@ -49,7 +50,8 @@ def test_the_tutorials_program_as_written(monkeypatch, capsys):
     (x_train, y_train), (x_test, y_test) = npnet.datasets.cifar10.load_data()
     y_train = npnet.utils.to_categorical(y_train, 10); y_test = npnet.utils.to_categorical(y_test, 10)
     x_train = np.reshape(x_train, (80, 3072)) / 255; x_test = np.reshape(x_test, (40, 3072)) / 255
-    from npnet.models import Sequential; from npnet.layers import Dense
+    from npnet.models import Sequential
+from npnet.layers import Dense
     model = Sequential()
     model.add(Dense(units=512, activation="relu", input_shape=(3072,)))
     model.add(Dense(units=512, activation="relu"))
@@ -627,7 +629,7 @@ def test_a_focal_loss_derived_from_cross_entropy_gets_its_own_gradient():
             return y_true * (2 * miss * np.log(y_pred) - miss**2 / y_pred)
 
     net = model(loss=Focal(), dtype="float64")
-    assert not net.joined
+    assert not step.joined(net, net.loss)
     assert npnet.check_gradients(net, X[:5], Y[:5], verbose=False).passed
 
 

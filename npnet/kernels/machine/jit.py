@@ -66,22 +66,30 @@ def set_num_threads(typing_context, count):
 
 
 def compiled(
-    function: Callable | None = None, *, parallel: bool = False, inline: bool = False, borrows: bool = False
+    function: Callable | None = None,
+    *,
+    parallel: bool = False,
+    inline: bool = False,
+    borrows: bool = False,
+    spliced: bool = False,
 ) -> Any:
     """Compile a kernel at its first call, once per set of argument types, and keep the machine code.
 
     ``@compiled`` runs on the thread that calls it, ``@compiled(parallel=True)`` turns ``numba.prange`` into
-    a loop over threads, ``@compiled(inline=True)`` becomes part of its callers. With ``borrows`` a kernel
-    that makes no arrays does not count who holds those it is given: counting waits until everything the
-    processor has begun is done. Kernels release the GIL and divide as NumPy divides (1/0 is infinite). A
-    kernel made inside a function may close over numbers, strings, tuples, types and functions. Its machine
-    code must not hold addresses of this process: it calls no ctypes function, and ``set_num_threads`` from
-    here.
+    a loop over threads, ``@compiled(inline=True)`` becomes part of its callers in LLVM's hands,
+    ``@compiled(spliced=True)`` before that, which spares a small function a compilation of its own.
+    With ``borrows`` a kernel that makes no arrays does not count who holds those it is given: counting waits
+    until everything the processor has begun is done. Kernels release the GIL and divide as NumPy divides
+    (1/0 is infinite). A kernel made inside a function may close over numbers, strings, tuples, types and
+    functions. Its machine code must not hold addresses of this process: it calls no ctypes function, and
+    ``set_num_threads`` from here.
     """
     if function is None:
-        return partial(compiled, parallel=parallel, inline=inline, borrows=borrows)
+        return partial(compiled, parallel=parallel, inline=inline, borrows=borrows, spliced=spliced)
     options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
     options |= {"forceinline": inline, "_nrt": not borrows}
+    if spliced:
+        options["inline"] = "always"
     make = ParallelKernel if parallel else Kernel
     return make(function, targetoptions={**options, "parallel": parallel, "fastmath": FASTMATH})
 

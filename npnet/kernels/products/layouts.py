@@ -27,13 +27,19 @@ def aligned_zeros(shape, dtype):
     return memory[start : start + size].reshape(shape)
 
 
-def panels(rows, columns, dtype):
-    """An array of zeros for a matrix of this shape.
+def panel_rows(rows, dtype):
+    """How many rows a panel has for so many rows of a matrix.
 
     The rows to spare keep the panels of a large power of two of rows from competing for the same cache sets.
     """
     w = width(dtype)
-    return aligned_zeros((-(-columns // w), -(-rows // w) * w + SPARE_ROWS, w), dtype)
+    return -(-rows // w) * w + SPARE_ROWS
+
+
+def panels(rows, columns, dtype):
+    """An array of zeros for a matrix of this shape."""
+    w = width(dtype)
+    return aligned_zeros((-(-columns // w), panel_rows(rows, dtype), w), dtype)
 
 
 def to_panels(matrix, out):
@@ -47,9 +53,9 @@ def to_panels(matrix, out):
 
 
 def from_panels(array, rows, columns):
-    """Read a matrix (rows, columns) out of panels."""
+    """Read a matrix (rows, columns) out of panels, as an array of its own."""
     filled = array[:, :rows].transpose(1, 0, 2).reshape(rows, -1)
-    return np.ascontiguousarray(filled[:, :columns])
+    return filled[:, :columns].copy()
 
 
 def squares(rows, columns, slots, dtype):

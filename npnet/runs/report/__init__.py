@@ -1,19 +1,16 @@
 """The report of a run: one page that holds all of it and needs nothing else, to look at, print or send."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from npnet.internal.files import write_atomically
+from npnet.runs.folder import RunFolder
 from npnet.runs.report import contents
 from npnet.runs.report.pictures import keep_images
-
-if TYPE_CHECKING:
-    from npnet.runs.folder import RunFolder
 
 __all__ = ["keep_images", "write_report"]
 
 
-def write_report(folder: "RunFolder") -> Path:
+def write_report(folder: RunFolder) -> Path:
     """Write ``report.html`` of a run from the files in its folder, and return its path.
 
     What the run did not come to (no epoch ended, no test yet) is left out of the page.

@@ -2,24 +2,22 @@
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from npnet.models import Sequential, load_model, summary
 from npnet.plotting import markup
 from npnet.plotting.curves import Curve, Panel, panels
+from npnet.runs.folder import RunFolder
 from npnet.runs.report import pictures
-
-if TYPE_CHECKING:
-    from npnet.runs.folder import RunFolder
 
 Content = dict[str, Any]
 SHOWN_MISTAKES = 24  # fills rows of 8, 6, 4 and 3
 LIST_ROWS = 30
 
 
-def read(folder: "RunFolder") -> Content:
+def read(folder: RunFolder) -> Content:
     """Return everything the page shows.
 
     A part that the run did not come to is None or empty.
@@ -63,12 +61,12 @@ def read(folder: "RunFolder") -> Content:
     }
 
 
-def _json(folder: "RunFolder", name: str) -> Content:
+def _json(folder: RunFolder, name: str) -> Content:
     """Return what a JSON file holds, nothing where the run has not written it yet."""
     return folder.read_json(name) if (folder / name).exists() else {}
 
 
-def _model(folder: "RunFolder") -> Sequential | None:
+def _model(folder: RunFolder) -> Sequential | None:
     """Return the best model so far."""
     for name in ("best.safetensors", "last.safetensors"):
         if (folder / name).exists():

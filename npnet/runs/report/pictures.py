@@ -3,24 +3,22 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
 from npnet import plotting
 from npnet.internal.files import write_atomically
-
-if TYPE_CHECKING:
-    from npnet.models import Sequential
-    from npnet.runs.folder import RunFolder
+from npnet.models import Sequential
+from npnet.runs.folder import RunFolder
 
 FILE = "images.safetensors"
 SAMPLES, UNITS = 32, 64
 Content = dict[str, Any]
 
 
-def keep_images(folder: "RunFolder", samples: np.ndarray, labels: np.ndarray, mistakes: np.ndarray) -> None:
+def keep_images(folder: RunFolder, samples: np.ndarray, labels: np.ndarray, mistakes: np.ndarray) -> None:
     """Keep the pixels of the first samples and of the mistakes in the run's folder, for its report.
 
     Parameters
@@ -36,7 +34,7 @@ def keep_images(folder: "RunFolder", samples: np.ndarray, labels: np.ndarray, mi
 
 
 def read(
-    folder: "RunFolder",
+    folder: RunFolder,
     model: "Sequential | None",
     names: Sequence[str],
     mistakes: Sequence[Mapping[str, Any]],

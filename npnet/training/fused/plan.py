@@ -1,220 +1,531 @@
-"""Fusion: neighbouring operations of a training step computed as one. The results agree to rounding.
+"""The plan of a fused step: which links are computed as one, and the programs that compute them.
 
-A plan is a list of stages that replaces ``train_steps``. A Dense with its activation is one stage: bias and
-activation are applied while a tile of the product is at hand; on the way back a tile of the weight gradient
-goes straight into the optimizer's rule, and the gradient as a whole never exists. Links that cannot be fused
-run as they are, between two changes of layout. Without a plan models train in the readable order.
+The results agree with the readable step to rounding. A Dense with its activation is one stage: bias and
+activation are applied while a tile of the product is at hand; in the backward pass a tile of the weight
+gradient goes straight into the optimizer's rule. Where gradients are clipped they are needed whole: they are
+then written to memory first, clipped, and applied. Links that cannot be fused run as they are, on rows.
 
-A plan keeps the weights in a layout of its own; whoever reads them gets them back first.
+Fused is only what is exactly known (``stages.KNOWN``), and everything the plan was made from is compared with
+what it was before each call: a subclass with a formula of its own runs as it is written, and a setting that
+has changed makes a new plan.
+
+While a plan trains, its layout of the weights holds the truth. Who reads a parameter's ``value`` waits for
+the end of the step and gets the numbers copied back first (``Weights.give_back``).
 """
 
-from collections.abc import Callable
-from importlib import import_module
+from collections.abc import Iterator
 from itertools import groupby
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
-from npnet.kernels import load, rules
-from npnet.layers import Dense
-from npnet.layers.activations import Elementwise, Softmax
+from npnet.internal.exact import same, settings
+from npnet.layers.core import Dense
 from npnet.layers.layer import Layer
 from npnet.losses import CategoricalCrossentropy
 from npnet.training.batches import Batch
-from npnet.training.fused.stages import (
-    FusedDense,
-    GatherPanels,
-    GatherRows,
-    Plain,
-    PlainLoss,
-    SoftmaxCrossEntropy,
-    ToPanels,
-    ToRows,
-    update_of,
-)
-from npnet.training.step import Network, Result
+from npnet.training.fused import stages
+from npnet.training.fused.flows import Call, Flow, Memory, Todo
+from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
+from npnet.training.step import Result, Step, joined
+
+__all__ = ["FusedStep", "Plan", "plan"]
 
 MOST_STEPS = 32  # in one call
 WORK_AT_ONCE = 1 << 33  # multiplications of their forward passes: 0.15 s on two cores of a server
+OUTPUT_AT_ONCE = 1 << 22  # predictions of one call: 16 MiB of float32
 
 
-def plan(model: Network) -> "FusedSteps | None":
-    """Return fused steps for ``model``, with the arguments and results of ``train_steps``.
+def plan(step: Step, whole_gradients: bool = False) -> "Plan | None":
+    """Return a plan for the step, or None where there is nothing to fuse.
 
-    None where there is nothing to fuse: with NumPy's kernels, without a trained Dense, or where the
-    optimizer clips gradients, which it must see whole, or follows a rule that is not in ``kernels.rules``.
+    That is without a trained Dense, or where the optimizer is not one whose rule the kernels know.
+
+    Parameters
+    ----------
+    whole_gradients
+        Compute all gradients before the first parameter changes: to clip them, to look at them.
     """
-    optimizer = model.optimizer
-    clips = optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm
-    if model.kernels is not load("numba") or clips or not _is_rule(optimizer.rule):
+    if step.optimizer not in KNOWN or not any(map(can_fuse, step.chain.links)):
         return None
-    return FusedSteps(model) if any(_can_fuse(link) for link in model.chain) else None
+    return Plan(step, whole_gradients or step.optimizer.clips)
 
 
-def _is_rule(function: Callable) -> bool:
-    return getattr(rules, function.__name__, None) is function
-
-
-def _can_fuse(link: Layer) -> TypeGuard[Dense]:
+def can_fuse(link: Layer) -> bool:
     """Whether a link is a Dense that is trained, with nothing to add to its gradient."""
-    if type(link) is not Dense or not link.trainable:
+    if link not in KNOWN or not isinstance(link, Dense) or not link.trainable:
         return False
     return all(p.trainable and p.regularizer is None for p in link.parameters)
 
 
-def _is_elementwise(link: Layer) -> TypeGuard[Elementwise]:
-    return isinstance(link, Elementwise) and _is_rule(link.rule) and _is_rule(link.rule_backward)
+class FusedStep:
+    """Training steps with as much fused as can be: a plan, made anew when something has changed."""
 
-
-class FusedSteps:
-    """The replacement of ``model.train_steps``: the same arguments, the same results."""
-
-    def __init__(self, model: Network):
-        self.model = model
-        kernels = import_module("npnet.kernels.fused.steps")
-        links = model.chain[:-1] if model.joined else model.chain
-        ends_in_softmax = model.joined and type(model.chain[-1]) is Softmax and _can_fuse(links[-1])
-        first_fused = next((i for i, link in enumerate(links) if _can_fuse(link)), 0)
-        head = links[:first_fused]
-        gathers = not any(link.trainable and link.parameters for link in head)
-        self.start = (
-            GatherPanels(kernels, model, head) if gathers and first_fused < len(links) else GatherRows(model)
-        )
-        self.stages: list[Any] = []
-        in_panels = isinstance(self.start, GatherPanels)
-        for link in links[first_fused if in_panels else 0 :]:
-            before: Any = self.stages[-1] if self.stages else None
-            if _can_fuse(link):
-                if not in_panels:
-                    self.stages.append(before := ToPanels(kernels, model, link))
-                self.stages.append(FusedDense(kernels, link, model.optimizer, before))
-                in_panels = True
-            elif isinstance(before, FusedDense) and before.activation is None and _is_elementwise(link):
-                before.activation = link
-            else:
-                if in_panels:
-                    self.stages.append(ToRows(kernels, before))
-                self.stages.append(Plain(link))
-                in_panels = False
-        if ends_in_softmax and isinstance(model.loss, CategoricalCrossentropy) and in_panels:
-            classes = self.stages[-1].link.units
-            self.end: Any = SoftmaxCrossEntropy(kernels, model, classes)
-        else:
-            if in_panels:
-                self.stages.append(ToRows(kernels, self.stages[-1]))
-            self.end = PlainLoss(model)
-        self.whole = WholeSteps.of(self)
-        trained = [bool(stage.parameters) for stage in self.stages]
-        self.first = trained.index(True)
-        self.planned_for = model.trainable_parameters
-        self.plain_parameters = [
-            p for p in self.planned_for
-            if not any(p in stage.parameters for stage in self.stages if isinstance(stage, FusedDense))
-        ]  # fmt: skip
+    def __init__(self, step: Step):
+        self.step = step
+        self.plan: Plan | None = None
+        self.made_from: Any = None
+        self.as_written = True
 
     def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
-        """Take a step for each batch; see ``Network.train_steps``."""
-        if self.model.trainable_parameters != self.planned_for:  # a callback has frozen a layer
-            return self.model.train_steps(x, batches)
-        if self.whole is not None:
-            return self.whole(x, batches)
-        return [self._stage_by_stage(x, *batch) for batch in batches]
+        """Take a step for each batch."""
+        with self.step.chain.lock:
+            present = self.current()
+            if present is not None:
+                return present(x, batches)
+        return self.step(x, batches)
 
-    def steps_at_once(self, n: int) -> int:
-        """Return how many steps of n samples to take in one call: more than one where that saves time.
+    def at_once(self, batch_size: int) -> int:
+        """Return how many steps of this many samples to take in one call."""
+        present = self.current()
+        return 1 if present is None else present.at_once(batch_size)
 
-        So many that starting threads no longer matters, so few that progress bars move and Ctrl-C works.
-        """
-        if self.whole is None:
-            return 1
-        work = n * sum(parameter.size for parameter in self.planned_for)
-        return max(1, min(MOST_STEPS, WORK_AT_ONCE // work))
+    def current(self) -> "Plan | None":
+        """Return the plan for the step as it is now."""
+        made_from = _everything(self.step)
+        if self.made_from is None or not same(self.made_from, made_from):
+            self.plan = plan(self.step) if self.as_written else None
+            self.made_from = made_from
+        return self.plan
 
-    def _stage_by_stage(
-        self, x: np.ndarray, index: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
-    ) -> Result:
-        model, n = self.model, len(index)
-        flow = self.start(x, index)
-        for stage in self.stages:
-            flow = stage.forward(flow, n)
-        loss, y_pred, flow = self.end(flow, y_true, sample_weight)
-
-        update = update_of(model.optimizer)
-        for stage in reversed(self.stages[self.first + 1 :]):
-            flow = stage.backward(flow, n, update)
-        self.stages[self.first].learn(flow, n, update)
-        loss += model.regularize()
-        model.optimizer.step(self.plain_parameters, model.kernels)
-        return loss, y_pred
+    def look_at_classes(self) -> None:
+        """Look whether somebody has rewritten a class: before a training, not before each of its steps."""
+        step = self.step
+        as_written = KNOWN.unchanged([*step.chain.links, step.loss, step.optimizer])
+        if as_written != self.as_written:
+            self.as_written, self.made_from = as_written, None
 
 
-# --- all stages in one parallel loop ---------------------------------------------------------------------
+# What changes from step to step and decides nothing: what links and losses remember, optimizers count.
+REMEMBERED = frozenset({"x", "y", "remembered", "sample_shape", "kernels"})
+OF_THE_LOSS = frozenset({"y_true", "y_pred", "weight", "probabilities", "kernels"})
+COUNTED = frozenset({"iterations", "memory", "trains", "schedule", "_learning_rate"})
 
 
-class WholeSteps:
-    """Steps of a chain of fused stages with one activation between all, and softmax with cross-entropy.
+def _everything(step: Step) -> Any:
+    """Return everything a plan is made from, to be compared with what it was."""
+    links = step.chain.links
+    return (
+        step.chain.dtype,
+        [settings(link, REMEMBERED) if link in KNOWN else (link, link.trainable) for link in links],
+        [(p, p.trainable, p.regularizer) for link in links for p in link.parameters],
+        step.loss,
+        settings(step.loss, OF_THE_LOSS),
+        step.optimizer,
+        settings(step.optimizer, COUNTED),
+    )
 
-    The usual network. It computes what its stages compute, without stopping between them or between steps.
+
+class Weights:
+    """The home of a fused Dense's parameters and their slots while a plan trains them.
+
+    Attributes
+    ----------
+    here
+        Whether the numbers here are the truth. They are from the end of ``take`` to the end of ``give_back``,
+        so an interrupt or an error within either loses nothing: it begins again with the next call.
     """
 
-    def __init__(self, plan: FusedSteps, hidden: Elementwise | None):
-        self.kernels = import_module("npnet.kernels.fused.steps")
-        self.start: Any = plan.start
-        self.stages, self.end = plan.stages, plan.end
-        self.optimizer = plan.model.optimizer
-        self.rules = rules.linear, rules.linear_backward
-        if hidden is not None:
-            self.rules = hidden.rule, hidden.rule_backward
-        self.inputs = tuple(stage.link.weight.shape[0] for stage in self.stages)
+    def __init__(self, stage: FusedDense, plan: "Plan"):
+        self.stage = stage
+        self.lock = plan.step.chain.lock
+        self.squares, self.biases = plan.weights_of(stage.layer)
+        self.here = False
+        self.arrays: list[tuple[np.ndarray, np.ndarray | None]] = []
 
-    @classmethod
-    def of(cls, plan: FusedSteps) -> "WholeSteps | None":
-        """Return the whole steps where the stages allow them."""
-        if not isinstance(plan.start, GatherPanels) or not isinstance(plan.end, SoftmaxCrossEntropy):
-            return None
-        if not all(isinstance(stage, FusedDense) for stage in plan.stages):
-            return None
-        hidden = [stage.activation for stage in plan.stages[:-1]]
-        if len({(type(a), () if a is None else a.constants) for a in hidden}) > 1:
-            return None
-        return cls(plan, hidden[0] if hidden else None)
+    def take(self) -> None:
+        """Copy the parameters and their slots here, unless this is where they are."""
+        if self.here:
+            return
+        from npnet.kernels.products.layouts import to_squares
+
+        link, optimizer = self.stage.link, self.stage.optimizer
+        weights = [link.weight.value, *optimizer.slots_of(link.weight)]
+        biases: list[np.ndarray | None] = [None] * len(weights)
+        if link.bias is not None:
+            biases = [link.bias.value, *optimizer.slots_of(link.bias)]
+        self.arrays = list(zip(weights, biases, strict=True))
+        for plane, (weight, bias) in enumerate(self.arrays):
+            to_squares(weight, self.squares, plane)
+            if bias is not None:
+                self.biases[plane, : len(bias)] = bias
+        for parameter in link.parameters:
+            parameter.home = self
+        self.here = True
+
+    def give_back(self) -> None:
+        """Copy the parameters and their slots to where others read them, if they are here."""
+        if not self.here:
+            return
+        from npnet.kernels.products.layouts import from_squares
+
+        with self.lock:  # a step that another thread is taking ends first
+            if self.here:
+                for plane, (weight, bias) in enumerate(self.arrays):
+                    from_squares(self.squares, plane, weight)
+                    if bias is not None:
+                        bias[...] = self.biases[plane, : len(bias)]
+                self.here = False
+
+
+class Plan:
+    """Fused training steps of one chain, loss and optimizer, as they are now."""
+
+    def __init__(self, step: Step, whole_gradients: bool):
+        self.step = step
+        self.whole_gradients = whole_gradients
+        self.panel_counts: list[int] = []
+        self.layers: list[tuple[int, int, bool]] = []
+        self.constants: list[float] = []
+        self.memories: dict[int, Memory] = {}
+        self._make_stages()
+        self._lay_out_weights()
+        self._make_todos()
+
+    # --- space for stages -------------------------------------------------------------------------------
+
+    def new_panels(self, columns: int) -> int:
+        """Return the number of new panels for so many columns."""
+        from npnet.kernels.products.tiles import width
+
+        self.panel_counts.append(-(-columns // width(self.step.chain.dtype)))
+        return len(self.panel_counts) - 1
+
+    def new_layer(self, inputs: int, units: int, has_bias: bool) -> int:
+        """Return the number of new weights."""
+        self.layers.append((inputs, units, has_bias))
+        return len(self.layers) - 1
+
+    def new_constants(self, numbers: tuple[float, ...]) -> int:
+        """Return where these numbers begin among the plan's constants."""
+        self.constants += numbers
+        return len(self.constants) - len(numbers)
+
+    def weights_of(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the squares and biases of a layer, with their slots."""
+        start, panels, squares, planes, _, bias, columns, _, _ = self.layer_table[layer]
+        w = self.width
+        size = panels * squares * planes * w * w
+        return (
+            self.weights[start : start + size].reshape(panels, squares, planes, w, w),
+            self.weights[bias : bias + planes * columns].reshape(planes, columns),
+        )
+
+    def gradients_of(self, layer: int) -> list[np.ndarray]:
+        """Return the gradients of a layer's weights and biases, as they lie in memory."""
+        _, panels, squares, _, _, _, columns, start, bias = self.layer_table[layer]
+        size = panels * squares * self.width**2
+        return [self.gradients[start : start + size], self.gradients[bias : bias + columns]]
+
+    # --- making it --------------------------------------------------------------------------------------
+
+    def _make_stages(self) -> None:
+        """Decide which stage computes which links, and insert what changes rows to panels and back."""
+        chain, loss, optimizer = self.step.chain, self.step.loss, self.step.optimizer
+        join = joined(chain, loss)
+        links = chain.links[:-1] if join else chain.links
+        first = next(i for i, link in enumerate(links) if can_fuse(link))
+        head = links[:first]
+        self.start: Any = stages.GatherRows(chain)
+        if not any(link.trainable and link.parameters for link in head):
+            columns = links[first].weight.shape[0]  # type: ignore[attr-defined]
+            self.start = stages.GatherPanels(chain, head, columns, self)
+            links = links[first:]
+        made: list[Stage] = []
+        for link in links:
+            if can_fuse(link):
+                made.append(FusedDense(link, optimizer, self))  # type: ignore[arg-type]
+            elif not made or not made[-1].absorb(link):
+                made.append(stages.Plain(link))
+        last = made[-1]
+        takes_softmax = join and isinstance(last, FusedDense) and last.activation is None
+        if takes_softmax and loss in KNOWN and isinstance(loss, CategoricalCrossentropy):
+            self.end: Any = stages.SoftmaxLoss(loss, last.units, chain.dtype, self)  # type: ignore[attr-defined]
+        else:
+            self.end = stages.LossOfRows(self.step)
+        self.fused = [stage for stage in made if isinstance(stage, FusedDense)]
+        self.made = made
+
+    def _lay_out_weights(self) -> None:
+        """Give all weights, slots and gradients their places."""
+        from npnet.kernels.products.layouts import aligned_zeros
+        from npnet.kernels.products.tiles import width
+
+        dtype = self.step.chain.dtype
+        w = self.width = width(dtype)
+        planes = 1 + len(self.step.optimizer.slot_names)
+        place, gradient, table = 0, 0, []
+        for inputs, units, has_bias in self.layers:
+            panels, squares = -(-units // w), -(-inputs // w)
+            columns = panels * w if has_bias else 0
+            size = panels * squares * w * w
+            table.append(
+                (place, panels, squares, planes, inputs, place + planes * size, columns,
+                 gradient, gradient + size)
+            )  # fmt: skip
+            place += planes * (size + columns)
+            gradient += size + columns
+        self.layer_table = np.array(table, np.int64)
+        self.weights = aligned_zeros(place, dtype)
+        self.gradients = aligned_zeros(gradient if self.whole_gradients else 0, dtype)
+        self.homes = [Weights(stage, self) for stage in self.fused]
+
+    def _make_todos(self) -> None:
+        """Write down what a step does, in order."""
+        chain = self.step.chain
+        flow, todos = self.start.forward()
+        passed: list[tuple[Stage, Flow]] = []
+
+        def append(stage: Stage) -> None:
+            nonlocal flow
+            passed.append((stage, flow))
+            flow, more = stage.forward(flow)
+            todos.extend(more)
+
+        def convert(in_panels: bool, columns: int) -> None:
+            if in_panels and not flow.in_panels:
+                append(stages.ToPanels(columns, self))
+            elif flow.in_panels and not in_panels:
+                append(stages.ToRows(flow, chain, self))
+
+        for stage in self.made:
+            convert(stage.in_panels, stage.inputs if isinstance(stage, FusedDense) else 0)
+            append(stage)
+        convert(self.end.in_panels, 0)
+        dy, more = self.end.todos(flow)
+        todos += more
+
+        trained = [bool(stage.parameters) for stage, _ in passed]
+        first = trained.index(True)
+        learns: list[tuple[FusedDense, Flow, Flow]] = []
+        for i in range(len(passed) - 1, first - 1, -1):
+            stage, x = passed[i]
+            if isinstance(stage, FusedDense):
+                learns.append((stage, x, dy))
+            if i > first:
+                dy, more = stage.backward(x, dy)
+                todos += more
+            else:
+                todos += stage.backward_parameters(x, dy)
+        self.plain_parameters = [
+            p for p in chain.trainable_parameters if not any(p in stage.parameters for stage in self.fused)
+        ]
+        self.todos = todos + self._updates(learns)
+        self.whole = not any(isinstance(todo, Call) for todo in self.todos)
+        if self.whole:
+            first_dense, x, dy = learns[-1]
+            self.second_batch = self.new_panels(x.columns)
+            self.learn_and_forward = first_dense.learn_and_forward(x, dy, self.second_batch)
+
+    def _updates(self, learns: list[tuple[FusedDense, Flow, Flow]]) -> Todos:
+        """Return what changes the parameters: all gradients have flowed back by the weights as they were."""
+        optimizer = self.step.optimizer
+        if self.whole_gradients:
+            return [
+                *(todo for stage, x, dy in learns for todo in stage.gradients(x, dy)),
+                Call(self._regularize),
+                Call(self._clip),
+                *(todo for stage in self.fused for todo in stage.apply()),
+                Call(lambda memory: optimizer.apply(self.plain_parameters, self.step.kernels)),
+            ]
+        todos: Todos = [todo for stage, x, dy in learns for todo in stage.learn(x, dy)]
+        if self.plain_parameters:
+            todos.append(Call(self._regularize))
+            todos.append(Call(lambda memory: optimizer.step(self.plain_parameters, self.step.kernels)))
+        return todos
+
+    def _regularize(self, memory: Memory) -> None:
+        """Add to the gradients of the parameters that are not fused what their regularizers say."""
+        memory.penalty = self.step.chain.regularize()
+
+    def _clip(self, memory: Memory) -> None:
+        """Clip all gradients, those of the fused stages where they lie."""
+        lying = [gradient for stage in self.fused for gradient in self.gradients_of(stage.layer)]
+        others = [parameter.grad for parameter in self.plain_parameters]
+        clipped = self.step.optimizer.clip(lying + others)
+        for gradient, new in zip(lying, clipped, strict=False):
+            if new is not gradient:
+                gradient[...] = new
+        for parameter, new in zip(self.plain_parameters, clipped[len(lying) :], strict=True):
+            parameter.grad = new
+
+    # --- taking steps -----------------------------------------------------------------------------------
 
     def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
-        """Take a step for each batch; see ``Network.train_steps``."""
+        """Take a step for each batch; those of one size together where no Python code runs in a step."""
+        for home in self.homes:
+            home.take()
         results = []
         for _, alike in groupby(batches, lambda batch: len(batch.rows)):
-            results += self._steps(x, list(alike))
+            together = list(alike)
+            if self.whole:
+                results += self._take(x, together)
+            else:
+                for batch in together:
+                    results += self._take(x, [batch])
         return results
 
-    def _steps(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
-        """Take a step for each of some batches of one size."""
-        stages, steps, n = self.stages, len(batches), len(batches[0].rows)
-        for stage in stages:
-            stage.borrow()
-        x, index = self.start.rows(x, [batch.rows for batch in batches])
-        flows, remembered = zip(*(stage.buffers_of(n) for stage in stages), strict=True)
-        dlogits = self.end.buffers("dlogits", n, self.end.classes)
-        flows_back = [stage.buffers("dz", n, stage.link.units) for stage in stages[:-1]] + [dlogits]
-        panels = [self.start.buffers(f"x {i % min(steps, 2)}", n, x.shape[1]) for i in range(2)]
+    def at_once(self, batch_size: int) -> int:
+        """Return how many steps of this many samples to take in one call.
 
-        ends = [self.end.targets(batch.y_true, batch.sample_weight) for batch in batches]
-        targets, weights = (np.stack(arrays) for arrays in zip(*ends, strict=True))
-        y_pred, losses = np.empty((steps, n, self.end.classes), targets.dtype), np.empty((steps, n))
-        optimizer, updates = self.optimizer, []
-        for _ in batches:
-            updates.append(update_of(optimizer))
-            optimizer.iterations += 1
-        decay = np.array([update.decay for update in updates])
-        hyperparameters = np.array([update.hyperparameters for update in updates]).T.copy()
-        matrix_unit, slots = self.kernels.on_matrix_unit(self.end.dtype, n), len(optimizer.slot_names)
-        kernel = self.kernels.train_steps(matrix_unit, *self.rules, stages[0].wants_x, optimizer.rule, slots)
-        kernel(
-            x, index.reshape(steps, n), (self.start.scale, self.start.offset), tuple(panels),
-            flows, remembered, tuple(flows_back),
-            tuple(stage.squares for stage in stages), tuple(stage.bias for stage in stages), self.inputs,
-            stages[0].constants, targets, weights, (self.end.scale(n),), losses, y_pred,
-            decay, tuple(hyperparameters),
+        So many that starting threads no longer matters, so few that progress bars move and Ctrl-C works, and
+        that the predictions they all return need little memory.
+        """
+        if not self.whole:
+            return 1
+        work = batch_size * sum(inputs * units for inputs, units, _ in self.layers)
+        output = batch_size * self.fused[-1].units
+        return max(1, min(MOST_STEPS, WORK_AT_ONCE // work, OUTPUT_AT_ONCE // output))
+
+    def _take(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
+        """Take a step for each of some batches of one size."""
+        from npnet.kernels.fused import program
+
+        steps, n = len(batches), len(batches[0].rows)
+        memory = self._memory(n)
+        memory.batch = batches[0]
+        samples, index = self.start.rows(x, batches)
+        dtype, optimizer = self.step.chain.dtype, self.step.optimizer
+        classes = self.fused[-1].units
+        targets, weights = np.empty((steps, 0, 0), dtype), np.empty((steps, 0), dtype)
+        losses, y_pred, loss_scale = np.empty((steps, 0)), np.empty((steps, 0, 0), dtype), 1.0
+        if isinstance(self.end, stages.SoftmaxLoss):
+            ends = [self.end.targets(batch) for batch in batches]
+            targets, weights = (np.stack(arrays) for arrays in zip(*ends, strict=True))
+            losses, y_pred = np.empty((steps, n)), np.empty((steps, n, classes), dtype)
+            loss_scale = self.end.scale(n)
+        decay, hyperparameters = self._hyperparameters(steps)
+        operands = program.Operands(
+            memory.panel_rows, memory.array, memory.table, self.weights, self.gradients, self.layer_table,
+            samples, index.reshape(steps, n), getattr(self.start, "scale", 1.0),
+            getattr(self.start, "offset", 0.0), targets, weights, loss_scale, losses, y_pred, decay,
+            hyperparameters, np.array(self.constants, np.float64),
         )  # fmt: skip
+        before = optimizer.iterations
+        for part in self._parts(memory, steps):
+            if isinstance(part, Call):
+                part.do(memory)
+            else:
+                operations, table, work = part
+                program.run(operations, table, operands, work)
+        optimizer.iterations = before + steps
+        if not isinstance(self.end, stages.SoftmaxLoss):
+            loss, predictions = memory.result
+            return [(loss + memory.penalty, predictions)]
         return [
-            (float(loss.sum()), probabilities) for loss, probabilities in zip(losses, y_pred, strict=True)
+            (float(loss.sum()) + memory.penalty, probabilities)
+            for loss, probabilities in zip(losses, y_pred, strict=True)
         ]
+
+    def _hyperparameters(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what multiplies the weights in each of the next steps, and the numbers of their rule."""
+        optimizer, before = self.step.optimizer, self.step.optimizer.iterations
+        decay, numbers = np.ones(steps), []
+        try:
+            for step in range(steps):
+                optimizer.iterations = before + step
+                if optimizer.weight_decay:
+                    decay[step] = 1 - optimizer.learning_rate * optimizer.weight_decay
+                numbers.append(optimizer.hyperparameters())
+        finally:
+            optimizer.iterations = before
+        return decay, np.array(numbers, np.float64)
+
+    def _memory(self, n: int) -> Memory:
+        """Return the flows of n samples; those of two sizes are kept: an epoch's last batch is shorter."""
+        if n not in self.memories:
+            while len(self.memories) > 1:
+                del self.memories[next(iter(self.memories))]
+            self.memories[n] = Memory(n, self.panel_counts, self.step.chain.dtype)
+        return self.memories[n]
+
+    # --- programs ---------------------------------------------------------------------------------------
+
+    def _parts(self, memory: Memory, steps: int) -> list[Any]:
+        """Return the programs and calls that make the steps, made once for each size and number."""
+        from npnet.kernels.machine.threads import get_threads
+
+        # A thread takes whole panels of weights through an update with the next forward pass.
+        one_pass = self.whole and self.fused[0].units >= 2 * get_threads() * memory.width
+        key = steps, one_pass
+        if key not in memory.parts:
+            if self.whole:
+                memory.parts[key] = [self._steps(memory.n, steps, one_pass)]
+            else:
+                memory.parts[key] = list(self._segments(memory.n))
+        return memory.parts[key]
+
+    def _segments(self, n: int) -> Iterator[Any]:
+        """Go through the parts of one step: a program for the phases between two calls, each call."""
+        for is_call, todos in groupby(self.todos, lambda todo: isinstance(todo, Call)):
+            if is_call:
+                yield from todos
+            else:
+                writer = Writer(self, n)
+                for todo in todos:
+                    writer.append(todo, 0, after=writer.last)
+                yield writer.program()
+
+    def _steps(self, n: int, steps: int, one_pass: bool) -> Any:
+        """Return the program of several steps.
+
+        While a step flows back, threads that have nothing to do gather the next one's batch into the other of
+        two flows. With ``one_pass`` the first layer's update and its next forward pass are one phase.
+        """
+        gather, *others = self.todos
+        assert isinstance(gather, Todo)
+        batch = gather.fields["y"], self.second_batch
+        writer = Writer(self, n)
+        gathered, last = writer.append(gather, 0, after=writer.last), writer.last
+        for step in range(steps):
+            this, following = batch[step % 2], batch[(step + 1) % 2]
+            for place, todo in enumerate(others):
+                assert isinstance(todo, Todo)
+                if one_pass and step > 0 and place == 0:
+                    continue
+                also = gathered if place == 0 else writer.nobody
+                if one_pass and step + 1 < steps and place == len(others) - 1:
+                    todo, also = self.learn_and_forward, gathered
+                x = {"x": this} if todo.fields.get("x") == batch[0] else {}
+                next_x = {"next_x": following} if "next_x" in todo.fields else {}
+                last = writer.append(todo, step, last, also, **x, **next_x)
+                if "dx" in todo.fields and "dy" not in todo.fields and step + 1 < steps:  # the loss
+                    gathered = writer.append(gather, step + 1, writer.nobody, y=following)
+        return writer.program()
+
+
+class Writer:
+    """Writes a program, phase after phase."""
+
+    def __init__(self, plan: Plan, n: int):
+        from npnet.kernels.fused import program
+
+        self.phase, self.nobody = program.Phase, program.NOBODY
+        self.on_unit = program.on_matrix_unit(plan.step.chain.dtype, n)
+        self.n = n
+        # All of the plan, so that its programs are carried out by one kernel, compiled once.
+        todos = [todo for todo in plan.todos if isinstance(todo, Todo)]
+        if plan.whole and plan.fused[0].units >= 2 * plan.width:
+            todos.append(plan.learn_and_forward)
+        self.operations: dict[Any, int] = {}
+        for todo in todos:
+            self.operations.setdefault(todo.operation(self.on_unit), len(self.operations))
+        self.rows: list[tuple[int, ...]] = []
+        self.work = 0
+
+    @property
+    def last(self) -> int:
+        """The number of the last phase; NOBODY before the first."""
+        return len(self.rows) - 1 if self.rows else self.nobody
+
+    def append(self, todo: Todo, step: int, after: int, also: int | None = None, **fields: int) -> int:
+        """Write a phase that waits for two others; return its number."""
+        operation = self.operations[todo.operation(self.on_unit)]
+        waits = {"after": after, "also": self.nobody if also is None else also}
+        self.rows.append(self.phase(operation=operation, step=step, **waits, **{**todo.fields, **fields}))
+        self.work += self.n * todo.work
+        return self.last
+
+    def program(self) -> tuple[tuple[Any, ...], np.ndarray, int]:
+        """Return the operations, the table, and the multiplications it takes."""
+        return tuple(self.operations), np.array(self.rows, np.int64), self.work

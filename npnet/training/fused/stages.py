@@ -1,49 +1,112 @@
-"""What a fused step is made of: where a batch begins, stages, and where it ends.
+"""What a fused step is made of: stages.
 
-Between stages flow rows, as everywhere in npnet, or panels, the layout of the fused kernels. A stage has
-``parameters``, ``forward(x, n)`` for n samples, ``backward(dy, n, update)``, which learns too, and ``learn``
-where nobody wants the gradient of x.
+A stage takes a flow and gives one, as rows (ordinary arrays) or as panels, the layout of the fused kernels.
+It says what is to be done as a list of phases (``Todo``), which the plan puts together into programs, and of
+calls of Python code (``Call``). It knows nothing of its neighbours: what its output's gradient is still to be
+multiplied by travels with the flow (``flows.Derivative``).
 """
 
+from functools import partial
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import numpy as np
 
+from npnet.internal.exact import Known
 from npnet.kernels import rules
-from npnet.layers import Dense, Flatten, Rescaling
+from npnet.layers import activations
 from npnet.layers.activations import Elementwise
+from npnet.layers.chain import Chain
+from npnet.layers.core import Dense, Flatten, Rescaling
 from npnet.layers.layer import Layer
-from npnet.optimizers import Optimizer
-from npnet.training import batches as data
-from npnet.training.step import Network
+from npnet.layers.parameter import Parameter
+from npnet.losses import CategoricalCrossentropy, Loss, SparseCategoricalCrossentropy
+from npnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from npnet.training.batches import Batch, gather
+from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Memory, Todo
+from npnet.training.step import Step, joined
+
+__all__ = [
+    "KNOWN",
+    "FusedDense",
+    "GatherPanels",
+    "GatherRows",
+    "LossOfRows",
+    "Plain",
+    "SoftmaxLoss",
+    "Space",
+    "Stage",
+    "ToPanels",
+    "ToRows",
+]
+
+Todos = list[Todo | Call]
+
+JOINS = (Flatten, Rescaling)  # what the gathering of a batch computes as well
+
+# What stages compute in place of the objects: exactly these classes, as they are written.
+KNOWN = Known(
+    [
+        Dense, Flatten, Rescaling, *activations.NAMES.values(),
+        CategoricalCrossentropy, SparseCategoricalCrossentropy,
+        SGD, RMSprop, Adagrad, Adam, AdamW,
+    ]
+)  # fmt: skip
 
 
-class Update(NamedTuple):
-    """What the optimizer does with each gradient in this step."""
+class Space(Protocol):
+    """Where stages put their flows, weights and numbers: the plan, while it is made."""
 
-    decay: float
-    hyperparameters: tuple[float, ...]
+    def new_panels(self, columns: int) -> int:
+        """Return the number of new panels for so many columns."""
+
+    def new_layer(self, inputs: int, units: int, has_bias: bool) -> int:
+        """Return the number of new weights."""
+
+    def new_constants(self, numbers: tuple[float, ...]) -> int:
+        """Return where these numbers begin among the plan's constants."""
 
 
-def update_of(optimizer: Optimizer) -> Update:
-    """Return what the optimizer does in its next step."""
-    decay = 1 - optimizer.learning_rate * optimizer.weight_decay if optimizer.weight_decay else 1.0
-    return Update(decay, tuple(float(number) for number in optimizer.hyperparameters()))
+class Stage(Protocol):
+    """One link of the chain, or several computed as one."""
+
+    in_panels: bool  # whether it takes and gives panels
+    parameters: list[Parameter]  # what it trains
+
+    def absorb(self, link: Layer) -> bool:
+        """Compute the next link as well, if this stage can; return whether it does."""
+
+    def forward(self, x: Flow) -> tuple[Flow, Todos]:
+        """Return the output, and what computes it."""
+
+    def backward(self, x: Flow, dy: Flow) -> tuple[Flow, Todos]:
+        """Return the gradient of x, multiplied by ``x.derivative``, and what computes it."""
+
+    def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
+        """Return what sets the parameters' gradients and nothing else, for the first stage that learns."""
 
 
 # --- where a batch begins --------------------------------------------------------------------------------
 
 
 class GatherRows:
-    """The batch as rows in the model's dtype, for a plain first link."""
+    """The batch as rows in the chain's dtype."""
 
-    def __init__(self, model: Network):
-        self.dtype = model.dtype
+    def __init__(self, chain: Chain):
+        self.dtype = chain.dtype
 
-    def __call__(self, x: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Return the rows ``index`` of ``x``."""
-        return data.gather(x, index, self.dtype)
+    def rows(self, x: np.ndarray, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+        """Return samples (N, D), and which of them are the rows of all batches."""
+        (batch,) = batches
+        self.batch = gather(x, batch.rows, self.dtype)
+        return np.empty((0, 0), self.dtype), batch.rows
+
+    def forward(self) -> tuple[Flow, Todos]:
+        """Return the batch, and what gathers it."""
+        return Flow(ROWS), [Call(self._hand_over)]
+
+    def _hand_over(self, memory: Memory) -> None:
+        memory.rows = self.batch
 
 
 class GatherPanels:
@@ -52,26 +115,27 @@ class GatherPanels:
     What else comes before the first fused stage has nothing to learn, and runs as it is on the batch's rows.
     """
 
-    def __init__(self, kernels: ModuleType, model: Network, head: list[Layer]):
-        self.kernels = kernels
-        self.dtype = model.dtype
-        self.buffers = Buffers(kernels, model.dtype)
-        plain = [i for i, link in enumerate(head) if not isinstance(link, (Flatten, Rescaling))]
+    def __init__(self, chain: Chain, head: list[Layer], columns: int, space: Space):
+        self.dtype = chain.dtype
+        plain = [
+            i for i, link in enumerate(head) if not (link in KNOWN and isinstance(link, (Flatten, Rescaling)))
+        ]
         self.prefix = head[: plain[-1] + 1] if plain else []
         self.scale, self.offset = 1.0, 0.0
         for link in head[len(self.prefix) :]:
             if isinstance(link, Rescaling):
                 self.scale, self.offset = link.scale * self.scale, link.scale * self.offset + link.offset
+        self.columns = columns
+        self.flow = Flow(space.new_panels(columns), columns)
 
-    def rows(self, x: np.ndarray, batches: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return an array (rows, D), ``x`` itself where that will do, and which rows the batches are."""
-        index = np.concatenate(batches)
+    def rows(self, x: np.ndarray, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+        """Return samples (N, D), ``x`` itself where that will do, and which are the rows of all batches."""
+        index = np.concatenate([batch.rows for batch in batches])
         if self.prefix:
-            x, index = np.concatenate([self._prepared(x[i]) for i in batches]), np.arange(len(index))
-        columns = int(np.prod(x.shape[1:]))
+            x, index = np.concatenate([self._prepared(x[b.rows]) for b in batches]), np.arange(len(index))
         if not (x.flags.c_contiguous and x.dtype.isnative and x.dtype.char in "?bBhHiIlLqQfd"):
             x, index = np.ascontiguousarray(x[index], self.dtype), np.arange(len(index))
-        return x.reshape(len(x), columns), index
+        return x.reshape(len(x), self.columns), index
 
     def _prepared(self, batch: np.ndarray) -> np.ndarray:
         """Return the batch after the links of ``prefix``; integers stay integers as long as they can."""
@@ -83,32 +147,10 @@ class GatherPanels:
             batch = link.forward(batch, training=True)
         return batch
 
-    def __call__(self, x: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Return scale x[index] + offset."""
-        x, index = self.rows(x, [index])
-        out = self.buffers("x", len(index), x.shape[1])
-        self.kernels.gather(x, index, self.scale, self.offset, out)
-        return out
-
-
-class Buffers:
-    """Panels kept from step to step, for two batch sizes: the usual one and that of an epoch's last batch."""
-
-    def __init__(self, kernels: ModuleType, dtype: np.dtype):
-        self.kernels = kernels
-        self.dtype = dtype
-        self.kept: dict[int, dict[str, np.ndarray]] = {}
-
-    def __call__(self, name: str, n: int, columns: int) -> np.ndarray:
-        """Return the panels called ``name`` for n samples."""
-        if n not in self.kept:
-            while len(self.kept) > 1:
-                del self.kept[next(iter(self.kept))]
-            self.kept[n] = {}
-        arrays = self.kept[n]
-        if name not in arrays:
-            arrays[name] = self.kernels.panels(n, columns, self.dtype)
-        return arrays[name]
+    def forward(self) -> tuple[Flow, Todos]:
+        """Return the batch, and what gathers it."""
+        fields = {"y": self.flow.number}
+        return self.flow, [Todo(lambda on_unit: program().gather(), fields, 8 * self.columns, True)]
 
 
 # --- stages ----------------------------------------------------------------------------------------------
@@ -117,197 +159,243 @@ class Buffers:
 class Plain:
     """A link as it is, on rows."""
 
+    in_panels = False
+
     def __init__(self, link: Layer):
         self.link = link
         self.parameters = link.parameters if link.trainable else []
 
-    def forward(self, x: np.ndarray, n: int) -> np.ndarray:
+    def absorb(self, link: Layer) -> bool:
+        """Compute nothing else."""
+        return False
+
+    def forward(self, x: Flow) -> tuple[Flow, Todos]:
         """Return y."""
-        return self.link.forward(x, training=True)
 
-    def backward(self, dy: np.ndarray, n: int, update: Update) -> np.ndarray:
-        """Set the gradients, return dx."""
-        return self.link.backward(dy)
+        def call(memory: Memory) -> None:
+            memory.rows = self.link.forward(memory.rows, training=True)
 
-    def learn(self, dy: np.ndarray, n: int, update: Update) -> None:
-        """Set the gradients only."""
-        self.link.backward_parameters(dy)
+        return Flow(ROWS), [Call(call)]
+
+    def backward(self, x: Flow, dy: Flow) -> tuple[Flow, Todos]:
+        """Set the parameters' gradients, return dx."""
+
+        def call(memory: Memory) -> None:
+            memory.rows = self.link.backward(memory.rows)
+
+        return Flow(ROWS), [Call(call)]
+
+    def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
+        """Set the parameters' gradients."""
+        return [Call(lambda memory: self.link.backward_parameters(memory.rows))]
 
 
 class ToPanels:
-    """From rows to panels, before a fused stage."""
+    """From rows to panels."""
 
-    parameters = ()
+    in_panels = True
+    parameters: list[Parameter] = []  # noqa: RUF012 (never written to)
 
-    def __init__(self, kernels: ModuleType, model: Network, following: Dense):
-        self.kernels = kernels
-        self.buffers = Buffers(kernels, model.dtype)
-        self.columns = following.weight.shape[0]
+    def __init__(self, columns: int, space: Space):
+        self.flow = Flow(space.new_panels(columns), columns)
 
-    def forward(self, x: np.ndarray, n: int) -> np.ndarray:
+    def absorb(self, link: Layer) -> bool:
+        """Compute nothing else."""
+        return False
+
+    def forward(self, x: Flow) -> tuple[Flow, Todos]:
         """Return x as panels."""
-        out = self.buffers("x", n, self.columns)
-        self.kernels.to_panels(x, out)
-        return out
+        return self.flow, [Call(partial(_to_panels, self.flow.number))]
 
-    def backward(self, dy: np.ndarray, n: int, update: Update) -> np.ndarray:
+    def backward(self, x: Flow, dy: Flow) -> tuple[Flow, Todos]:
         """Return dy as rows."""
-        return self.kernels.from_panels(dy, n, self.columns)
+        return Flow(ROWS), [Call(partial(_from_panels, dy))]
+
+    def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
+        """Do nothing: there are none."""
+        return []
 
 
 class ToRows:
-    """From panels to rows, after a fused stage."""
+    """From panels to rows."""
 
-    parameters = ()
+    in_panels = False
+    parameters: list[Parameter] = []  # noqa: RUF012 (never written to)
 
-    def __init__(self, kernels: ModuleType, before: "FusedDense"):
-        self.kernels = kernels
-        self.before = before
+    def __init__(self, x: Flow, chain: Chain, space: Space):
+        self.chain = chain
+        self.gradient = Flow(space.new_panels(x.columns), x.columns)
 
-    def forward(self, x: np.ndarray, n: int) -> np.ndarray:
+    def absorb(self, link: Layer) -> bool:
+        """Compute nothing else."""
+        return False
+
+    def forward(self, x: Flow) -> tuple[Flow, Todos]:
         """Return x as rows."""
-        return self.kernels.from_panels(x, n, self.before.link.units)
+        return Flow(ROWS), [Call(partial(_from_panels, x))]
 
-    def backward(self, dy: np.ndarray, n: int, update: Update) -> np.ndarray:
-        """Return the gradient before the fused stage's activation, as panels."""
-        before = self.before
-        out = before.buffers("dy", n, before.link.units)
-        self.kernels.to_panels(dy, out)
-        if before.activation is None:
-            return out
-        rule, constants = before.activation.rule_backward, before.constants
-        return before.link.kernels.elementwise(rule, out, before.remembered, *constants)
+    def backward(self, x: Flow, dy: Flow) -> tuple[Flow, Todos]:
+        """Return dy as panels, multiplied by what x says."""
+
+        def call(memory: Memory) -> None:
+            _to_panels(self.gradient.number, memory)
+            if x.derivative is not None:
+                rule, remembered, constants, _ = x.derivative
+                panels = memory.panels(self.gradient.number)
+                elementwise = self.chain.kernels.elementwise
+                panels[...] = elementwise(rule, panels, memory.panels(remembered), *constants)
+
+        return self.gradient, [Call(call)]
+
+    def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
+        """Do nothing: there are none."""
+        return []
 
 
 class FusedDense:
-    """y = activation(x W + b) in one pass, and gradient with update in another.
+    """y = activation(x W + b) in one pass over W, and gradient with update in another.
 
-    ``backward`` takes the gradient before its own activation and returns the one before the activation of
-    the fused stage ahead of it, if there is one.
+    Attributes
+    ----------
+    layer
+        The number of its weights among the plan's.
+    activation
+        What it has absorbed.
     """
 
+    in_panels = True
     activation: Elementwise | None = None
 
-    def __init__(self, kernels: ModuleType, link: Dense, optimizer: Optimizer, before: Any):
-        self.kernels = kernels
+    def __init__(self, link: Dense, optimizer: Optimizer, space: Space):
         self.link = link
         self.optimizer = optimizer
-        self.before = before if isinstance(before, FusedDense) else None
+        self.space = space
         self.parameters = link.parameters
-        dtype = link.weight.value.dtype
-        self.buffers = Buffers(kernels, dtype)
-        rows = 1 + len(optimizer.slot_names)
-        self.squares = kernels.squares(*link.weight.shape, rows - 1, dtype)
-        units = self.squares.shape[0] * self.squares.shape[3]
-        self.bias = np.zeros((rows, 0 if link.bias is None else units), dtype)  # b, then its slots
+        self.inputs, self.units = link.weight.shape
+        self.layer = space.new_layer(self.inputs, self.units, link.bias is not None)
+        self.y = space.new_panels(self.units)
+
+    def absorb(self, link: Layer) -> bool:
+        """Compute an activation of single elements as well."""
+        if self.activation is not None or not (link in KNOWN and isinstance(link, Elementwise)):
+            return False
+        self.activation = link
+        return True
 
     @property
-    def constants(self) -> tuple[float, ...]:
-        """The numbers of the activation."""
-        return () if self.activation is None else tuple(float(c) for c in self.activation.constants)
+    def _work(self) -> int:
+        return self.inputs * self.units
 
-    def borrow(self) -> None:
-        """Take the parameters and their slots, unless they are here."""
-        if all(parameter.borrower is self for parameter in self.parameters):
-            return
-        for layer, (weight, bias) in enumerate(zip(*self._arrays(), strict=True)):
-            self.kernels.to_squares(weight, self.squares, layer)
-            self.bias[layer, : len(bias)] = bias
-        for parameter in self.parameters:
-            parameter.borrower = self
-
-    def give_back(self) -> None:
-        """Write the parameters and their slots back."""
-        for parameter in self.parameters:
-            parameter.borrower = None
-        for layer, (weight, bias) in enumerate(zip(*self._arrays(), strict=True)):
-            self.kernels.from_squares(self.squares, layer, weight)
-            bias[...] = self.bias[layer, : len(bias)]
-
-    def _arrays(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return W with its slots, and b with its slots, or empty arrays where there is none."""
-        weight, bias = self.link.weight, self.link.bias
-        weights = [weight.value, *self.optimizer.slots_of(weight)]
-        if bias is None:
-            return weights, [np.empty(0) for _ in weights]
-        return weights, [bias.value, *self.optimizer.slots_of(bias)]
-
-    def buffers_of(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the panels of y, and of x W + b if the activation's derivative wants that, else y again."""
-        y = self.buffers("y", n, self.link.units)
-        return y, self.buffers("z", n, self.link.units) if self.wants_x else y
-
-    @property
-    def wants_x(self) -> bool:
-        """Whether the activation's derivative needs its input."""
-        return self.activation is not None and self.activation.remembers == "x"
-
-    def forward(self, x: np.ndarray, n: int) -> np.ndarray:
+    def forward(self, x: Flow) -> tuple[Flow, Todos]:
         """Return y."""
-        self.borrow()
-        rule = rules.linear if self.activation is None else self.activation.rule
-        y, z = self.buffers_of(n)
-        self.x, self.remembered = x, z
-        self.kernels.forward(rule, self.wants_x, x, self.squares, self.bias, n, z, y, self.constants)
-        return y
-
-    def backward(self, dz: np.ndarray, n: int, update: Update) -> np.ndarray:
-        """Update the parameters, return dx computed with the weights before."""
-        before = self.before
-        dx = self.buffers("dx", n, self.link.weight.shape[0])
-        rule, remembered = rules.linear_backward, dx
+        rule, z, derivative, first = rules.linear, self.y, None, 0
         constants: tuple[float, ...] = ()
-        if before is not None and before.activation is not None:
-            rule, remembered, constants = (
-                before.activation.rule_backward, before.remembered, before.constants
-            )  # fmt: skip
-        self.kernels.backward(rule, dz, self.squares, n, remembered, dx, constants)
-        self.learn(dz, n, update)
-        return dx
+        if self.activation is not None:
+            rule = self.activation.rule
+            constants = tuple(map(float, self.activation.constants))
+            first = self.space.new_constants(constants)
+            if self.activation.remembers == "x":
+                z = self.space.new_panels(self.units)
+            derivative = Derivative(self.activation.rule_backward, z, constants, first)
+        self.epilogue = rule, z != self.y, len(constants)
+        self.fields = {"layer": self.layer, "y": self.y, "z": z, "constants": first}
 
-    def learn(self, dz: np.ndarray, n: int, update: Update) -> None:
-        """Update the parameters."""
-        inputs, slots = self.link.weight.shape[0], len(self.optimizer.slot_names)
-        self.kernels.update(
-            self.optimizer.rule, slots, self.x, dz, n, inputs, self.squares, self.bias, *update
-        )
+        def operation(on_unit: bool) -> Any:
+            return program().forward(on_unit, *self.epilogue)
+
+        todo = Todo(operation, self.fields | {"x": x.number}, self._work)
+        return Flow(self.y, self.units, derivative), [todo]
+
+    def backward(self, x: Flow, dy: Flow) -> tuple[Flow, Todos]:
+        """Return dx, multiplied by what x says."""
+        dx = self.space.new_panels(self.inputs)
+        rule, remembered, constants, first = x.derivative or Derivative(rules.linear_backward, dx, (), 0)
+        fields = {"layer": self.layer, "dy": dy.number, "z": remembered, "dx": dx, "constants": first}
+
+        def operation(on_unit: bool) -> Any:
+            return program().backward(on_unit, rule, len(constants))
+
+        return Flow(dx, self.inputs), [Todo(operation, fields, self._work)]
+
+    def learn(self, x: Flow, dy: Flow) -> Todos:
+        """Update the parameters: gradient and rule in one, the gradient as a whole never exists."""
+        fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
+        return [Todo(lambda on_unit: program().update(on_unit, *self._rule()), fields, self._work)]
+
+    def learn_and_forward(self, x: Flow, dy: Flow, next_x: int) -> Todo:
+        """Do what ``learn`` does, and ``forward`` with the next batch, in one pass over the weights."""
+        fields = self.fields | {"x": x.number, "dy": dy.number, "next_x": next_x}
+
+        def operation(on_unit: bool) -> Any:
+            return program().update_forward(on_unit, *self._rule(), *self.epilogue)
+
+        return Todo(operation, fields, 2 * self._work)
+
+    def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
+        """Do nothing: ``learn`` or ``gradients`` does it when all gradients have flowed back."""
+        return []
+
+    def gradients(self, x: Flow, dy: Flow) -> Todos:
+        """Write the gradients as arrays ..."""
+        fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
+        return [Todo(lambda on_unit: program().gradient(on_unit), fields, self._work)]
+
+    def apply(self) -> Todos:
+        """... and update the parameters with them."""
+        fields = {"layer": self.layer}
+        return [Todo(lambda on_unit: program().apply(*self._rule()), fields, 16 * self.units)]
+
+    def _rule(self) -> tuple[Any, int, int]:
+        optimizer = self.optimizer
+        return optimizer.rule, len(optimizer.slot_names), len(optimizer.hyperparameters())
 
 
 # --- where it ends ---------------------------------------------------------------------------------------
 
 
-class PlainLoss:
-    """The model's loss on rows."""
+class LossOfRows:
+    """The loss as it is, on rows."""
 
-    def __init__(self, model: Network):
-        self.model = model
+    in_panels = False
 
-    def __call__(
-        self, flow: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
-    ) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return loss, y_pred and the gradient to start from."""
-        model = self.model
-        y_pred = model.chain[-1].forward(flow, training=True) if model.joined else flow
-        loss = model.loss.forward(y_true, y_pred, sample_weight)
-        return (
-            loss,
-            y_pred,
-            model.loss.backward_through_activation() if model.joined else model.loss.backward(),
-        )
+    def __init__(self, step: Step):
+        self.step = step
+
+    def todos(self, x: Flow) -> tuple[Flow, Todos]:
+        """Return the gradient to start from, and what computes loss, predictions and it."""
+        return Flow(ROWS), [Call(self._call)]
+
+    def _call(self, memory: Memory) -> None:
+        chain, loss, batch = self.step.chain, self.step.loss, memory.batch
+        y_pred = memory.rows
+        if joined(chain, loss):
+            y_pred = chain.links[-1].forward(y_pred, training=True)
+        memory.result = loss.forward(batch.y_true, y_pred, batch.sample_weight), y_pred
+        _, dy = self.step.start_of_backward()
+        memory.rows = np.asarray(dy, chain.dtype)  # a loss of one's own may compute in float64
 
 
-class SoftmaxCrossEntropy:
+class SoftmaxLoss:
     """Softmax, cross-entropy and d loss / d logits in one pass over the logits."""
 
-    def __init__(self, kernels: ModuleType, model: Network, classes: int):
-        self.kernels = kernels
-        self.loss = model.loss
-        self.classes = classes
-        self.dtype = model.dtype
-        self.buffers = Buffers(kernels, model.dtype)
+    in_panels = True
 
-    def targets(self, y_true: np.ndarray, sample_weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def __init__(self, loss: Loss, classes: int, dtype: np.dtype, space: Space):
+        self.loss = loss
+        self.classes = classes
+        self.dtype = dtype
+        self.gradient = Flow(space.new_panels(classes), classes)
+
+    def todos(self, x: Flow) -> tuple[Flow, Todos]:
+        """Return the gradient to start from, and what computes losses, probabilities and it."""
+        fields = {"x": x.number, "dx": self.gradient.number}
+        return self.gradient, [
+            Todo(lambda on_unit: program().softmax_cross_entropy(), fields, 16 * self.classes)
+        ]
+
+    def targets(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return targets (N, K) and weights, (N,) or empty for none."""
+        y_true, sample_weight = batch.y_true, batch.sample_weight
         like = np.empty((len(y_true), self.classes), self.dtype)
         targets = np.ascontiguousarray(self.loss.targets(y_true, like))
         weight = self.loss.sample_weight(y_true, sample_weight)
@@ -317,12 +405,21 @@ class SoftmaxCrossEntropy:
         """Return what multiplies every loss."""
         return 1 / n if self.loss.reduction == "sum_over_batch_size" else 1.0
 
-    def __call__(
-        self, logits: np.ndarray, y_true: np.ndarray, sample_weight: np.ndarray | None
-    ) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return loss, probabilities and d loss / d logits as panels."""
-        n = len(y_true)
-        targets, weight = self.targets(y_true, sample_weight)
-        y_pred, dlogits = np.empty_like(targets), self.buffers("dlogits", n, self.classes)
-        loss = self.kernels.softmax_cross_entropy(logits, targets, weight, self.scale(n), y_pred, dlogits)
-        return loss, y_pred, dlogits
+
+def _to_panels(number: int, memory: Memory) -> None:
+    from npnet.kernels.products.layouts import to_panels
+
+    to_panels(memory.rows, memory.panels(number))
+
+
+def _from_panels(flow: Flow, memory: Memory) -> None:
+    from npnet.kernels.products.layouts import from_panels
+
+    memory.rows = from_panels(memory.panels(flow.number), memory.n, flow.columns)
+
+
+def program() -> ModuleType:
+    """Return the compiled operations; Numba is imported here and not before."""
+    from npnet.kernels.fused import program
+
+    return program

@@ -1,0 +1,411 @@
+"""Programs: the phases of training steps, carried out one after the other inside one parallel loop.
+
+Starting a parallel loop costs microseconds while its threads are awake and a tenth of a millisecond when they
+have gone to sleep. Steps whose phases share one loop pay once. A program is a table with a row for each phase
+(``Phase``): what is done, on which arrays, and which phase it waits for. The kernel that reads it is compiled
+once for the operations that occur in it, whatever the depth and the widths of the network, and however many
+steps are taken at once; a single phase is a program of one row.
+
+All panels of a plan lie in one array, ``flows``, all weights with their slots in another (``layouts.py`` says
+how). ``flow_table`` and ``layer_table`` say where each begins.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+from numba.np.unsafe.ndarray import to_fixed_tuple
+
+from npnet.kernels.fused import matrix_unit, vector_unit
+from npnet.kernels.fused.vector_unit import apply_update, gather_tasks, softmax_tasks
+from npnet.kernels.machine.jit import compiled, get_num_threads, keep_small_alone, set_num_threads
+from npnet.kernels.machine.tasks import done, new_counters, take, wait
+from npnet.kernels.products.amx import AMX, BLOCK
+from npnet.kernels.products.tiles import width_of
+from npnet.kernels.vectors.memory import lanes_of, load, load_stack, store_stack
+from npnet.kernels.vectors.views import view
+
+__all__ = [
+    "NOBODY", "Operands", "Phase", "apply", "backward", "forward", "gather", "gradient", "on_matrix_unit",
+    "run", "softmax_cross_entropy", "update", "update_forward",
+]  # fmt: skip
+
+SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
+NOBODY = -1  # what a phase waits for that needs nobody's results
+
+
+class Phase(NamedTuple):
+    """A row of a program. Numbers of flows and layers are rows of their tables.
+
+    Attributes
+    ----------
+    operation
+        Which of the program's operations.
+    step
+        Which of the steps: the row of batches, targets, losses and hyperparameters.
+    after, also
+        The phases whose results it needs, or NOBODY.
+    layer
+        The weights.
+    x, y
+        The flow that comes in, the flow that goes out.
+    z
+        What the activation's derivative reads: x W + b, or y.
+    dy, dx
+        The gradients of y and of x.
+    next_x
+        The flow of the next batch, for an update that is one pass with the next forward.
+    constants
+        Where the activation's numbers begin.
+    """
+
+    operation: int = 0
+    step: int = 0
+    after: int = NOBODY
+    also: int = NOBODY
+    layer: int = 0
+    x: int = 0
+    y: int = 0
+    z: int = 0
+    dy: int = 0
+    dx: int = 0
+    next_x: int = 0
+    constants: int = 0
+
+
+class Operands(NamedTuple):
+    """What the phases of a program work on.
+
+    Attributes
+    ----------
+    flows, flow_table
+        All panels (``rows`` rows each), and for each flow where it begins and its number of panels.
+    weights, gradients, layer_table
+        All squares and biases, and for each layer: where its squares begin, panels, squares in a panel,
+        planes (weights and slots), inputs, where its biases begin, their columns, and where its gradient and
+        that of its biases begin.
+    samples, selected, scale, offset
+        The user's samples (N, D), which of them make the batch of each step, and what converts them.
+    targets, sample_weight, loss_scale
+        For each step; ``sample_weight`` may have no columns: then every sample weighs 1.
+    losses, y_pred
+        Written: each sample's weighted loss and its probabilities.
+    decay, hyperparameters
+        Of the optimizer, a row for each step.
+    constants
+        Numbers of the activations.
+    """
+
+    rows: int
+    flows: np.ndarray
+    flow_table: np.ndarray
+    weights: np.ndarray
+    gradients: np.ndarray
+    layer_table: np.ndarray
+    samples: np.ndarray
+    selected: np.ndarray
+    scale: float
+    offset: float
+    targets: np.ndarray
+    sample_weight: np.ndarray
+    loss_scale: float
+    losses: np.ndarray
+    y_pred: np.ndarray
+    decay: np.ndarray
+    hyperparameters: np.ndarray
+    constants: np.ndarray
+
+
+def on_matrix_unit(dtype, n):
+    """Whether products with n samples of this dtype run on the processor's matrix unit (see ``amx.py``).
+
+    With so few that they fill one of its blocks, moving the weights takes longer than multiplying.
+    """
+    return bool(AMX and dtype == np.float32 and n > BLOCK)
+
+
+def _products(on_unit):
+    """The module with the phases that multiply matrices."""
+    return matrix_unit if on_unit else vector_unit
+
+
+# --- where things are ------------------------------------------------------------------------------------
+
+
+@compiled
+def _flow(operands, number):
+    """The panels of a flow."""
+    start, panels = operands.flow_table[number, 0], operands.flow_table[number, 1]
+    return view(operands.flows, start, (panels, operands.rows, width_of(operands.flows)))
+
+
+@compiled
+def _weights(operands, number):
+    """The squares of a layer's weights with their slots, and its biases with theirs."""
+    layer, w = operands.layer_table[number], width_of(operands.weights)
+    start, panels, squares, planes, bias, columns = layer[0], layer[1], layer[2], layer[3], layer[5], layer[6]
+    return (
+        view(operands.weights, start, (panels, squares, planes, w, w)),
+        view(operands.weights, bias, (planes, columns)),
+    )
+
+
+@compiled
+def _gradients(operands, number):
+    """The gradients of a layer's weights and biases, laid out as those are."""
+    layer, w = operands.layer_table[number], width_of(operands.weights)
+    panels, squares, columns, start, bias = layer[1], layer[2], layer[6], layer[7], layer[8]
+    return (
+        view(operands.gradients, start, (panels, squares, 1, w, w)),
+        view(operands.gradients, bias, (1, columns)),
+    )
+
+
+# --- operations: what a phase does -----------------------------------------------------------------------
+# Each returns the function (team, number, phase, operands) that does its share of a phase beside the other
+# threads, and returns how many tasks the phase has.
+
+
+@cache
+def gather():
+    """y = scale x[index] + offset, as panels."""
+
+    @compiled(spliced=True)
+    def operation(team, number, phase, operands):
+        scaling = operands.scale, operands.offset
+        out = _flow(operands, phase.y)
+        return gather_tasks(team, number, operands.samples, operands.selected[phase.step], out, scaling)
+
+    return operation
+
+
+@cache
+def forward(on_unit, rule, remembers_x, constants):
+    """y = rule(x W + b, *constants); z = x W + b if the rule's derivative wants that."""
+    tasks = _products(on_unit).forward_tasks(rule, remembers_x)
+
+    @compiled(spliced=True)
+    def operation(team, number, phase, operands):
+        weight, bias = _weights(operands, phase.layer)
+        return tasks(
+            team, number, _flow(operands, phase.x), weight, bias, operands.selected.shape[1],
+            _flow(operands, phase.z), _flow(operands, phase.y),
+            to_fixed_tuple(operands.constants[phase.constants :], constants),
+        )  # fmt: skip
+
+    return operation
+
+
+@cache
+def softmax_cross_entropy():
+    """The weighted losses and softmax of logits x, and dx = d loss / d x."""
+
+    @compiled(spliced=True)
+    def operation(team, number, phase, operands):
+        step = phase.step
+        return softmax_tasks(
+            team, number, _flow(operands, phase.x), operands.targets[step], operands.sample_weight[step],
+            operands.losses[step], operands.y_pred[step], _flow(operands, phase.dx), (operands.loss_scale,),
+        )  # fmt: skip
+
+    return operation
+
+
+@cache
+def backward(on_unit, rule, constants):
+    """dx = rule(dy W', z, *constants), where the rule is the derivative of the activation that made x."""
+    tasks = _products(on_unit).backward_tasks(rule)
+
+    @compiled(spliced=True)
+    def operation(team, number, phase, operands):
+        weight, _ = _weights(operands, phase.layer)
+        return tasks(
+            team, number, _flow(operands, phase.dy), weight, operands.selected.shape[1],
+            _flow(operands, phase.z), _flow(operands, phase.dx),
+            to_fixed_tuple(operands.constants[phase.constants :], constants),
+        )  # fmt: skip
+
+    return operation
+
+
+@cache
+def update(on_unit, rule, slots, hyperparameters):
+    """W, slots <- rule(decay W, x' dy, slots), and of b: the gradient is never stored."""
+    tasks = _products(on_unit).update_tasks(rule, slots)
+
+    @compiled(spliced=True)
+    def operation(team, number, phase, operands):
+        weight, bias = _weights(operands, phase.layer)
+        return tasks(
+            team, number, _flow(operands, phase.x), _flow(operands, phase.dy), operands.selected.shape[1],
+            operands.layer_table[phase.layer, 4], weight, bias, operands.decay[phase.step],
+            to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters),
+        )  # fmt: skip
+
+    return operation
+
+
+@cache
+def update_forward(on_unit, rule, slots, hyperparameters, activation, remembers_x, constants):
+    """``update`` with the present batch and ``forward`` with the next one, in one pass over the weights."""
+    tasks = _products(on_unit).update_forward_tasks(rule, slots, activation, remembers_x)
+
+    @compiled(spliced=True)
+    def operation(team, number, phase, operands):
+        weight, bias = _weights(operands, phase.layer)
+        return tasks(
+            team, number, _flow(operands, phase.x), _flow(operands, phase.dy), operands.selected.shape[1],
+            operands.layer_table[phase.layer, 4], weight, bias, operands.decay[phase.step],
+            to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters),
+            _flow(operands, phase.next_x),
+            _flow(operands, phase.z), _flow(operands, phase.y),
+            to_fixed_tuple(operands.constants[phase.constants :], constants),
+        )  # fmt: skip
+
+    return operation
+
+
+@compiled
+def _keep(before, gradient):
+    return (gradient,)
+
+
+@cache
+def gradient(on_unit):
+    """dW = x' dy and db, as arrays: to clip them, to look at them, to add them up."""
+    tasks = _products(on_unit).update_tasks(_keep, 0)
+
+    @compiled(spliced=True)
+    def operation(team, number, phase, operands):
+        weight, bias = _gradients(operands, phase.layer)
+        return tasks(
+            team, number, _flow(operands, phase.x), _flow(operands, phase.dy), operands.selected.shape[1],
+            operands.layer_table[phase.layer, 4], weight, bias, 1.0, (),
+        )  # fmt: skip
+
+    return operation
+
+
+@cache
+def apply(rule, slots, hyperparameters):
+    """W, slots <- rule(decay W, gradient, slots), and of b, with the gradients that ``gradient`` stored."""
+    apply_square, _ = apply_update(rule, slots)
+    planes = (0,) * (1 + slots)
+
+    @compiled
+    def apply_bias(bias, gradient, decay, hyperparameters):
+        for j in range(0, bias.shape[1], lanes_of(bias)):
+            before = load_stack(bias, j, bias.shape[1], planes)
+            after = rule(before[0] * decay, load(gradient, j, lanes_of(bias)), *before[1:], *hyperparameters)
+            store_stack(bias, j, bias.shape[1], after)
+
+    @compiled(spliced=True)
+    def operation(team, number, phase, operands):
+        weight, bias = _weights(operands, phase.layer)
+        gradient, bias_gradient = _gradients(operands, phase.layer)
+        inputs, w = operands.layer_table[phase.layer, 4], width_of(weight)
+        decay = operands.decay[phase.step]
+        numbers = to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters)
+        squares, tasks = weight.shape[1], weight.shape[0] + 1
+        task = take(team, number, tasks)
+        while task < tasks:
+            if task == weight.shape[0]:
+                apply_bias(bias, bias_gradient, decay, numbers)
+            else:
+                for q in range(squares):
+                    square = task * squares + q
+                    apply_square(
+                        weight, square * weight.shape[2] * w * w, gradient, square * w * w, 0,
+                        min(w, inputs - q * w) * w, decay, numbers,
+                    )  # fmt: skip
+            done(team, number)
+            task = take(team, number, tasks)
+        return tasks
+
+    return operation
+
+
+# --- carrying programs out -------------------------------------------------------------------------------
+
+
+@compiled(spliced=True)
+def _nothing(team, number, phase, operands):
+    return 0
+
+
+MOST_OPERATIONS = 12  # kinds of phases in one program
+
+
+@cache
+def _program(operations):
+    # Written out, because a function that chose among functions, one inside the other, would have LLVM
+    # optimise the innermost as often as it is deep.
+    unused = (_nothing,) * (MOST_OPERATIONS - len(operations))
+    op0, op1, op2, op3, op4, op5, op6, op7, op8, op9, op10, op11 = operations + unused
+
+    @compiled
+    def work(team, program, operands):
+        tasks = np.empty(len(program), np.int64)
+        for number in range(len(program)):
+            row = program[number]
+            phase = Phase(
+                row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10],
+                row[11],
+            )  # fmt: skip
+            if phase.after != NOBODY:
+                wait(team, phase.after, tasks[phase.after])
+            if phase.also != NOBODY:
+                wait(team, phase.also, tasks[phase.also])
+            operation = phase.operation
+            if operation == 0:
+                tasks[number] = op0(team, number, phase, operands)
+            elif operation == 1:
+                tasks[number] = op1(team, number, phase, operands)
+            elif operation == 2:
+                tasks[number] = op2(team, number, phase, operands)
+            elif operation == 3:
+                tasks[number] = op3(team, number, phase, operands)
+            elif operation == 4:
+                tasks[number] = op4(team, number, phase, operands)
+            elif operation == 5:
+                tasks[number] = op5(team, number, phase, operands)
+            elif operation == 6:
+                tasks[number] = op6(team, number, phase, operands)
+            elif operation == 7:
+                tasks[number] = op7(team, number, phase, operands)
+            elif operation == 8:
+                tasks[number] = op8(team, number, phase, operands)
+            elif operation == 9:
+                tasks[number] = op9(team, number, phase, operands)
+            elif operation == 10:
+                tasks[number] = op10(team, number, phase, operands)
+            else:
+                tasks[number] = op11(team, number, phase, operands)
+
+    @compiled(parallel=True)
+    def kernel(program, operands, multiplications):
+        threads = keep_small_alone(multiplications, SERIAL)
+        team = get_num_threads()
+        counters = new_counters(len(program), team)
+        # prange counts in uint64, for which everything would be compiled a second time.
+        for thread in prange(team):
+            work((counters, np.int64(thread), team), program, operands)
+        set_num_threads(threads)
+
+    return kernel
+
+
+def run(operations, program, operands, multiplications):
+    """Carry out a program: an int64 table with a ``Phase`` in each row.
+
+    Parameters
+    ----------
+    operations
+        The tuple of operations that the rows number.
+    operands
+        ``Operands``.
+    multiplications
+        How much work it is: little is done by one thread.
+    """
+    _program(operations)(program, operands, multiplications)

@@ -1,0 +1,307 @@
+"""A chain of layers: structure, weights, forward and backward. It knows no loss and no optimizer."""
+
+import copy
+import re
+import threading
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from npnet.internal import checks
+from npnet.internal.streams import WEIGHTS, stream
+from npnet.kernels import Kernels, UsesKernels
+from npnet.layers.core import Input
+from npnet.layers.layer import Layer, Shape, check_shape
+from npnet.layers.parameter import Parameter, assign
+
+__all__ = ["Chain"]
+
+
+class Chain(UsesKernels):
+    """Layers that follow one another.
+
+    Parameters
+    ----------
+    name
+        What reports call it.
+    dtype
+        "float32" or "float64", of weights and arithmetic.
+    seed
+        Where the initial weights and the layers' random numbers come from.
+
+    Attributes
+    ----------
+    layers
+        First to last.
+    input_shape
+        Shape of one sample, None until it is known.
+    built
+        Whether the weights exist.
+    lock
+        Held while a training step or a prediction runs, so that other threads see whole steps only.
+    identity
+        What an optimizer knows the model by whose steps it has counted; a copy gets another one.
+    """
+
+    def __init__(self, name: str, dtype: Any, seed: int):
+        self.name = checks.text("name", name)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            self.dtype = np.dtype(object)
+        if dtype is None or self.dtype not in (np.float32, np.float64):
+            raise ValueError(f'dtype must be "float32" or "float64", got {dtype!r}.')
+        self.seed = checks.integer("seed", seed, least=0)
+        self.layers: list[Layer] = []
+        self.input_shape: Shape | None = None
+        self.built = False
+        self.lock = threading.RLock()
+        self.identity = object()
+
+    # --- structure ------------------------------------------------------------------------------------------
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer. Once the input shape is known, weights are created at once.
+
+        Raises
+        ------
+        TypeError
+            If ``layer`` is no layer.
+        ValueError
+            If it or its activation is in the model already, its name is taken, or it does not fit the one
+            before.
+        """
+        if not isinstance(layer, Layer):
+            raise TypeError(f"add expects a layer such as Dense(10), got {layer!r}.")
+        if isinstance(layer, Input):
+            if self.layers or self.input_shape:
+                raise ValueError("Input must come first.")
+            self.input_shape = layer.input_shape
+            return
+        for link in layer.chain():  # each remembers its own forward until backward
+            if link in self.links:
+                raise ValueError(f"{link!r} is in this model already; make another one.")
+        taken = {other.name for other in self.layers}
+        name = layer.name or free_name(type(layer).__name__, taken)
+        if name in taken:
+            raise ValueError(f"A layer named {name!r} is in this model already; choose another name.")
+        shape = self.output_shape if self.built else self.input_shape
+        if not self.layers and layer.input_shape is not None:
+            if shape not in (None, layer.input_shape):
+                raise ValueError(
+                    f"The model takes samples of shape {shape}, got {name!r} with"
+                    f" input_shape={layer.input_shape}."
+                )
+            shape = layer.input_shape
+        own_name, layer.name = layer.name, name
+        try:
+            if shape is not None:
+                self._build_layer(layer, shape, len(self.layers))
+        except Exception:
+            layer.name = own_name
+            raise
+        if not self.layers:
+            self.input_shape = shape
+        self.layers.append(layer)
+        self.built = shape is not None
+
+    def pop(self) -> Layer:
+        """Remove the last layer and return it."""
+        if not self.layers:
+            raise ValueError("There are no layers to pop.")
+        self.built = self.built and len(self.layers) > 1
+        return self.layers.pop()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the weights for samples of ``input_shape``, given with the batch axis: ``(None, 3072)``.
+
+        Does nothing if they exist already.
+
+        Raises
+        ------
+        ValueError
+            If a layer does not fit the shape, or the model was built for another one.
+        """
+        if self.built:
+            if input_shape is not None and tuple(input_shape)[1:] != self.input_shape:
+                raise ValueError(
+                    f"The model was built for samples of shape {self.input_shape},"
+                    f" got build({input_shape!r})."
+                )
+            return
+        if not self.layers:
+            raise ValueError("The model has no layers: add some first, model.add(Dense(...)).")
+        if input_shape is None:
+            raise ValueError("build needs an input shape with its batch axis, for instance (None, 3072).")
+        if not isinstance(input_shape, (tuple, list)):
+            raise TypeError(f"build needs a shape such as (None, 3072), got {input_shape!r}.")
+        shape = check_shape("input_shape", input_shape[1:])
+        self.compute_output_shape(shape)
+        first = shape
+        for index, layer in enumerate(self.layers):
+            self._build_layer(layer, shape, index)
+            shape = layer.compute_output_shape(shape)
+        self.input_shape = first
+        self.built = True
+
+    def _build_layer(self, layer: Layer, input_shape: Shape, index: int) -> None:
+        """Create a layer's weights from the stream of its place, unless it has them already."""
+        layer.compute_output_shape(input_shape)
+        if layer.built:
+            if layer.input_shape != input_shape:
+                raise ValueError(
+                    f"Layer {layer.name!r} was built for samples of shape {layer.input_shape},"
+                    f" got {input_shape}."
+                )
+            if any(parameter.dtype != self.dtype for parameter in layer.parameters):
+                raise ValueError(f"Layer {layer.name!r} has weights of another dtype than {self.dtype}.")
+            return
+        layer.parameters.clear()  # of a build that failed
+        layer.build(input_shape, stream(self.seed, WEIGHTS, index), self.dtype)
+        layer.input_shape = input_shape
+        layer.built = True
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one output sample for input samples of ``input_shape``."""
+        for layer in self.layers:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of one output sample of the built model."""
+        return self.compute_output_shape(self.require_built("output_shape"))
+
+    def require_built(self, what: str) -> Shape:
+        """Return the input shape; raise a RuntimeError that names ``what`` if there are no weights yet."""
+        if not self.built or self.input_shape is None:
+            raise RuntimeError(
+                f"{what} needs a built model: give the first layer input_shape=(...), call"
+                " model.build((None, ...)), or fit."
+            )
+        return self.input_shape
+
+    @property
+    def links(self) -> list[Layer]:
+        """The links in the order of computation: layers, each followed by its activation."""
+        return [link for layer in self.layers for link in layer.chain()]
+
+    # --- forward and backward -------------------------------------------------------------------------------
+
+    def use(self, kernels: Kernels) -> None:
+        """Let every link compute with this set of kernels."""
+        self.kernels = kernels
+        for link in self.links:
+            link.kernels = kernels
+
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
+        """Return the output for a batch in the chain's dtype."""
+        for link in self.links:
+            x = link.forward(x, training)
+        return x
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Set every parameter's gradient, given dy of the last ``forward``; return dx."""
+        for link in reversed(self.links):
+            dy = link.backward(dy)
+        return dy
+
+    # --- weights --------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All parameters, layer by layer."""
+        return [parameter for layer in self.layers for parameter in layer.parameters]
+
+    @property
+    def trainable_parameters(self) -> list[Parameter]:
+        """The parameters that training changes."""
+        return [
+            parameter
+            for layer in self.layers
+            if layer.trainable
+            for parameter in layer.parameters
+            if parameter.trainable
+        ]
+
+    def regularize(self) -> float:
+        """Add each regularizer's derivative to its gradient; return the sum of the penalties."""
+        for parameter in self.trainable_parameters:
+            if parameter.regularizer is not None:
+                parameter.grad = parameter.grad + parameter.regularizer.gradient(parameter.value)
+        return self.penalty()
+
+    def penalty(self) -> float:
+        """Return the sum of the regularizers' penalties."""
+        return sum(
+            parameter.regularizer.penalty(parameter.value)
+            for parameter in self.trainable_parameters
+            if parameter.regularizer is not None
+        )
+
+    def count_params(self) -> int:
+        """Return how many numbers the parameters hold."""
+        self.require_built("count_params")
+        return sum(layer.count_params() for layer in self.layers)
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of all parameters' arrays: kernel, bias of the first layer, then the next."""
+        self.require_built("get_weights")
+        with self.lock:
+            return [parameter.value.copy() for parameter in self.parameters]
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Overwrite all parameters' arrays with ``weights``, in the order of ``get_weights``.
+
+        Raises
+        ------
+        ValueError
+            If their number or a shape does not fit, or one holds NaN or infinity. Nothing has changed then.
+        """
+        self.require_built("set_weights")
+        if not isinstance(weights, (list, tuple)):
+            raise TypeError(f"weights must be a list of arrays, got {type(weights).__name__}.")
+        if len(weights) != len(self.parameters):
+            raise ValueError(f"weights must hold {len(self.parameters)} arrays, got {len(weights)}.")
+        arrays = []
+        for i, (parameter, weight) in enumerate(zip(self.parameters, weights, strict=True)):
+            array = checks.numbers(f"weights[{i}]", weight)
+            if array.shape != parameter.shape:
+                raise ValueError(
+                    f"weights[{i}] ({parameter.name}) must have shape {parameter.shape}, got {array.shape}."
+                )
+            checks.finite(f"weights[{i}] ({parameter.name})", array, self.dtype, "Training had diverged?")
+            arrays.append(array)
+        with self.lock:
+            assign(self.parameters, arrays)
+
+    # --- copies ---------------------------------------------------------------------------------------------
+
+    def _state(self, memo: dict[int, Any]) -> dict[str, Any]:
+        """Return a deep copy of everything between two steps, for ``copy`` and ``pickle``."""
+        with self.lock:
+            own = {name: value for name, value in super().__getstate__().items() if name != "lock"}
+            return copy.deepcopy(own, memo)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Chain":
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__setstate__(self._state(memo))
+        return twin
+
+    def __copy__(self) -> "Chain":
+        return copy.deepcopy(self)  # two models that share their weights would undo each other's training
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._state({id(self): self})  # what refers to this chain refers to the one being pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.lock = threading.RLock()
+
+
+def free_name(class_name: str, taken: set[str]) -> str:
+    """Return "dense", or "dense_1", "dense_2" ... where that is taken."""
+    base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", class_name).lower()
+    return next(name for i in count() if (name := f"{base}_{i}" if i else base) not in taken)

@@ -1,0 +1,129 @@
+"""What flows between the stages of a plan, and the memory it lies in."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npnet.training.batches import Batch
+from npnet.training.step import Result
+
+__all__ = ["ROWS", "Call", "Derivative", "Flow", "Memory", "Todo"]
+
+ROWS = -1  # the number of a flow that is an array of rows, handed from one stage of Python code to the next
+
+
+class Derivative(NamedTuple):
+    """What the gradient of a flow is still to be multiplied by, element by element.
+
+    A stage that ends in an activation leaves the activation's derivative to whoever computes the gradient of
+    its output: that one applies ``rule(gradient, remembered, *constants)`` while the numbers are at hand, and
+    needs to know nothing else about the stage.
+
+    Attributes
+    ----------
+    rule
+        The derivative, a function of ``kernels.rules``.
+    remembered
+        The number of the flow that the rule reads.
+    constants
+        The rule's numbers.
+    first_constant
+        Where they begin among the plan's constants.
+    """
+
+    rule: Callable[..., Any]
+    remembered: int
+    constants: tuple[float, ...]
+    first_constant: int
+
+
+class Flow(NamedTuple):
+    """An array between two stages, one row a sample.
+
+    Attributes
+    ----------
+    number
+        Which panels of the plan's memory; ROWS for an ordinary array (N, ...).
+    columns
+        Numbers a sample, of panels.
+    derivative
+        What its gradient is still to be multiplied by.
+    """
+
+    number: int
+    columns: int = 0
+    derivative: Derivative | None = None
+
+    @property
+    def in_panels(self) -> bool:
+        """Whether this is a flow of the fused kernels."""
+        return self.number != ROWS
+
+
+class Call(NamedTuple):
+    """Python code among the phases of a step."""
+
+    do: Callable[["Memory"], None]
+
+
+class Todo(NamedTuple):
+    """A phase of a step before it is a row of a program.
+
+    Attributes
+    ----------
+    operation
+        Makes the compiled operation, given whether it runs on the matrix unit.
+    fields
+        The fields of ``kernels.fused.program.Phase`` that it uses.
+    work
+        Multiplications for each sample.
+    needs_nobody
+        Whether it may begin before the phases ahead of it have ended: the gathering of the next batch.
+    """
+
+    operation: Callable[[bool], Any]
+    fields: dict[str, int]
+    work: int = 0
+    needs_nobody: bool = False
+
+
+class Memory:
+    """The flows of batches of n samples.
+
+    Attributes
+    ----------
+    rows
+        The array that flows between two stages of Python code, or its gradient in the backward pass.
+    batch
+        The batch of the step, for the loss.
+    result
+        The loss and the predictions, where Python code computes them.
+    penalty
+        The sum of the regularizers' penalties.
+    parts
+        The programs and calls of a plan, by number of steps and whether the first layer takes one pass.
+    """
+
+    rows: np.ndarray
+    batch: Batch
+    result: Result
+    penalty = 0.0
+
+    def __init__(self, n: int, panel_counts: list[int], dtype: np.dtype):
+        from npnet.kernels.products.layouts import aligned_zeros, panel_rows
+        from npnet.kernels.products.tiles import width
+
+        self.n = n
+        self.parts: dict[tuple[int, bool], list[Any]] = {}
+        self.panel_rows, self.width = panel_rows(n, dtype), width(dtype)
+        size = self.panel_rows * self.width
+        starts = np.cumsum([0, *panel_counts])[:-1] * size
+        self.table = np.array(list(zip(starts, panel_counts, strict=True)), np.int64).reshape(-1, 2)
+        self.array = aligned_zeros(sum(panel_counts) * size, dtype)
+
+    def panels(self, number: int) -> np.ndarray:
+        """Return the panels of a flow."""
+        start, count = self.table[number]
+        shape = (count, self.panel_rows, self.width)
+        return self.array[start : start + count * self.panel_rows * self.width].reshape(shape)
