@@ -59,7 +59,7 @@ def save_model(model: Trainee, filepath: str | Path, overwrite: bool = True) -> 
         tensors = weights_of(model)  # which brings the optimizer's memory home, too
         if model.setup is not None:
             metadata["training"] = training_state(model, model.setup)
-            tensors |= slots_of(model, model.setup)
+            tensors |= slots_of(model)
         streams = {layer.name: layer.rng.bit_generator.state for layer in model.layers if layer.rng}
         metadata["streams"] = streams
         write(Path(filepath), tensors, metadata, overwrite)
@@ -169,12 +169,13 @@ def weights_of(model: Trainee) -> Tensors:
     return weights
 
 
-def slots_of(model: Trainee, setup: Setup) -> Tensors:
+def slots_of(model: Trainee) -> Tensors:
     """Return the optimizer's memory as "layer/parameter/slot" -> array."""
+    memory = {} if model.setup is None else model.setup.optimizer.memory
     return {
         f"{name}/{slot}": array
         for name, parameter in named_parameters(model).items()
-        for slot, array in setup.optimizer.memory.get(parameter, {}).items()
+        for slot, array in memory.get(parameter, {}).items()
     }
 
 

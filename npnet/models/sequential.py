@@ -109,6 +109,11 @@ class Sequential(loops.Trainee):
         return self.setup is not None
 
     @property
+    def fused(self) -> bool:
+        """Whether neighbouring operations are to be computed as one."""
+        return self.require_compiled("fused").fused
+
+    @property
     def optimizer(self) -> Optimizer:
         """The optimizer that ``compile`` was given."""
         return self.require_compiled("optimizer").optimizer

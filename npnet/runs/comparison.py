@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from npnet.plotting.canvas import COLORS, GREY, HAIRLINE, INK, PathLike, finish, new_figure, tidy
 from npnet.plotting.curves import Panel, panels
 from npnet.runs.folder import RunFolder
 from npnet.runs.report.contents import words
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of the runs that come when all colours are used
 NO_SETTINGS = ("npnet", "data")  # what a config.json holds that decides nothing
@@ -93,7 +90,7 @@ def _figures(run: Entry) -> list[str]:
     ]
 
 
-def draw(runs: Sequence[Entry], path: PathLike | None = None) -> "Figure":
+def draw(runs: Sequence[Entry], path: PathLike | None = None) -> Any:
     """Draw the validation accuracy of all runs over the epochs, and over the seconds since their start.
 
     Raises
