@@ -4,24 +4,27 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOK := {"jupytext": null, "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
-.PHONY: train test test-slow test-peers test-browser notebook bench lint clean
+.PHONY: help train test test-slow test-peers test-browser notebook bench lint lines clean
 
-train: .venv/installed
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+
+train: .venv/installed  ## train the tutorial's network on CIFAR-10 and write a report
 	$(BIN)/npnet train
 
-test: .venv/tested
+test: .venv/tested  ## the tests of every change
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: .venv/tested
+test-slow: .venv/tested  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-test-peers: .venv/tested .venv/benched
+test-peers: .venv/tested .venv/benched  ## the tests that need Keras and PyTorch
 	$(BIN)/python -m pytest -m peers
 
-test-browser: .venv/browsed
+test-browser: .venv/browsed  ## the tests that open reports in Chromium
 	$(BIN)/python -m pytest -m browser
 
-notebook: .venv/tested
+notebook: .venv/tested  ## make the notebook of examples/cifar10_mlp.py
 	$(BIN)/jupytext --quiet --to ipynb --update --update-metadata '$(NOTEBOOK)' examples/cifar10_mlp.py
 
 .PHONY: release-tests soak coverage mutants
@@ -29,25 +32,25 @@ notebook: .venv/tested
 # Every test: the slow ones too, 20,000 examples of each property, each fault as often as a release demands.
 # One to two hours on two cores with nothing else to do: the properties take most of one of them, and the other
 # kills, stops, cuts off and edits. One file alone: HYPOTHESIS_PROFILE=release pytest -m '' tests/runs/test_kills.py
-release-tests: .venv/tested
+release-tests: .venv/tested  ## every test, as hard as before a release
 	HYPOTHESIS_PROFILE=release $(BIN)/python -m pytest -m 'not peers and not browser' -n 2 --dist loadfile
 
-soak: .venv/tested
+soak: .venv/tested  ## train for long and watch memory
 	$(BIN)/python tests/soak.py
 
-coverage: .venv/tested
+coverage: .venv/tested  ## which lines no test runs
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=npnet --cov-report=term:skip-covered
 
 # a fifth of all mutants, in a copy of the sources: hours; some modules, or more: tests/mutation.py SHARE MODULE ...
-mutants: .venv/tested
+mutants: .venv/tested  ## would the tests notice a mistake?
 	$(BIN)/python tests/mutation.py 0.2
 
-bench: .venv/benched
+bench: .venv/benched  ## the benchmarks beside the peers
 	$(BIN)/python -m benchmarks training
 	$(BIN)/python -m benchmarks kernels
 	$(BIN)/python -m benchmarks scaling
 
-lint: .venv/tested
+lint: .venv/tested  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -72,5 +75,8 @@ lint: .venv/tested
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	touch $@
 
-clean:
+lines:  ## write the numbers of lines into README's reading lists
+	$(PYTHON) tests/support/readme_lines.py
+
+clean:  ## remove the virtual environment
 	rm -rf .venv

@@ -6,10 +6,12 @@ Every version takes (x, weight, bias) in the layout that its ``layouts`` prepare
 import numpy as np
 from numba import njit, prange
 
+from benchmarks.variants.phase import alone
 from npnet.kernels import rules
-from npnet.kernels.fused import steps
+from npnet.kernels.fused.vector_unit import forward_tasks
 from npnet.kernels.machine.jit import compiled
-from npnet.kernels.products.layouts import SPARE_ROWS, aligned_zeros
+from npnet.kernels.products import layouts
+from npnet.kernels.products.layouts import SPARE_ROWS
 from npnet.kernels.products.tiles import ROWS, multiply_tile, width, width_of
 from npnet.kernels.vectors.memory import lanes_of, load, store
 
@@ -119,7 +121,7 @@ def deep_blocks(x, weight, bias, y):
 
 def fused_kernel(x, weight, bias, y):
     """What runs: x in panels too, what comes next called to the cache, tasks taken as threads get free."""
-    steps.forward(rules.relu, False, x, weight, bias, x.shape[1] - SPARE_ROWS, y, y, ())
+    alone(forward_tasks(rules.relu, False))((x, weight, bias, x.shape[1] - SPARE_ROWS, y, y), ())
 
 
 def as_rows(x, weight, bias):
@@ -132,17 +134,17 @@ def as_panels(x, weight, bias):
     depth, units = weight.shape
     w = width(FLOAT)
     split = weight.reshape(depth, units // w, w).transpose(1, 0, 2)
-    memory = aligned_zeros(split.shape, FLOAT)
+    memory = layouts.aligned_zeros(split.shape, FLOAT)
     memory[:] = split
     return x, memory, bias, np.empty((len(x), units), FLOAT)
 
 
 def as_squares(x, weight, bias):
     """The layouts of ``npnet.kernels.products.layouts``."""
-    x_panels, squares = steps.panels(*x.shape, FLOAT), steps.squares(*weight.shape, 1, FLOAT)
-    steps.to_panels(x, x_panels)
-    steps.to_squares(weight, squares, 0)
-    return x_panels, squares, bias[None], steps.panels(len(x), bias.size, FLOAT)
+    x_panels, squares = layouts.panels(*x.shape, FLOAT), layouts.squares(*weight.shape, 1, FLOAT)
+    layouts.to_panels(x, x_panels)
+    layouts.to_squares(weight, squares, 0)
+    return x_panels, squares, bias[None], layouts.panels(len(x), bias.size, FLOAT)
 
 
 VERSIONS = [
@@ -173,4 +175,4 @@ def expected(x, weight, bias):
 
 def result(x, weight, bias, y):
     """Read a version's answer out of its layout."""
-    return steps.from_panels(y, 32, 512) if y.ndim == 3 else y
+    return layouts.from_panels(y, 32, 512) if y.ndim == 3 else y

@@ -8,9 +8,11 @@ Every version takes (x, dy, weight, mean_square) in the layout that its ``layout
 import numpy as np
 from numba import njit, prange
 
+from benchmarks.variants.phase import alone
 from npnet.kernels import parallel, rules
-from npnet.kernels.fused import steps
+from npnet.kernels.fused.vector_unit import update_tasks
 from npnet.kernels.machine.jit import compiled
+from npnet.kernels.products import layouts
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.layouts import SPARE_ROWS
 from npnet.kernels.products.tiles import ROWS, multiply_tile, width_of
@@ -117,7 +119,7 @@ _NO_BIAS = np.zeros((2, 0), FLOAT)
 def fused_kernel(x, dy, weight, mean_square):
     """What runs: everything in panels, each square of W followed by its v, called to the cache in time."""
     n = x.shape[1] - SPARE_ROWS
-    steps.update(rules.rmsprop, 1, x, dy, n, 3072, weight, _NO_BIAS, 1.0, RULE)
+    alone(update_tasks(rules.rmsprop, 1))((x, dy, n, 3072, weight, _NO_BIAS, 1.0), RULE)
 
 
 def as_rows(x, dy, weight, mean_square):
@@ -127,12 +129,12 @@ def as_rows(x, dy, weight, mean_square):
 
 def as_squares(x, dy, weight, mean_square):
     """The layouts of ``npnet.kernels.products.layouts``; the mean squares are in the weights' array."""
-    x_panels, dy_panels = steps.panels(*x.shape, FLOAT), steps.panels(*dy.shape, FLOAT)
-    squares = steps.squares(*weight.shape, 1, FLOAT)
-    steps.to_panels(x, x_panels)
-    steps.to_panels(dy, dy_panels)
-    steps.to_squares(weight, squares, 0)
-    steps.to_squares(mean_square, squares, 1)
+    x_panels, dy_panels = layouts.panels(*x.shape, FLOAT), layouts.panels(*dy.shape, FLOAT)
+    squares = layouts.squares(*weight.shape, 1, FLOAT)
+    layouts.to_panels(x, x_panels)
+    layouts.to_panels(dy, dy_panels)
+    layouts.to_squares(weight, squares, 0)
+    layouts.to_squares(mean_square, squares, 1)
     return x_panels, dy_panels, squares, mean_square
 
 
@@ -166,5 +168,5 @@ def result(x, dy, weight, mean_square):
     if weight.ndim == 2:
         return weight
     rows = np.empty((3072, 512), FLOAT)
-    steps.from_squares(weight, 0, rows)
+    layouts.from_squares(weight, 0, rows)
     return rows

@@ -10,6 +10,7 @@ import numpy as np
 
 from npnet.internal import checks
 from npnet.internal.streams import WEIGHTS, stream
+from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, UsesKernels
 from npnet.layers.core import Input
 from npnet.layers.layer import Layer, Shape, check_shape
@@ -18,7 +19,7 @@ from npnet.layers.parameter import Parameter, assign
 __all__ = ["Chain"]
 
 
-class Chain(UsesKernels):
+class Chain(Strict, UsesKernels):
     """Layers that follow one another.
 
     Parameters
@@ -224,6 +225,16 @@ class Chain(UsesKernels):
             for parameter in layer.parameters
             if parameter.trainable
         ]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any layer is trained; assign to freeze or train all of them."""
+        return any(layer.trainable for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = checks.flag("trainable", value)
 
     def regularize(self) -> float:
         """Add each regularizer's derivative to its gradient; return the sum of the penalties."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from npnet import initializers, regularizers
 from npnet.internal import checks, config
+from npnet.internal.strict import Strict
 from npnet.kernels import UsesKernels
 from npnet.layers.parameter import Parameter
 
@@ -17,7 +18,7 @@ Shape = tuple[int, ...]
 shapes_in_file: ContextVar[Mapping[str, Shape] | None] = ContextVar("shapes_in_file", default=None)
 
 
-class Layer(config.Configurable, UsesKernels):
+class Layer(Strict, config.Configurable, UsesKernels):
     """One link of a network: y = f(x), and the way back.
 
     To write a layer, subclass this and give

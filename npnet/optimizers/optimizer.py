@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from npnet.internal import checks, config
+from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, rules
 from npnet.layers.parameter import Parameter
 from npnet.optimizers import schedules
 
 
-class Optimizer(config.Configurable):
+class Optimizer(Strict, config.Configurable):
     """One step for each parameter: w, slots <- rule(w, gradient, slots, hyperparameters).
 
     Parameters

@@ -238,7 +238,7 @@ def predict(
 ) -> np.ndarray:
     """Return the outputs for samples x, a new array of shape (N, *output_shape)."""
     batch_size = _batch_size(batch_size)
-    x = check_features(model, x)
+    x = check_features(model, x, least=0)
     call, progress = _watch(model, -(-len(x) // batch_size), verbose, callbacks)
     call("on_predict_begin", {})
     with model.lock:

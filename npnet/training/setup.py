@@ -195,13 +195,13 @@ class Announcing:
         return self.step.at_once(batch_size)
 
 
-def check_features(chain: Chain, x: Any, name: str = "x") -> np.ndarray:
-    """Return the samples, checked against the chain's input shape."""
+def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.ndarray:
+    """Return the samples, at least so many, checked against the chain's input shape."""
     if not chain.layers:
         raise RuntimeError("The model has no layers: add some first, model.add(Dense(...)).")
     first = chain.layers[0]
     layer = f"{type(first).__name__} {first.name!r}"
-    return checks.features(name, x, chain.input_shape, layer, chain.dtype)
+    return checks.features(name, x, chain.input_shape, layer, chain.dtype, least)
 
 
 def _requested(name: str, wanted: list[Any] | None) -> list[Any]:
