@@ -199,7 +199,7 @@ def warn_about_pixels(x: np.ndarray) -> None:
         warnings.warn(
             f"x holds integers up to {x.max()}. Networks learn better from small numbers: divide by 255, or"
             " begin the model with Rescaling(1 / 255), which keeps the array as it is.",
-            stacklevel=3,
+            stacklevel=4,  # the line that called fit
         )
 
 

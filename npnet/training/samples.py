@@ -115,11 +115,11 @@ def warn_about_last_layer(chain: list[Layer], loss: Loss) -> None:
             warnings.warn(
                 f"{kind.__name__}(from_logits=True) applies {name} to an output that had it already."
                 f" Drop from_logits=True or the last layer's {name}.",
-                stacklevel=3,
+                stacklevel=4,  # the line that called compile
             )
         elif not present and not loss.from_logits:
             warnings.warn(
                 f"{kind.__name__} expects probabilities, but the last layer has no {name}. Give it"
                 f' activation="{name}", or use {type(loss).__name__}(from_logits=True).',
-                stacklevel=3,
+                stacklevel=4,  # the line that called compile
             )
