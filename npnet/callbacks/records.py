@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 
 from npnet.callbacks.callback import Callback, Logs
-from npnet.internal.progress import Progress
+from npnet.internal.progress import NoPauses, Pauses, Progress
 from npnet.plotting import markup
 
 
@@ -48,18 +48,32 @@ class History(Callback):
 
 
 class ProgbarLogger(Callback):
-    """Shows the progress line of training: a live bar on a terminal, else a line an epoch."""
+    """Shows the progress line of training: a live bar where a person watches, else a line an epoch.
+
+    Parameters
+    ----------
+    pauses
+        What ``announce_compilation`` gives: times that no step took, which are not counted.
+    """
+
+    def __init__(self, pauses: Pauses | None = None):
+        self.pauses = pauses or NoPauses()
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Start the line."""
         title = f"Epoch {epoch + 1}/{self.params['epochs']}"
-        self.progress = Progress(self.params["steps"], f"{title} - ", live=self.params["verbose"] == 1)
+        live = self.params["verbose"] == 1
+        self.progress = Progress(self.params["steps"], f"{title} - ", live, pauses=self.pauses)
         if self.progress.live:
             print(title)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Redraw the line."""
         self.progress.update(batch + 1, logs or {})
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """End the line about kernels that validation compiled."""
+        self.pauses.settle()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """End the line."""

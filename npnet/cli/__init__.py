@@ -97,8 +97,8 @@ def main(argv: list[str] | None = None) -> int:
     What a user can put right (a missing file, a damaged dataset, a wrong value) ends in one line on standard
     error and code 1; anything else is a defect and keeps its traceback.
     """
-    if sys.stdout is None:  # closed by whoever started it
-        sys.stdout = io.StringIO()
+    # Streams that whoever started it has closed. What is meant for one never goes to the other.
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     arguments, rest = command_parser().parse_known_args(argv)
     if rest:
         arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -1,5 +1,8 @@
 """Fit, evaluate, predict: the loops over epochs and batches."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -7,7 +10,8 @@ import numpy as np
 from npnet.callbacks import History, ProgbarLogger
 from npnet.callbacks.callback import Callback, CallbackList, Logs, check_callbacks, hears_batches
 from npnet.internal import checks, interrupts
-from npnet.internal.progress import Progress, check_verbose
+from npnet.internal.progress import NoPauses, Pauses, Progress, check_verbose, is_watched
+from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import BatchNormalization, Normalization, Rescaling
 from npnet.training import batches as data
 from npnet.training.samples import Samples
@@ -138,17 +142,15 @@ class Trainer(Compiled):
             )
         history = History()
         params = {"verbose": shown, "epochs": epochs, "steps": steps}
-        listeners = check_callbacks(callbacks)
-        watchers = [*listeners, history, *([ProgbarLogger()] if shown else [])]
+        listeners, progbar = check_callbacks(callbacks), ProgbarLogger()
+        watchers = [*listeners, history, *([progbar] if shown else [])]
         call = CallbackList(watchers, self, params)
         step = self._prepare_to_train(train)
         at_once = self._steps_at_once(batch_size, any(map(hears_batches, listeners)))
-        if shown:
-            step = self._announcing(step)
         self.history = history
         self.stop_training = False
         logs: Logs = {}
-        with interrupts.deferred() as interrupt:
+        with interrupts.deferred() as interrupt, _announced(shown) as progbar.pauses:
             call("on_train_begin", {})
             try:
                 for epoch in range(start.epoch, epochs):
@@ -223,10 +225,10 @@ class Trainer(Compiled):
         samples = self._check_samples(x, y, sample_weight)
         self._prepare(samples)
         steps = -(-len(samples) // batch_size)
-        call, progress = self._watch(steps, verbose, callbacks)
-        logs = self._evaluate(samples, batch_size, call, progress)
-        if progress:
-            progress.finish(logs)
+        with self._watch(steps, verbose, callbacks) as (call, progress):
+            logs = self._evaluate(samples, batch_size, call, progress)
+            if progress:
+                progress.finish(logs)
         return self._reported(logs, return_dict)
 
     def _evaluate(
@@ -267,18 +269,18 @@ class Trainer(Compiled):
         x = self._check_x(x)
         self._prepare_to_run(x)
         steps = -(-len(x) // batch_size)
-        call, progress = self._watch(steps, verbose, callbacks)
         y = np.empty((len(x), *self.compute_output_shape(x.shape[1:])), self.dtype)
-        call("on_predict_begin", {})
-        for batch, index in enumerate(data.batches(np.arange(len(x)), batch_size)):
-            call("on_predict_batch_begin", batch, {})
-            y[index[0] : index[-1] + 1] = self.forward(data.gather(x, index, self.dtype))
-            call("on_predict_batch_end", batch, {})
+        with self._watch(steps, verbose, callbacks) as (call, progress):
+            call("on_predict_begin", {})
+            for batch, index in enumerate(data.batches(np.arange(len(x)), batch_size)):
+                call("on_predict_batch_begin", batch, {})
+                y[index[0] : index[-1] + 1] = self.forward(data.gather(x, index, self.dtype))
+                call("on_predict_batch_end", batch, {})
+                if progress:
+                    progress.update(batch + 1, {})
+            call("on_predict_end", {})
             if progress:
-                progress.update(batch + 1, {})
-        call("on_predict_end", {})
-        if progress:
-            progress.finish({})
+                progress.finish({})
         return y
 
     # --- single batches -------------------------------------------------------------------------------------
@@ -316,12 +318,20 @@ class Trainer(Compiled):
         x = self._check_x(x)
         return self.predict(x, batch_size=len(x), verbose=0)
 
+    @contextmanager
     def _watch(
         self, steps: int, verbose: int | str, callbacks: list[Callback] | None
-    ) -> tuple[CallbackList, Progress | None]:
-        """Return who watches an evaluation or a prediction."""
+    ) -> Iterator[tuple[CallbackList, Progress | None]]:
+        """Give who watches an evaluation or a prediction."""
         shown = check_verbose(verbose)
         params = {"verbose": shown, "epochs": 1, "steps": steps}
-        return CallbackList(check_callbacks(callbacks), self, params), Progress(
-            steps, live=shown == 1
-        ) if shown else None
+        call = CallbackList(check_callbacks(callbacks), self, params)
+        with _announced(shown) as pauses:
+            yield call, Progress(steps, live=shown == 1, pauses=pauses) if shown else None
+
+
+def _announced(shown: int) -> AbstractContextManager[Pauses]:
+    """Announce the kernels that are compiled in a block which shows anything; give what it waits for them."""
+    if not shown:
+        return nullcontext(NoPauses())
+    return announce_compilation(live=shown == 1 and is_watched(sys.stdout))

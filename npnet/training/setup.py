@@ -1,6 +1,5 @@
 """Compile, and what fit, evaluate and predict have in common: checked samples and everything made ready."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,6 @@ from npnet import metrics as metric_names
 from npnet.callbacks.callback import Logs
 from npnet.internal import checks
 from npnet.kernels import load
-from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers.layer import Layer, Shape
 from npnet.layers.parameter import Parameter
 from npnet.metrics import Means, Metric
@@ -200,21 +198,6 @@ class Compiled(Network):
         if heard or not isinstance(self._step, fusion.FusedSteps):
             return 1
         return self._step.steps_at_once(batch_size)
-
-    def _announcing(self, step: Steps) -> Steps:
-        """Return the function with a line about the kernels its first call compiles, validation's too."""
-        announced = False
-
-        def announcing(x: np.ndarray, batches: list[data.Batch]) -> list[Result]:
-            nonlocal announced
-            if announced:
-                return step(x, batches)
-            announced = True
-            with announce_compilation(sys.stdout):
-                self.forward(data.gather(x, batches[0].rows[:1], self.dtype))
-                return step(x, batches)
-
-        return announcing
 
     def _new_means(self) -> Means:
         """Return means that have seen nothing."""

@@ -139,18 +139,49 @@ def test_hooks_set_on_the_instance_are_called():
     assert seen == [0, 1]
 
 
-@pytest.mark.parametrize("wrong", [EarlyStopping, lambda epoch: 1, "history", 3, [History()]])
+@pytest.mark.parametrize("wrong", [EarlyStopping, lambda epoch: 1, "history", 3])
 def test_what_is_no_callback_is_refused(wrong):
-    with pytest.raises(TypeError, match="callbacks must hold instances of Callback"):
-        fit(model(), wrong)
-    if not isinstance(wrong, list):
-        with pytest.raises(TypeError, match="callbacks must be a list"):
-            model().fit(X, Y, callbacks=wrong, verbose=0)
+    for given in (wrong, [wrong], [History(), [wrong]]):
+        with pytest.raises(TypeError, match="callbacks must be an instance of Callback or a list of them"):
+            model().fit(X, Y, callbacks=given, verbose=0)
+
+
+def test_a_class_is_no_callback_and_the_error_says_so():
+    with pytest.raises(TypeError, match=r"That is the class; write EarlyStopping\(\.\.\.\)"):
+        fit(model(), EarlyStopping)
+
+
+def test_callbacks_may_be_one_or_lists_in_lists_as_in_keras():
+    first, second, third = History(), History(), History()
+    net = model()
+    net.fit(X, Y, callbacks=first, verbose=0)
+    net.fit(X, Y, callbacks=(second, [third]), verbose=0)
+    assert first.epoch == second.epoch == third.epoch == [0]
+    seen = []
+    net.evaluate(X, Y, callbacks=LambdaCallback(on_test_end=lambda logs: seen.append("test")), verbose=0)
+    net.predict(X, callbacks=LambdaCallback(on_predict_end=lambda logs: seen.append("predict")), verbose=0)
+    assert seen == ["test", "predict"]
 
 
 def test_a_hook_nobody_calls_is_refused():
     with pytest.raises(TypeError, match=r"Unknown hook 'on_epoch_ended'\. Known: on_train_begin"):
         LambdaCallback(on_epoch_ended=print)
+    with pytest.raises(TypeError, match="on_test_end must be a function, got 3"):
+        LambdaCallback(on_test_end=3)
+
+
+def test_hooks_without_their_names_come_in_keras_order_and_none_is_no_hook():
+    seen = []
+
+    def hook(name):
+        return lambda *arguments: seen.append(name)
+
+    names = ["epoch begin", "epoch end", "train begin", "train end", "batch begin", "batch end"]
+    fit(model(), LambdaCallback(*map(hook, names)), batch_size=10)
+    assert seen == [names[i] for i in (2, 0, 4, 5, 1, 3)]
+    seen.clear()
+    fit(model(), LambdaCallback(None, on_epoch_end=None, on_test_begin=None, on_batch_end=hook("old")))
+    assert seen == ["old", "old"]
 
 
 def test_stop_training_ends_after_the_step_or_the_epoch_and_the_next_fit_starts_again():
@@ -401,6 +432,33 @@ def test_scheduler_sets_and_logs_the_rate(capsys):
     assert history.history["learning_rate"] == [0.5, 0.25, 0.125]
     assert net.optimizer.learning_rate == 0.125
     assert "Epoch 3: learning rate 0.125" in capsys.readouterr().out
+
+
+def scaled(epoch, rate=1.0, factor=2):
+    return factor * rate
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        (lambda epoch: 0.1 * 0.5**epoch, [0.1, 0.05]),
+        (lambda *known: known[1] / 2, [0.25, 0.125]),
+        (scaled, [1.0, 2.0]),
+        (ExponentialDecay(0.1, 1, 0.5), [0.1, 0.05]),
+    ],
+)
+def test_a_schedule_may_take_the_rate_or_not(schedule, rates):
+    history = fit(model(SGD(0.5)), LearningRateScheduler(schedule), epochs=2)
+    assert history.history["learning_rate"] == rates
+
+
+def test_a_schedule_of_other_arguments_is_refused_and_its_own_errors_are_seen():
+    with pytest.raises(
+        TypeError, match=r"schedule must take \(epoch\) or \(epoch, learning_rate\), got .*\(\)"
+    ):
+        LearningRateScheduler(lambda: 0.1)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        fit(model(), LearningRateScheduler(lambda epoch, rate: rate + "1"))
 
 
 @pytest.mark.parametrize("rate", [-1.0, float("nan"), None, "0.1"])

@@ -1,9 +1,7 @@
 """compile, fit, evaluate, predict: what Keras's users expect of them."""
 
 import random
-import sys
 import textwrap
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -394,17 +392,6 @@ def test_every_fit_begins_where_it_was_told():
     for options in ({"epochs": 2}, {"epochs": 1}, {"epochs": 5, "initial_epoch": 4}):
         net.fit(X, Y, batch_size=1000, verbose=0, callbacks=[watch], **options)
     assert begun == [(0, 0), (1, 0), (0, 0), (4, 0)]
-
-
-def test_compilation_is_announced_where_anything_is_shown(monkeypatch, capsys):
-    announced = []
-    monkeypatch.setattr(
-        "npnet.training.setup.announce_compilation", lambda to: announced.append(to) or nullcontext()
-    )
-    model().fit(X, Y, epochs=2, verbose=0)
-    assert announced == []
-    model().fit(X, Y, epochs=2, verbose=2)
-    assert announced == [sys.stdout]
 
 
 def test_initial_epoch_goes_on_counting():
