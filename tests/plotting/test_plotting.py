@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -77,6 +78,25 @@ def test_neither_import_nor_drawing_touches_pyplot():
         "plotting.history_curves({'loss': [1]})._repr_png_(); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("backend", ["nothere", "module://nothere", "tkagg", ""])
+def test_pictures_need_no_display_and_leave_the_backend_alone(backend, tmp_path):
+    program = f"""
+import os, sys
+from npnet import plotting
+for ending in ("png", "svg", "pdf"):
+    plotting.history_curves({{"loss": [2, 1]}}, {str(tmp_path)!r} + "/curves." + ending)
+assert os.environ["MPLBACKEND"] == {backend!r}
+import matplotlib
+assert matplotlib.rcParams._get("backend") == {backend!r} or {backend!r} in ("", "nothere")
+assert not [name for name in sys.modules if name.startswith(("matplotlib.pyplot", "tkinter", "nothere"))]
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], check=True, env={**environment, "MPLBACKEND": backend}
+    )
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 # --- history ----------------------------------------------------------------------------------------------
