@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet.internal import checks, config
+from npnet.internal import checks, config, directions
 from npnet.kernels import reference
 
 
@@ -18,6 +18,11 @@ class Metric(config.Configurable):
     """
 
     key: str
+
+    @property
+    def grows(self) -> bool | None:
+        """True if more is better, False if less is, None if nobody knows: a metric of your own says it."""
+        return directions.grows(self.key)
 
     def __init__(self, name: str | None = None):
         self.name = self.key if name is None else checks.text("name", name)

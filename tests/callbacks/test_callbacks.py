@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from npnet import Sequential
+from npnet import Sequential, metrics
 from npnet.callbacks import (
     Callback,
     CSVLogger,
@@ -415,7 +415,52 @@ def test_wrong_save_freq(freq):
         ModelCheckpoint("m", save_freq=freq)
 
 
-@pytest.mark.parametrize("kind", [EarlyStopping, ReduceLROnPlateau, lambda **o: ModelCheckpoint("m", **o)])
+WATCHERS = [
+    EarlyStopping,
+    ReduceLROnPlateau,
+    lambda *monitor, **o: ModelCheckpoint("m", *monitor, save_best_only=True, **o),
+]
+
+
+@pytest.mark.parametrize("kind", WATCHERS)
+def test_auto_knows_every_metric_s_direction(kind):
+    less = {"loss", "mean_squared_error", "mse", "mean_absolute_error", "mae"}
+    for name in (*metrics.NAMES, *(cls.key for cls in metrics.NAMES.values()), "loss"):
+        for monitor in (name, f"val_{name}"):
+            watcher = kind(monitor)
+            watcher.set_model(model())
+            assert watcher.sign == (-1 if name in less else 1), monitor
+    for monitor in ("val_f1_score", "auc", "val_balanced_accuracy"):
+        watcher = kind(monitor)
+        watcher.set_model(model())
+        assert watcher.sign == 1
+
+
+@pytest.mark.parametrize("kind", WATCHERS)
+def test_auto_refuses_a_name_it_does_not_know_before_the_first_epoch(kind):
+    net = model()
+    with pytest.raises(ValueError, match=r"'val_quality', of which it does not know whether more or less"):
+        fit(net, kind("val_quality"), reporting(1, name="val_quality"))
+    assert net.optimizer.iterations == 0
+    fit(net, reporting(1, name="val_quality"), EarlyStopping("val_quality", mode="max"))
+    fit(net, ModelCheckpoint("m-{epoch}", "val_quality", save_freq=100))  # watches nothing
+
+
+def test_auto_asks_the_model_s_metrics():
+    class Spread(metrics.MeanSquaredError):
+        key = "spread"
+        grows = True
+
+    names = {"spread": 1, "closeness": 1, "error": -1}
+    net = model(
+        metrics=[Spread(), metrics.CategoricalAccuracy("closeness"), metrics.MeanAbsoluteError("error")]
+    )
+    watchers = [EarlyStopping(name) for name in names]
+    fit(net, *watchers)
+    assert [watcher.sign for watcher in watchers] == list(names.values())
+
+
+@pytest.mark.parametrize("kind", WATCHERS)
 def test_wrong_mode(kind):
     with pytest.raises(ValueError, match='"auto", "min" or "max"'):
         kind(mode="maximum")

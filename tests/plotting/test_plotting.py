@@ -142,6 +142,17 @@ def test_history_places_rare_validation_at_its_epochs():
     assert titles(axes)[1] == "lowest in validation: 2.0000, epoch 4"
 
 
+def test_a_metric_of_unknown_direction_gets_no_best_epoch():
+    from npnet.plotting import curves, markup
+
+    history = {"loss": [2, 1], "quality": [0.5, 0.25], "f1_score": [0.5, 0.25]}
+    _, quality, f1 = curves.panels(history)
+    assert (quality.best, quality.words()) == (None, "at last in training: 0.2500")
+    assert (f1.best, f1.words()) == ((1, 0.5), "highest in training: 0.5000, epoch 1")
+    assert markup.learning(history).count("<svg") == 3
+    assert len(plotting.history_curves(history).axes[1].lines) == 1
+
+
 def test_names_of_curves_that_end_together_are_pushed_apart():
     (axes,) = plotting.history_curves({"loss": [2, 1], "val_loss": [2, 1.001]}).axes
     low, high = (text.get_position()[1] for text in axes.texts)
