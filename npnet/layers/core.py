@@ -1,5 +1,6 @@
 """Layers with something of their own to do: Dense and its companions, and every activation as a layer."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Dense(Layer):
             got = ", ".join(map(str, input_shape))
             raise ValueError(
                 f"Dense {self.name!r} expects (batch, features), got (batch, {got}). Flatten first: "
-                f"x.reshape(len(x), {np.prod(input_shape)}), or add Flatten()."
+                f"x.reshape(len(x), {math.prod(input_shape)}), or add Flatten()."
             )
         return (self.units,)
 
@@ -127,7 +128,7 @@ class Flatten(Layer):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (H W C,)."""
-        return (int(np.prod(input_shape)),)
+        return (math.prod(input_shape),)
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return x as one row a sample."""

@@ -79,8 +79,8 @@ def batch_normalization(graph: Graph, layer: layers.BatchNormalization, x: str) 
 
 
 def normalization(graph: Graph, layer: layers.Normalization, x: str) -> str:
-    """(x - mean) / sqrt(variance)."""
-    return graph("Div", graph("Sub", x, layer.mean), np.sqrt(np.asarray(layer.variance)))
+    """(x - mean) / deviation."""
+    return graph("Div", graph("Sub", x, layer.mean), layer.deviation)
 
 
 def unchanged(graph: Graph, layer: Layer, x: str) -> str:

@@ -11,6 +11,7 @@ Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadat
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +27,16 @@ from npnet.internal import checks, config
 from npnet.internal.files import write_atomically
 from npnet.layers.layer import shapes_in_file
 from npnet.layers.parameter import Parameter
+from npnet.optimizers.optimizer import SQUARES
 from npnet.training import batches as data
 
 if TYPE_CHECKING:
     from npnet.models.sequential import Sequential
 
 FORMAT = "npnet 1"
-MOST_LAYERS = 1000  # of a file: the time to build grows with their square
+# What a file may describe. The time to build grows with the square of the layers; a sample of 2^30 numbers
+# takes 4 GiB in float32; and a step count is turned into a float, exactly.
+MOST_LAYERS, MOST_NUMBERS, MOST_STEPS = 1000, 2**30, 2**53
 Tensors = dict[str, np.ndarray]
 
 
@@ -105,6 +109,8 @@ def load_model(
                     raise ValueError(
                         f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read"
                     )
+                if (size := math.prod(description["input_shape"])) > MOST_NUMBERS:
+                    raise ValueError(f"its samples have {size:,} numbers, at most {MOST_NUMBERS:,} are read")
                 model = kind(
                     [layers.from_config(layer) for layer in description["layers"]],
                     name=description["name"],
@@ -203,6 +209,8 @@ def restore_training(model: "Sequential", state: dict[str, Any], tensors: Tensor
         fused=state["fused"],
     )
     model.optimizer.iterations = checks.integer("iterations", state["iterations"], least=0)
+    if model.optimizer.iterations > MOST_STEPS:
+        raise ValueError(f"iterations must be at most {MOST_STEPS:,}, got {model.optimizer.iterations:,}.")
     epoch, batch = (checks.integer(name, state["position"][name], least=0) for name in ("epoch", "batch"))
     sums = {name: [float(total), float(count)] for name, (total, count) in state["position"]["sums"].items()}
     model.position = data.Position(epoch, batch, sums)
@@ -213,6 +221,9 @@ def restore_training(model: "Sequential", state: dict[str, Any], tensors: Tensor
                 continue
             if saved.shape != parameter.shape:
                 raise ValueError(f"{name}/{slot} must have shape {parameter.shape}, got {saved.shape}.")
+            checks.finite(f"{name}/{slot}", saved, model.dtype, "Training had diverged. Use another file.")
+            if slot in SQUARES and saved.min(initial=0) < 0:
+                raise ValueError(f"{name}/{slot} sums up squares and cannot hold {saved.min()}.")
             parameter.slots[slot] = saved.astype(model.dtype)
 
 

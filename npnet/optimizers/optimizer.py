@@ -15,6 +15,8 @@ from npnet.kernels import reference, rules
 from npnet.layers.parameter import Parameter
 from npnet.optimizers import schedules
 
+SQUARES = frozenset({"accumulator", "largest", "mean_square", "second_moment"})  # slots of roots to be taken
+
 
 class Optimizer(config.Configurable):
     """One step for each parameter: w, slots <- rule(w, gradient, slots, hyperparameters).
