@@ -25,6 +25,7 @@ import safetensors.numpy
 from npnet import layers
 from npnet.internal import checks, config
 from npnet.internal.files import write_atomically
+from npnet.kernels import why_no_numba
 from npnet.layers.layer import shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.optimizers.optimizer import SQUARES
@@ -205,7 +206,7 @@ def restore_training(model: "Sequential", state: dict[str, Any], tensors: Tensor
         loss=state["loss"],
         metrics=state["metrics"],
         weighted_metrics=state["weighted_metrics"],
-        kernels=state["kernels"],
+        kernels=None if why_no_numba() and state["kernels"] == "numba" else state["kernels"],
         fused=state["fused"],
     )
     model.optimizer.iterations = checks.integer("iterations", state["iterations"], least=0)

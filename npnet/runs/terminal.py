@@ -7,6 +7,7 @@ from typing import Any
 
 import npnet
 from npnet.internal.progress import can_encode, clock
+from npnet.kernels import name_of
 from npnet.kernels.machine import threads
 from npnet.models import Sequential
 from npnet.plotting.canvas import quantity
@@ -27,8 +28,8 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
     say("Dataset", dataset.describe())
     say("Network", describe_network(settings, dataset, model))
     say("Training", describe_training(settings, len(dataset.x_train)))
-    compiled = model.kernels.__name__.endswith("parallel")
-    say("Kernels", f"numba, {threads.get_threads()} threads" if compiled else "numpy")
+    kernels = name_of(model.kernels)
+    say("Kernels", f"numba, {threads.get_threads()} threads" if kernels == "numba" else kernels)
     say("Seed", str(settings["seed"]))
     say("Folder", str(folder.path))
     epoch, steps, _ = model.position

@@ -68,7 +68,7 @@ def announce_compilation(stream: TextIO | None = None, live: bool = False) -> It
     does so too. Nothing is printed where nothing is compiled.
     """
     compilations = Compilations(stream, live)
-    if "numba" not in sys.modules:
+    if sys.modules.get("numba") is None:
         yield compilations
         return
     from numba.core import event

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from npnet.kernels import load, rules
+from npnet.kernels import name_of, rules
 from npnet.layers import Dense
 from npnet.layers.activations import Elementwise, Softmax
 from npnet.layers.layer import Layer
@@ -46,7 +46,7 @@ def plan(model: Network) -> "FusedSteps | None":
     """
     optimizer = model.optimizer
     clips = optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm
-    if model.kernels is not load("numba") or clips or not _is_rule(optimizer.rule):
+    if name_of(model.kernels) != "numba" or clips or not _is_rule(optimizer.rule):
         return None
     return FusedSteps(model) if any(_can_fuse(link) for link in model.chain) else None
 
