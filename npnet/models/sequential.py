@@ -9,7 +9,7 @@ import numpy as np
 
 from npnet.internal import checks
 from npnet.layers import Input
-from npnet.layers.layer import Layer, Shape, check_shape
+from npnet.layers.layer import Layer, Shape, check_shape, refuse_layers
 from npnet.layers.parameter import Parameter
 from npnet.models import onnx, saving
 from npnet.models.summary import html_summary, print_summary
@@ -198,6 +198,7 @@ class Sequential(Trainer):
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """Return the outputs of one batch."""
+        refuse_layers(x)
         x = self._check_x(x)
         self._prepare_to_run(x)
         return self.forward(data.gather(x, np.arange(len(x)), self.dtype), training)

@@ -126,6 +126,20 @@ def test_every_line_tells_its_own_time_and_the_seconds_add_up(monkeypatch):
     assert printed.getvalue() == "Compiling kernels ... 2.0 s (once)\nCompiling kernels ... 3.0 s (once)\n"
 
 
+def test_loading_from_the_cache_is_counted_and_not_announced(tmp_path):
+    code = """
+        from npnet.kernels.machine.announce import announce_compilation
+        with announce_compilation() as compilations:
+            use()
+            assert compilations.seconds > 0
+            counted = compilations.seconds
+            use()
+            assert compilations.seconds == counted
+    """
+    fresh.run(code, NPNET_CACHE=tmp_path)
+    assert fresh.run(code, NPNET_CACHE=tmp_path) == ("", "")
+
+
 def test_a_progress_line_gives_way_to_the_announcement(monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
     printed = io.StringIO()

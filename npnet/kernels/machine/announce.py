@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TextIO
 
+_listening: "list[Compilations]" = []
+
 
 class Compilations:
     """Says "Compiling kernels ... 6.1 s (once)" when kernels are compiled, and counts the time.
 
-    The time is that of compiling alone. Machine code found in the cache needs no compilation.
+    Machine code found in the cache needs no compilation, and nothing is said; the time that Numba takes to
+    load it, a second for the first, is counted.
 
     Parameters
     ----------
@@ -24,7 +27,7 @@ class Compilations:
     Attributes
     ----------
     seconds
-        How long compiling has taken so far.
+        How long compiling and loading have taken so far.
     """
 
     def __init__(self, stream: TextIO | None = None, live: bool = False):
@@ -33,12 +36,15 @@ class Compilations:
         self._depth = 0  # a kernel's compilation holds those of the kernels it calls
         self._open = False
 
-    def begin(self) -> None:
-        """Begin the line, unless it has been, and start the clock."""
+    def announce(self) -> None:
+        """Begin the line, unless it has been."""
         if not self._open:
             self._open = True
             wipe = "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r" if self.live else ""
             print(f"{wipe}Compiling kernels ...", end="", file=self.stream, flush=True)
+
+    def begin(self) -> None:
+        """Start the clock."""
         if self._depth == 0:
             self._since = time.perf_counter()
         self._depth += 1
@@ -51,13 +57,25 @@ class Compilations:
 
     def settle(self) -> None:
         """End the line, if one was begun."""
-        if not self._open:
-            return
-        from npnet.kernels.machine import cache
+        if self._open:
+            from npnet.kernels.machine import cache
 
-        kept = "once" if cache.folder() else "at every start: the kernel cache is not used"
-        print(f" {self.seconds - self._told:.1f} s ({kept})", file=self.stream, flush=True)
+            kept = "once" if cache.folder() else "at every start: the kernel cache is not used"
+            print(f" {self.seconds - self._told:.1f} s ({kept})", file=self.stream, flush=True)
         self._told, self._open = self.seconds, False
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Count the time of the block, in which a kernel is compiled or loaded."""
+    listening = [*_listening]
+    for compilations in listening:
+        compilations.begin()
+    try:
+        yield
+    finally:
+        for compilations in listening:
+            compilations.end()
 
 
 @contextmanager
@@ -75,9 +93,11 @@ def announce_compilation(stream: TextIO | None = None, live: bool = False) -> It
 
     listener = _listener()(compilations)
     event.register("numba:compile", listener)
+    _listening.append(compilations)
     try:
         yield compilations
     finally:
+        _listening.remove(compilations)
         event.unregister("numba:compile", listener)
         compilations.settle()
 
@@ -93,6 +113,7 @@ def _listener() -> Any:
             self.compilations = compilations
 
         def on_start(self, event: Any) -> None:
+            self.compilations.announce()
             self.compilations.begin()
 
         def on_end(self, event: Any) -> None:
