@@ -9,6 +9,7 @@ import numpy as np
 
 from npnet.callbacks.callback import Callback, Logs
 from npnet.internal import checks, directions
+from npnet.internal.files import refuse_other_formats
 
 
 class Monitor(Callback):
@@ -170,6 +171,7 @@ class ModelCheckpoint(Monitor):
             raise ValueError(f'save_freq must be "epoch" or a positive number of steps, got {save_freq!r}.')
         if initial_value_threshold is not None:
             checks.number("initial_value_threshold", initial_value_threshold)
+        refuse_other_formats(filepath)
         self.filepath = os.fspath(filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only

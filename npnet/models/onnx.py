@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npnet import layers
-from npnet.internal.files import write_atomically
+from npnet.internal.files import refuse_other_formats, write_atomically
 from npnet.layers import activations
 from npnet.layers.layer import Layer
 
@@ -136,9 +136,12 @@ def export(model: "Sequential", filepath: str | Path) -> None:
         Without the package ``onnx``.
     RuntimeError
         If the model is not built.
+    ValueError
+        If the name ends as those of another format do.
     NotImplementedError
         If it holds a layer that ``CONVERTERS`` does not know. No file is written then.
     """
+    refuse_other_formats(filepath, "ONNX")
     if find_spec("onnx") is None:
         raise ImportError("export needs the package onnx: pip install onnx")
     import onnx

@@ -24,7 +24,7 @@ import safetensors.numpy
 
 from npnet import layers
 from npnet.internal import checks, config
-from npnet.internal.files import write_atomically
+from npnet.internal.files import owner_of, refuse_other_formats, write_atomically
 from npnet.kernels import why_no_numba
 from npnet.layers.layer import shapes_in_file
 from npnet.layers.parameter import Parameter
@@ -47,7 +47,7 @@ def save_model(model: "Sequential", filepath: str | Path, overwrite: bool = True
     Parameters
     ----------
     filepath
-        Any name; ``.safetensors`` is customary.
+        ``.safetensors`` is customary; the endings of other formats, such as Keras's .h5, are refused.
     overwrite
         False refuses to replace a file.
 
@@ -264,6 +264,7 @@ def assign(
 
 def write(path: Path, tensors: Tensors, metadata: dict[str, Any], overwrite: bool) -> None:
     """Write tensors and metadata to one file, atomically."""
+    refuse_other_formats(path)
     if not overwrite and path.exists():
         raise FileExistsError(f"{path} exists; give another name or overwrite=True.")
     texts = {key: json.dumps(value) for key, value in metadata.items()} | {"format": FORMAT}
@@ -296,7 +297,8 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
                 )
             tensors = {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file or is damaged: {error}") from None
+        owner = f" Its name is that of a file of {owner_of(path)}." if owner_of(path) else ""
+        raise ValueError(f"{path} is no safetensors file or is damaged: {error}.{owner}") from None
     expected = texts.pop("digest", None)
     if digest(tensors, texts) != expected:
         raise ValueError(f"{path} is damaged: its digest does not match. Use another copy.")
