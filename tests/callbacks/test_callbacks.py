@@ -576,6 +576,35 @@ def test_csv_goes_on_or_starts_again(tmp_path):
     assert rows(tmp_path / "new.csv")[0][:2] == ["epoch", "loss"]
 
 
+def test_csv_goes_on_in_a_line_of_its_own(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss\n0,0.5")  # edited by hand, or cut off when the disk was full
+    fit(model(), CSVLogger(path, append=True), initial_epoch=1, epochs=2)
+    assert [row[:1] for row in rows(path)] == [["epoch"], ["0"], ["1"]]
+    assert rows(path)[1] == ["0", "0.5"]
+    path.write_text("")
+    fit(model(), CSVLogger(path, append=True))
+    assert rows(path)[0] == ["epoch", "loss"]
+
+
+def test_csv_has_no_columns_of_what_is_never_reported(tmp_path):
+    path = tmp_path / "log.csv"
+    fit(model(metrics=["mae"]), CSVLogger(path), epochs=2)
+    assert rows(path)[0] == ["epoch", "loss", "mae"]
+
+
+def test_csv_gets_a_column_when_a_value_is_first_reported(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch;loss;name, of mine\n0;0.5;a\n1;0.25\n")
+    late = LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update({"late": 7} if epoch == 3 else {}))
+    fit(model(), late, CSVLogger(path, separator=";", append=True), initial_epoch=2, epochs=5)
+    table = rows(path, ";")
+    assert table[0] == ["epoch", "loss", "name, of mine", "late"]
+    assert table[1:3] == [["0", "0.5", "a", "NA"], ["1", "0.25", "NA", "NA"]]
+    assert [row[0] for row in table[3:]] == ["2", "3", "4"]
+    assert [row[2:] for row in table[3:]] == [["NA", "NA"], ["NA", "7"], ["NA", "NA"]]
+
+
 def test_csv_columns_stay_when_validation_comes_every_other_epoch(tmp_path):
     path = tmp_path / "log.csv"
     history = fit(model(), CSVLogger(path), epochs=4, validation_data=(X, Y), validation_freq=2)
