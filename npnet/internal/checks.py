@@ -170,11 +170,11 @@ def predictions(value: Any) -> np.ndarray:
 
 
 def features(
-    name: str, value: Any, input_shape: tuple[int, ...] | None, layer: str, dtype: Any
+    name: str, value: Any, input_shape: tuple[int, ...] | None, layer: str, dtype: Any, least: int = 1
 ) -> np.ndarray:
-    """Return the samples x, of shape (N, *input_shape) where that is known already."""
+    """Return the samples x, at least so many, of shape (N, *input_shape) where that is known already."""
     x = array(name, value)
-    if len(x) == 0:
+    if len(x) < least:
         raise ValueError(f"{name} holds no samples: its shape is {x.shape}.")
     if x.ndim == 1 and input_shape == (1,):
         x = x[:, None]

@@ -119,12 +119,12 @@ class Progress:
         cells = min(BAR_CELLS, width - len(counted) - len(text) - 1)
         if cells < 4:
             return counted + text
-        full = cells * done // self.target
+        full = cells * done // max(self.target, 1)
         return f"{counted} {self.cells[0] * full}{self.cells[1] * (cells - full)}{text}"
 
     def _grow(self, done: int, end: str = "") -> None:
         """Append the cells that are new since the last time."""
-        length = BAR_CELLS * done // self.target
+        length = BAR_CELLS * done // max(self.target, 1)
         print(self.cells[0] * (length - self.length), end=end, file=self.stream, flush=True)
         self.length = length
 

@@ -57,7 +57,7 @@ class Trainer(Compiled):
         validation_batch_size: int | None = None,
         validation_freq: int | list[int] = 1,
     ) -> History:
-        """Train for ``epochs`` passes over the samples.
+        """Train for ``epochs`` passes over the samples; 0 passes leave the weights and an empty History.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Trainer(Compiled):
         """
         self._require_compiled("fit")
         batch_size = checks.integer("batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
-        epochs = checks.integer("epochs", epochs)
+        epochs = checks.integer("epochs", epochs, least=0)
         if isinstance(initial_epoch, data.Position):
             start = initial_epoch
         else:
@@ -264,9 +264,9 @@ class Trainer(Compiled):
         verbose: int | str = "auto",
         callbacks: list[Callback] | None = None,
     ) -> np.ndarray:
-        """Return the outputs for samples x, a new array of shape (N, *output_shape)."""
+        """Return the outputs for samples x, a new array of shape (N, *output_shape); N may be 0."""
         batch_size = checks.integer("batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
-        x = self._check_x(x)
+        x = self._check_x(x, least=0)
         self._prepare_to_run(x)
         steps = -(-len(x) // batch_size)
         y = np.empty((len(x), *self.compute_output_shape(x.shape[1:])), self.dtype)
@@ -315,8 +315,8 @@ class Trainer(Compiled):
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """Return the outputs of one batch."""
-        x = self._check_x(x)
-        return self.predict(x, batch_size=len(x), verbose=0)
+        x = self._check_x(x, least=0)
+        return self.predict(x, batch_size=max(1, len(x)), verbose=0)
 
     @contextmanager
     def _watch(

@@ -129,13 +129,13 @@ class Compiled(Network):
                 f'{method} needs a compiled model: call model.compile(loss="categorical_crossentropy") first.'
             )
 
-    def _check_x(self, x: Any, name: str = "x") -> np.ndarray:
-        """Return the samples, checked against the input shape."""
+    def _check_x(self, x: Any, name: str = "x", least: int = 1) -> np.ndarray:
+        """Return the samples, at least so many, checked against the input shape."""
         if not self.layers:
             raise RuntimeError("The model has no layers: add some first, model.add(Dense(...)).")
         first = self.layers[0]
         layer = f"{type(first).__name__} {first.name!r}"
-        return checks.features(name, x, self.input_shape, layer, self.dtype)
+        return checks.features(name, x, self.input_shape, layer, self.dtype, least)
 
     def _check_samples(
         self,
