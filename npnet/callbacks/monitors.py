@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from npnet.callbacks.callback import Callback, Logs
-from npnet.internal import checks, directions
+from npnet.internal import checks, config, directions
 from npnet.internal.files import refuse_other_formats
 
 
@@ -237,6 +237,7 @@ class ReduceLROnPlateau(Monitor):
         The learning rate never falls below this.
     """
 
+    @config.keras_arguments(baseline=None)
     def __init__(
         self,
         monitor: str = "val_loss",

@@ -52,6 +52,7 @@ class Layer(config.Configurable, UsesKernels):
 
     takes_integers = False
 
+    @config.keras_arguments(dtype=None, activity_regularizer=None, autocast=True)
     def __init__(
         self,
         name: str | None = None,

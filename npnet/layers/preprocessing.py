@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet.internal import checks
+from npnet.internal import checks, config
 from npnet.layers.layer import Layer, Shape
 
 LEAST_DEVIATION = 1e-7  # Keras's epsilon
@@ -35,6 +35,7 @@ class Normalization(Layer):
 
     takes_integers = True
 
+    @config.keras_arguments(invert=False)
     def __init__(self, axis: int = -1, mean: Any = None, variance: Any = None, **options: Any):
         super().__init__(**options)
         if axis != -1:
@@ -129,6 +130,7 @@ class PixelMover(Layer):
     takes_integers = True
     fill_value = 0.0
 
+    @config.keras_arguments(data_format=None)
     def __init__(self, seed: int | None = None, **options: Any):
         super().__init__(**options)
         self.seed = checks.optional_seed(seed)
@@ -220,6 +222,7 @@ class RandomTranslation(PixelMover):
         For "constant".
     """
 
+    @config.keras_arguments(interpolation="nearest")
     def __init__(
         self,
         height_factor: Any,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet.internal import checks
+from npnet.internal import checks, config
 from npnet.layers import Input
 from npnet.layers.layer import Layer, Shape, check_shape, refuse_layers
 from npnet.layers.parameter import Parameter
@@ -258,14 +258,17 @@ class Sequential(Trainer):
 
     # --- showing and saving ----------------------------------------------------------------------------
 
+    @config.keras_arguments(positions=None, expand_nested=False, show_trainable=False, layer_range=None)
     def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
         """Print layers, output shapes and numbers of parameters as Keras does."""
         print_summary(self, line_length, print_fn or print)
 
+    @config.keras_arguments(zipped=None)
     def save(self, filepath: str | Path, overwrite: bool = True) -> None:
         """Write architecture, weights and training state to one safetensors file (see ``saving.py``)."""
         saving.save_model(self, filepath, overwrite)
 
+    @config.keras_arguments(max_shard_size=None)
     def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
         """Write the weights alone to a safetensors file."""
         saving.save_weights(self, filepath, overwrite)
@@ -274,6 +277,7 @@ class Sequential(Trainer):
         """Read the weights from a file of ``save`` or ``save_weights``, by layer and parameter name."""
         saving.load_weights(self, filepath, skip_mismatch)
 
+    @config.keras_arguments(verbose=None, input_signature=None)
     def export(self, filepath: str | Path, format: str = "onnx") -> None:
         """Write the model for other runtimes; see ``npnet.models.onnx``."""
         if format != "onnx":

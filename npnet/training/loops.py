@@ -9,7 +9,7 @@ import numpy as np
 
 from npnet.callbacks import History, ProgbarLogger
 from npnet.callbacks.callback import Callback, CallbackList, Logs, check_callbacks, hears_batches
-from npnet.internal import checks, interrupts
+from npnet.internal import checks, config, interrupts
 from npnet.internal.progress import NoPauses, Pauses, Progress, check_verbose, is_watched
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import BatchNormalization, Normalization, Rescaling
@@ -40,6 +40,7 @@ class Trainer(Compiled):
 
     # --- fit ----------------------------------------------------------------------------------------------
 
+    @config.keras_arguments(steps_per_epoch=None, validation_steps=None)
     def fit(
         self,
         x: Any,
@@ -202,6 +203,7 @@ class Trainer(Compiled):
 
     # --- evaluate, predict ----------------------------------------------------------------------------------
 
+    @config.keras_arguments(steps=None)
     def evaluate(
         self,
         x: Any,
@@ -257,6 +259,7 @@ class Trainer(Compiled):
         call("on_test_end", means.logs())
         return means.logs()
 
+    @config.keras_arguments(steps=None)
     def predict(
         self,
         x: Any,

@@ -8,7 +8,7 @@ import numpy as np
 from npnet import losses, optimizers
 from npnet import metrics as metric_names
 from npnet.callbacks.callback import Logs
-from npnet.internal import checks
+from npnet.internal import checks, config
 from npnet.kernels import load
 from npnet.layers.layer import Layer, Shape
 from npnet.layers.parameter import Parameter
@@ -55,6 +55,7 @@ class Compiled(Network):
 
     # --- compile ------------------------------------------------------------------------------------------
 
+    @config.keras_arguments(loss_weights=None, run_eagerly=False, jit_compile="auto", auto_scale_loss=True)
     def compile(
         self,
         optimizer: Any = "rmsprop",
