@@ -15,6 +15,7 @@ from npnet import (
     utils,
 )
 from npnet.checking.gradient_check import check_gradients
+from npnet.internal.names import explain_missing
 from npnet.kernels.machine.threads import get_threads, set_threads
 from npnet.layers import Input
 from npnet.models import Sequential
@@ -39,3 +40,5 @@ __all__ = [
     "set_threads",
     "utils",
 ]
+
+explain_missing(__name__)

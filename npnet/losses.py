@@ -31,6 +31,7 @@ class Loss(config.Configurable, UsesKernels):
 
     activation: str | None = None
 
+    @config.keras_arguments(name=config.ANY, dtype=None, axis=-1)
     def __init__(self, reduction: str | None = "sum_over_batch_size"):
         if reduction == "none":
             reduction = None
@@ -127,6 +128,7 @@ class Crossentropy(Loss):
 
     probabilities_from: str
 
+    @config.keras_arguments(name=config.ANY, dtype=None, axis=-1)
     def __init__(
         self,
         from_logits: bool = False,
@@ -194,6 +196,7 @@ class SparseCategoricalCrossentropy(CategoricalCrossentropy):
         Samples with this label count neither in the sum nor in the number of samples.
     """
 
+    @config.keras_arguments(name=config.ANY, dtype=None, axis=-1)
     def __init__(
         self,
         from_logits: bool = False,

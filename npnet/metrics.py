@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet.internal import checks, config
+from npnet.internal import checks, config, directions
 from npnet.kernels import reference
 
 
@@ -19,6 +19,12 @@ class Metric(config.Configurable):
 
     key: str
 
+    @property
+    def grows(self) -> bool | None:
+        """True if more is better, False if less is, None if nobody knows: a metric of your own says it."""
+        return directions.grows(self.key)
+
+    @config.keras_arguments(dtype=None)
     def __init__(self, name: str | None = None):
         self.name = self.key if name is None else checks.text("name", name)
         self.reset_state()
@@ -78,6 +84,7 @@ class BinaryAccuracy(Metric):
 
     key = "binary_accuracy"
 
+    @config.keras_arguments(dtype=None)
     def __init__(self, name: str | None = None, threshold: float = 0.5):
         super().__init__(name)
         self.threshold = checks.number("threshold", threshold)
@@ -92,6 +99,7 @@ class TopKCategoricalAccuracy(Metric):
 
     key = "top_k_categorical_accuracy"
 
+    @config.keras_arguments(dtype=None)
     def __init__(self, k: int = 5, name: str | None = None):
         super().__init__(name)
         self.k = checks.integer("k", k)
@@ -112,6 +120,10 @@ class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
     """The same for integer labels, shape (N,) or (N, 1)."""
 
     key = "sparse_top_k_categorical_accuracy"
+
+    @config.keras_arguments(from_sorted_ids=False)
+    def __init__(self, k: int = 5, name: str | None = None, **options: Any):
+        super().__init__(k, name, **options)
 
     def labels(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the labels as one axis of integers."""

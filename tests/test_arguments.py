@@ -89,7 +89,7 @@ ARGUMENTS = {  # of every constructor: what it may be, and who takes it
         lambda v: Dense(3, name=given(v)), lambda v: Sequential(name=given(v)),
         lambda v: npnet.metrics.MeanSquaredError(name=given(v)), lambda v: EarlyStopping(monitor=v),
     ],
-    "function": [lambda v: LearningRateScheduler(v), lambda v: LambdaCallback(on_epoch_end=v)],
+    "function": [lambda v: LearningRateScheduler(v), lambda v: LambdaCallback(on_epoch_end=given(v))],
 }  # fmt: skip
 NO_NUMBERS = ["a", None, [1], float("nan"), float("inf"), True, 1j, np.array([1.0, 2.0])]
 WRONG = {

@@ -1,6 +1,7 @@
 """What a notebook shows: histories, models and checks; and the tutorial as a notebook."""
 
 import base64
+import textwrap
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -152,6 +153,25 @@ def test_names_of_curves_that_end_together_keep_apart():
 def test_a_chart_without_a_value_is_refused():
     with pytest.raises(ValueError, match="at least one finite value"):
         markup.line_chart("nothing", [Curve("training", [1], [float("nan")])], "epoch")
+
+
+def test_training_in_a_cell_is_seen_while_it_goes_on(tmp_path):
+    """Every 50 ms the line is drawn over itself, for an epoch of ten steps of 60 ms."""
+    code = """
+        import time
+        import numpy as np, npnet
+        from npnet.layers import Dense
+        model = npnet.Sequential([Dense(2, "softmax", input_shape=(3,))], seed=0)
+        model.compile(loss="categorical_crossentropy", kernels="numpy")
+        wait = npnet.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.06))
+        history = model.fit(np.ones((10, 3)), np.eye(2)[np.zeros(10, int)], batch_size=1, callbacks=wait)
+    """
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(code))])
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = "".join(output.text for output in notebook.cells[0].outputs)
+    frames = [line.rstrip() for line in shown.split("\r")]
+    assert frames[0] == "Epoch 1/1"
+    assert len(frames) >= 9 and frames[5].startswith(" 5/10 ━━━"), frames
 
 
 # --- the tutorial -----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The protocol every callback follows, and the list that calls them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 Logs = dict[str, float]
@@ -81,15 +82,23 @@ class Callback:
 
 
 def check_callbacks(callbacks: Any) -> list[Callback]:
-    """Return the callbacks as a list, empty for None."""
-    if callbacks is None:
-        return []
-    if not isinstance(callbacks, (list, tuple)):
-        raise TypeError(f"callbacks must be a list, got {callbacks!r}.")
-    for callback in callbacks:
-        if not isinstance(callback, Callback):
-            raise TypeError(f"callbacks must hold instances of Callback, got {callback!r}.")
-    return list(callbacks)
+    """Return the callbacks, given as one or in a list that may hold lists, as a list; empty for None."""
+    return [] if callbacks is None else list(_flat(callbacks))
+
+
+def _flat(callbacks: Any) -> Iterator[Callback]:
+    if isinstance(callbacks, (list, tuple)):
+        for callback in callbacks:
+            yield from _flat(callback)
+    elif isinstance(callbacks, Callback):
+        yield callbacks
+    else:
+        hint = ""
+        if isinstance(callbacks, type) and issubclass(callbacks, Callback):
+            hint = f" That is the class; write {callbacks.__name__}(...)."
+        raise TypeError(
+            f"callbacks must be an instance of Callback or a list of them, got {callbacks!r}.{hint}"
+        )
 
 
 def has_own(callback: Callback, name: str) -> bool:

@@ -1,34 +1,68 @@
 """Callbacks that act on training: functions of one's own, a learning rate for each epoch, a stop at NaN."""
 
+import contextlib
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
-from npnet.callbacks.callback import EVENTS, Callback, Logs
+from npnet.callbacks.callback import EVENTS, NAMES_OF, Callback, Logs
 from npnet.internal import checks
 
 
 class LambdaCallback(Callback):
-    """A callback made of functions: ``LambdaCallback(on_epoch_end=lambda epoch, logs: ...)``."""
+    """A callback made of functions: ``LambdaCallback(on_epoch_end=lambda epoch, logs: ...)``.
 
-    def __init__(self, **hooks: Callable[..., None]):
-        for event, hook in hooks.items():
-            if event not in EVENTS:
-                raise TypeError(f"Unknown hook {event!r}. Known: {', '.join(EVENTS)}.")
-            setattr(self, event, checks.function(event, hook))
+    The first six, in this order, may be given without their names, as in Keras. None stands for no function.
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable[..., None] | None = None,
+        on_epoch_end: Callable[..., None] | None = None,
+        on_train_begin: Callable[..., None] | None = None,
+        on_train_end: Callable[..., None] | None = None,
+        on_train_batch_begin: Callable[..., None] | None = None,
+        on_train_batch_end: Callable[..., None] | None = None,
+        **others: Callable[..., None] | None,
+    ):
+        hooks = others | {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+        }
+        known = [name for event in EVENTS for name in NAMES_OF[event]]
+        for name, hook in hooks.items():
+            if name not in known:
+                raise TypeError(f"Unknown hook {name!r}. Known: {', '.join(known)}.")
+            if hook is not None:
+                setattr(self, name, checks.function(name, hook))
 
 
 class LearningRateScheduler(Callback):
-    """Set the learning rate of each epoch to ``schedule(epoch, learning_rate)``."""
+    """Set the learning rate of each epoch to ``schedule(epoch, learning_rate)`` or ``schedule(epoch)``.
 
-    def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0):
+    Parameters
+    ----------
+    schedule
+        A function of the epoch, from 0, and, if it takes a second argument, of the present learning rate.
+    verbose
+        1 prints each epoch's learning rate.
+    """
+
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0):
         self.schedule = checks.function("schedule", schedule)
         self.verbose = verbose
+        self.takes_rate = _takes("schedule", schedule, "epoch", "learning_rate")
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Set the learning rate."""
         optimizer = self.model.optimizer
-        optimizer.learning_rate = self.schedule(epoch, optimizer.learning_rate)
+        known = (epoch, optimizer.learning_rate) if self.takes_rate else (epoch,)
+        optimizer.learning_rate = self.schedule(*known)
         if self.verbose:
             print(f"Epoch {epoch + 1}: learning rate {optimizer.learning_rate:.6g}")
 
@@ -36,6 +70,19 @@ class LearningRateScheduler(Callback):
         """Add the learning rate to the logs."""
         if logs is not None:
             logs["learning_rate"] = self.model.optimizer.learning_rate
+
+
+def _takes(name: str, function: Callable, first: str, second: str) -> bool:
+    """Tell whether a function of one argument takes a second one as well, or raise a TypeError."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C do not say
+        return True
+    for given in ((first, second), (first,)):
+        with contextlib.suppress(TypeError):
+            signature.bind(*given)
+            return len(given) == 2
+    raise TypeError(f"{name} must take ({first}) or ({first}, {second}), got one that takes {signature}.")
 
 
 class DivergedError(RuntimeError):

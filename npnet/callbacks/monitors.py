@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from npnet.callbacks.callback import Callback, Logs
-from npnet.internal import checks
+from npnet.internal import checks, config, directions
+from npnet.internal.files import refuse_other_formats
 
 
 class Monitor(Callback):
@@ -19,7 +20,8 @@ class Monitor(Callback):
     monitor
         Name of the value in the logs.
     mode
-        "min", "max", or "auto": max for accuracies and whatever else grows with quality, else min.
+        "min", "max", or "auto": whichever the metric of this name wants. A name that neither npnet nor Keras
+        knows, and no metric of the model answers to, is refused when training begins.
     min_delta
         By how much a value must beat the best to count as better.
     """
@@ -30,9 +32,22 @@ class Monitor(Callback):
         self.monitor = checks.text("monitor", monitor)
         self.mode = mode
         self.min_delta = abs(checks.number("min_delta", min_delta))
-        last_word = monitor.removeprefix("val_")
-        grows = "acc" in last_word or last_word.endswith(("auc", "precision", "recall"))
-        self.sign = 1 if mode == "max" or (mode == "auto" and grows) else -1
+
+    @property
+    def sign(self) -> int:
+        """1 if more of the watched value is better, -1 if less is."""
+        if self.mode != "auto":
+            return 1 if self.mode == "max" else -1
+        grows = directions.grows(self.monitor)
+        for metric in (metric for group in self.model._metrics for metric in group):
+            if metric.name == self.monitor.removeprefix("val_"):
+                grows = metric.grows
+        if grows is None:
+            raise ValueError(
+                f"{type(self).__name__} watches {self.monitor!r}, of which it does not know whether more or"
+                " less is better. Say mode='max' or mode='min'."
+            )
+        return 1 if grows else -1
 
     @property
     def worst(self) -> float:
@@ -156,14 +171,20 @@ class ModelCheckpoint(Monitor):
             raise ValueError(f'save_freq must be "epoch" or a positive number of steps, got {save_freq!r}.')
         if initial_value_threshold is not None:
             checks.number("initial_value_threshold", initial_value_threshold)
+        refuse_other_formats(filepath)
         self.filepath = os.fspath(filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
-        self.best = self.worst if initial_value_threshold is None else initial_value_threshold
+        self.best = initial_value_threshold  # None: nothing is known yet
         self.epoch = 0
         self.steps = 0
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Begin with the worst value, unless there is a threshold, or a best one of an earlier training."""
+        if self.save_best_only and self.best is None:
+            self.best = self.worst
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Remember the epoch for file names."""
@@ -183,7 +204,7 @@ class ModelCheckpoint(Monitor):
     def _save(self, logs: Logs | None) -> None:
         if self.save_best_only:
             value = self.watched(logs)
-            if value is None or not self.better(value, self.best):
+            if value is None or self.best is None or not self.better(value, self.best):
                 return
             self.best = value
         path = self._path(logs or {})
@@ -216,6 +237,7 @@ class ReduceLROnPlateau(Monitor):
         The learning rate never falls below this.
     """
 
+    @config.keras_arguments(baseline=None)
     def __init__(
         self,
         monitor: str = "val_loss",

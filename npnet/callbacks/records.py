@@ -1,11 +1,13 @@
 """Callbacks that keep or show what training reports: history, progress line, CSV file."""
 
 import csv
+import io
 from html import escape
 from pathlib import Path
 
 from npnet.callbacks.callback import Callback, Logs
-from npnet.internal.progress import Progress
+from npnet.internal.files import write_atomically
+from npnet.internal.progress import NoPauses, Pauses, Progress
 from npnet.plotting import markup
 
 
@@ -48,18 +50,32 @@ class History(Callback):
 
 
 class ProgbarLogger(Callback):
-    """Shows the progress line of training: a live bar on a terminal, else a line an epoch."""
+    """Shows the progress line of training: a live bar where a person watches, else a line an epoch.
+
+    Parameters
+    ----------
+    pauses
+        What ``announce_compilation`` gives: times that no step took, which are not counted.
+    """
+
+    def __init__(self, pauses: Pauses | None = None):
+        self.pauses = pauses or NoPauses()
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Start the line."""
         title = f"Epoch {epoch + 1}/{self.params['epochs']}"
-        self.progress = Progress(self.params["steps"], f"{title} - ", live=self.params["verbose"] == 1)
+        live = self.params["verbose"] == 1
+        self.progress = Progress(self.params["steps"], f"{title} - ", live, pauses=self.pauses)
         if self.progress.live:
             print(title)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Redraw the line."""
         self.progress.update(batch + 1, logs or {})
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """End the line about kernels that validation compiled."""
+        self.pauses.settle()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """End the line."""
@@ -69,8 +85,16 @@ class ProgbarLogger(Callback):
 class CSVLogger(Callback):
     """Write a line an epoch: epoch, then the values in alphabetical order; flushed at once.
 
-    The columns are those of the file's header, else of the first epoch; where that had no validation, each
-    value gets a ``val_`` column too. What an epoch does not report is "NA", as in Keras.
+    The columns are those of the file's header, if there is one, and those that were reported so far: with
+    the first epoch that reports more, for instance the first that is validated, the file is written anew with
+    the new columns at the right. What an epoch does not report is "NA", as in Keras.
+
+    Parameters
+    ----------
+    separator
+        Stands between two values.
+    append
+        True goes on with a file that is there; False begins it anew.
     """
 
     def __init__(self, filename: str | Path, separator: str = ",", append: bool = False):
@@ -79,24 +103,43 @@ class CSVLogger(Callback):
         self.append = append
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Open the file."""
+        """Open the file, after the last whole line that is in it."""
         self.columns: list[str] = []
         if self.append and self.filename.exists():
-            with self.filename.open(newline="", encoding="utf-8") as file:
-                self.columns = next(csv.reader(file, delimiter=self.separator), [])
-        self.file = self.filename.open("a" if self.append else "w", newline="", encoding="utf-8")
-        self.writer = csv.writer(self.file, delimiter=self.separator)
+            text = self.filename.read_text(encoding="utf-8")
+            self.columns = next(csv.reader(io.StringIO(text), delimiter=self.separator), [])
+            self._open("a")
+            if text and not text.endswith("\n"):
+                self.file.write("\n")
+        else:
+            self._open("w")
+
+    def _open(self, mode: str) -> None:
+        self.file = self.filename.open(mode, newline="", encoding="utf-8")
+        self.writer = csv.writer(self.file, delimiter=self.separator, lineterminator="\n")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write the epoch's line."""
         values = {"epoch": epoch, **(logs or {})}
         if not self.columns:
-            names = sorted(logs or {})
-            validated = any(name.startswith("val_") for name in names)
-            self.columns = ["epoch", *names, *(() if validated else (f"val_{name}" for name in names))]
+            self.columns = ["epoch", *sorted(logs or {})]
             self.writer.writerow(self.columns)
+        elif new := sorted(values.keys() - set(self.columns)):
+            self._widen(new)
         self.writer.writerow([values.get(name, "NA") for name in self.columns])
         self.file.flush()
+
+    def _widen(self, new: list[str]) -> None:
+        """Write the file anew with more columns, whole or not at all."""
+        self.file.close()
+        before, table = io.StringIO(self.filename.read_text(encoding="utf-8")), io.StringIO()
+        _, *rows = csv.reader(before, delimiter=self.separator)
+        self.columns += new
+        writer = csv.writer(table, delimiter=self.separator, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(row + ["NA"] * (len(self.columns) - len(row)) for row in rows)
+        write_atomically(self.filename, table.getvalue().encode())
+        self._open("a")
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Close the file."""

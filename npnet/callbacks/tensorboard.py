@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from npnet.callbacks.callback import Callback, Logs
-from npnet.internal import checks
+from npnet.internal import checks, config
 
 
 class TensorBoard(Callback):
@@ -42,8 +42,16 @@ class TensorBoard(Callback):
     >>> model.fit(x, y, epochs=20, validation_split=0.1, callbacks=[TensorBoard("logs/first")])
     """
 
+    @config.keras_arguments(
+        write_graph=False,
+        write_images=False,
+        write_steps_per_second=False,
+        profile_batch=0,
+        embeddings_freq=0,
+        embeddings_metadata=None,
+    )
     def __init__(
-        self, log_dir: str | Path = "logs", histogram_freq: int = 0, update_freq: str | int = "epoch"
+        self, log_dir: str | Path = "logs", histogram_freq: int = 0, *, update_freq: str | int = "epoch"
     ):
         if find_spec("tensorboard") is None:
             raise ImportError("TensorBoard needs the package tensorboard: pip install tensorboard")

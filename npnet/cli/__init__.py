@@ -94,11 +94,11 @@ def command_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    What a user can put right (a missing file, a damaged dataset, a wrong value) ends in one line on standard
-    error and code 1; anything else is a defect and keeps its traceback.
+    What a user can put right (a missing file or package, a damaged dataset, a wrong value) ends in one line
+    on standard error and code 1; anything else is a defect and keeps its traceback.
     """
-    if sys.stdout is None:  # closed by whoever started it
-        sys.stdout = io.StringIO()
+    # Streams that whoever started it has closed. What is meant for one never goes to the other.
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     arguments, rest = command_parser().parse_known_args(argv)
     if rest:
         arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -112,12 +112,12 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         print(f"npnet {arguments.command}: {_sentence(error)}", file=sys.stderr)
         return 1
 
 
-def _sentence(error: OSError | ValueError) -> str:
+def _sentence(error: Exception) -> str:
     """Return what an error says; of one that the system raised, the file and the reason."""
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename is not None else ""

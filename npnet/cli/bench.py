@@ -10,6 +10,7 @@ import argparse
 import json
 
 from npnet.cli.values import positive
+from npnet.kernels import load
 from npnet.kernels.machine import threads
 from npnet.measuring.benchmark import measure_kernels, measure_steps
 from npnet.measuring.limits import MB, measure_limits
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
+    load("numba")
     if arguments.threads is not None:
         threads.set_threads(arguments.threads)
     quiet, found = arguments.json, {}

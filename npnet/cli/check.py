@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print the table, and tell whether all is right."""
-    sets = (arguments.kernels,) if arguments.kernels else tuple(kernels.MODULES)
+    wanted = (arguments.kernels,) if arguments.kernels else ("numpy", None)  # None: Numba's where it is
+    sets = tuple(dict.fromkeys(kernels.name_of(kernels.load(name)) for name in wanted)) or "numpy"
     return show_wrong(sets[0]) if arguments.wrong else show_everything(sets)
 
 

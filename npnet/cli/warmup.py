@@ -10,6 +10,7 @@ import sys
 import time
 
 from npnet.internal.progress import clock
+from npnet.kernels import load
 from npnet.models.summary import binary_size
 
 HELP = "compile the kernels now"
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compile, and say how long it took and where the machine code is."""
+    load("numba")
     from npnet.kernels.machine import cache
     from npnet.runs.warmup import compile_kernels
 

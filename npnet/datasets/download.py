@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from npnet.datasets.errors import DownloadError
 from npnet.internal.files import sync_folder
 from npnet.internal.locking import locked
+from npnet.internal.progress import is_watched
 
 ATTEMPTS = 5  # connections to one source before the next is tried
 _CHUNK = 1 << 16
@@ -300,7 +301,7 @@ class _Progress:
         self.size = size
         self.began = self.shown_at = time.monotonic()
         self.tenth = 10 * start // size
-        self.live = sys.stderr.isatty()
+        self.live = is_watched(sys.stderr)
         _say(
             f"fetching {label}, {size / 1e6:.0f} MB" + (f", {start / 1e6:.0f} MB are there" if start else "")
         )

@@ -1,13 +1,17 @@
 """Objects known by name: looked up from a string, written as plain JSON, read back without running code."""
 
 import difflib
+import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+ANY: Any = object()  # any value will do
 
 custom: ContextVar[Mapping[str, Any]] = ContextVar("custom", default={})  # noqa: B039 (never written to)
 
@@ -36,6 +40,35 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     if name not in table:
         raise ValueError(f"Unknown {kind} {name!r}.{nearest(name, table)}")
     return table[name]
+
+
+def keras_arguments(**known: Any) -> Callable[[F], F]:
+    """Let a method take arguments of Keras's for things that npnet does not do.
+
+    Parameters
+    ----------
+    known
+        name -> the value that asks for nothing (``ANY`` for names, which ask for nothing in any case). Every
+        other value raises a TypeError with a sentence, instead of Python's "unexpected keyword argument".
+    """
+
+    def decorate(method: F) -> F:
+        @functools.wraps(method)
+        def checked(self: Any, *arguments: Any, **options: Any) -> Any:
+            for name in known.keys() & options.keys():
+                value, nothing = options.pop(name), known[name]
+                if nothing is not ANY and not (
+                    value is nothing or (type(value), value) == (type(nothing), nothing)
+                ):
+                    raise TypeError(
+                        f"{name} must be {nothing!r} or left out, got {value!r}: Keras has it, but npnet's"
+                        f" {type(self).__name__} knows nothing else."
+                    )
+            return method(self, *arguments, **options)
+
+        return cast(F, checked)
+
+    return decorate
 
 
 class Configurable:

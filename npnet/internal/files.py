@@ -1,9 +1,10 @@
 """Files that are whole or not there."""
 
 import contextlib
-import glob
+import hashlib
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import IO
 
@@ -12,39 +13,78 @@ from npnet.internal.locking import is_still, try_to_lock
 MOVES_OPEN_FILES = os.name != "nt"  # Windows renames and deletes closed files only
 
 
+FORMATS = {
+    ".h5": "Keras", ".hdf5": "Keras", ".keras": "Keras", ".ckpt": "TensorFlow", ".pb": "TensorFlow",
+    ".tflite": "TensorFlow", ".pt": "PyTorch", ".pth": "PyTorch", ".onnx": "ONNX", ".npy": "NumPy",
+    ".npz": "NumPy", ".pkl": "Python's pickle", ".pickle": "Python's pickle", ".joblib": "joblib",
+}  # fmt: skip
+"""Endings by which people and programs know the files of others."""
+
+
+def owner_of(path: str | Path) -> str | None:
+    """Return whose ending a file's name has, or None."""
+    return FORMATS.get(Path(path).suffix.lower())
+
+
+def refuse_other_formats(path: str | Path, kind: str = "safetensors") -> None:
+    """Raise a ValueError, with what to do, if a file of ``kind`` would get the ending of another format."""
+    owner, ending = owner_of(path), Path(path).suffix
+    if owner in (None, kind):
+        return
+    other = " For an ONNX file call model.export." if owner == "ONNX" else ""
+    raise ValueError(
+        f"{path}: names that end in {ending} are those of {owner}'s files, and npnet writes a file of {kind}."
+        f" Name it {Path(path).stem}.{kind.lower()}.{other}"
+    )
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that at any moment the old file or the new one is there, whole.
 
     Written beside the target, flushed to the disk, renamed over it, and the folder flushed. A process that
-    is killed meanwhile leaves one unfinished file, which the next to write ``path`` removes.
+    is killed meanwhile leaves one unfinished file, which the next to write ``path`` removes. Where ``path``
+    is a symbolic link, what it points to is written. A file that was there keeps its mode.
 
     Raises
     ------
     OSError
-        If it cannot be written (disk full, no permission ...). The old file is untouched then.
+        If it cannot be written (disk full, no permission ...) or ``path`` is there and no regular file: a
+        folder, a pipe, a device. What was there is untouched then.
     """
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
-    _remove_abandoned(path)
+    target = Path(os.path.realpath(path))
     try:
-        temporary, file = _begin(path)
+        before = target.stat() if target.exists() else None
+        if target.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
+        if before and not stat.S_ISREG(before.st_mode):
+            raise OSError(f"{path} is a pipe or a device; give the name of a file.")
+        _remove_abandoned(target)
+        _replace(target, content, before)
+        sync_folder(target.parent)
     except OSError as error:
-        error.filename = str(path)  # nobody knows the unfinished file by its name
+        if error.errno is not None:
+            error.filename, error.filename2 = str(path), None  # nobody knows the unfinished file by its name
         raise
+
+
+def _replace(target: Path, content: bytes, before: os.stat_result | None) -> None:
+    """Put a new file with the mode of the one from ``before`` in its place."""
+    temporary, file = _begin(target)
     try:
         with file:
+            if before and hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
             if MOVES_OPEN_FILES:
-                temporary.replace(path)
+                temporary.replace(target)
         if not MOVES_OPEN_FILES:
-            temporary.replace(path)
+            temporary.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -58,13 +98,18 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-# An unfinished file, .NAME.RANDOM.part, is locked by whoever writes it; one that is not was abandoned.
+# An unfinished file is locked by whoever writes it; one that is not was abandoned.
+
+
+def unfinished(path: Path, random: str) -> str:
+    """Return the name of a file that is to become ``path``, whose own name may be as long as names can be."""
+    return f".npnet-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}.{random}.part"
 
 
 def _begin(path: Path) -> tuple[Path, IO[bytes]]:
     """Return a new unfinished file, locked, and its name."""
     while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        temporary = path.with_name(unfinished(path, secrets.token_hex(4)))
         file = temporary.open("xb")
         try:
             if try_to_lock(file) and is_still(file, temporary):
@@ -75,7 +120,7 @@ def _begin(path: Path) -> tuple[Path, IO[bytes]]:
 
 
 def _remove_abandoned(path: Path) -> None:
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+    for left in path.parent.glob(unfinished(path, "*")):
         with contextlib.suppress(OSError):
             with left.open("r+b") as file:
                 abandoned = try_to_lock(file)

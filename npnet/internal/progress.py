@@ -1,19 +1,46 @@
 """The progress line, as Keras draws it."""
 
+import os
 import shutil
+import stat
 import sys
 import time
-from typing import TextIO
+from typing import Protocol, TextIO
 
 BAR_CELLS = 20
 REFRESH_SECONDS = 0.05
 
 
+class Pauses(Protocol):
+    """Times in which the loop waited for something that is not its work: for kernels to be compiled.
+
+    Attributes
+    ----------
+    seconds
+        How long it has waited so far.
+    """
+
+    seconds: float
+
+    def settle(self) -> None:
+        """End the line that says what was waited for, if there is one."""
+
+
+class NoPauses:
+    """A loop that waits for nothing."""
+
+    seconds = 0.0
+
+    def settle(self) -> None:
+        """Do nothing: no line was begun."""
+
+
 class Progress:
     """One line that tells how far a loop over batches is.
 
-    On a terminal it is redrawn in place while the loop runs; elsewhere (a file, a pipe) a plain line is
-    printed once at the end.
+    Where a person watches (``is_watched``) it is redrawn in place while the loop runs; in IDLE's shell, which
+    cannot redraw a line, the bar grows; elsewhere (a file, a pipe) a plain line is printed once at the end.
+    Without a stream, as in programs without a console, where ``sys.stdout`` is None, nothing is printed.
 
     Parameters
     ----------
@@ -22,30 +49,44 @@ class Progress:
     prefix
         Words before the plain line, for instance "Epoch 3/20 - ".
     live
-        False asks for the plain line on a terminal too.
+        False asks for the plain line where a person watches, too.
     stream
         Where to write; standard output by default.
+    pauses
+        Times that are not counted.
     """
 
-    def __init__(self, target: int, prefix: str = "", live: bool = True, stream: TextIO | None = None):
+    def __init__(
+        self,
+        target: int,
+        prefix: str = "",
+        live: bool = True,
+        stream: TextIO | None = None,
+        pauses: Pauses | None = None,
+    ):
         self.target = target
         self.prefix = prefix
-        self.stream = stream or sys.stdout
-        self.live = live and is_terminal(self.stream)
+        self.stream = sys.stdout if stream is None else stream
+        self.live = live and is_watched(self.stream)
+        self.grows = live and _is_idle(self.stream)
         self.cells = "━─" if can_encode("━─", self.stream) else "=."
-        self.started = time.monotonic()
+        self.pauses = pauses or NoPauses()
+        self.started = time.monotonic() - self.pauses.seconds
         self.drawn = -1.0
         self.length = 0
 
     def update(self, done: int, values: dict[str, float]) -> None:
         """Redraw the line, at most every 50 ms."""
+        self.pauses.settle()
+        if self.grows:
+            self._grow(done)
         if not self.live:
             return
         now = time.monotonic()
         if now - self.drawn < REFRESH_SECONDS and self.drawn >= 0:
             return
         self.drawn = now
-        elapsed = now - self.started
+        elapsed = self._elapsed()
         remaining = elapsed / done * (self.target - done) if done else 0.0
         columns = shutil.get_terminal_size().columns
         line = self._line(done, f"{clock(remaining)} {per_step(elapsed, done)}", values, columns - 1)
@@ -53,16 +94,23 @@ class Progress:
 
     def finish(self, values: dict[str, float]) -> None:
         """Draw the line for the last time and end it."""
-        elapsed = time.monotonic() - self.started
+        self.pauses.settle()
+        elapsed = self._elapsed()
         if self.live:
             columns = shutil.get_terminal_size().columns
             timing = f"{clock(elapsed)} {per_step(elapsed, self.target)}"
             first, *more = folded(self._line(self.target, timing, values, columns - 1), columns - 1)
             self._draw(first, end="\n" + "".join(f"{line}\n" for line in more))
         else:
+            if self.grows:
+                self._grow(self.target, end="\n")
             timing = f"{clock(elapsed)} - {per_step(elapsed, self.target)}"
-            self.stream.write(f"{self.prefix}{self.target}/{self.target} - {timing}{listed(values)}\n")
-            self.stream.flush()
+            line = f"{self.prefix}{self.target}/{self.target} - {timing}{listed(values)}"
+            print(line, file=self.stream, flush=True)
+
+    def _elapsed(self) -> float:
+        """Return the seconds since the start, without the pauses."""
+        return time.monotonic() - self.started - self.pauses.seconds
 
     def _line(self, done: int, timing: str, values: dict[str, float], width: int) -> str:
         """Return the line with as much of the bar as ``width`` columns leave room for."""
@@ -71,22 +119,47 @@ class Progress:
         cells = min(BAR_CELLS, width - len(counted) - len(text) - 1)
         if cells < 4:
             return counted + text
-        full = cells * done // self.target
+        full = cells * done // max(self.target, 1)
         return f"{counted} {self.cells[0] * full}{self.cells[1] * (cells - full)}{text}"
+
+    def _grow(self, done: int, end: str = "") -> None:
+        """Append the cells that are new since the last time."""
+        length = BAR_CELLS * done // max(self.target, 1)
+        print(self.cells[0] * (length - self.length), end=end, file=self.stream, flush=True)
+        self.length = length
 
     def _draw(self, line: str, end: str = "") -> None:
         """Replace what the line showed."""
-        self.stream.write("\r" + line.ljust(self.length) + end)
-        self.stream.flush()
+        print("\r" + line.ljust(self.length), end=end, file=self.stream, flush=True)
         self.length = len(line)
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Tell whether a person watches ``stream``."""
-    return bool(getattr(stream, "isatty", lambda: False)())
+def is_watched(stream: TextIO | None) -> bool:
+    """Tell whether a person watches ``stream`` where a carriage return goes back to the start of the line.
+
+    That is a terminal, the output of a notebook's cell, and the console of PyCharm and its relatives. A
+    notebook's stream calls itself no terminal; PyCharm's console is a pipe, and PyCharm says in the
+    environment that it is there. IDLE's shell calls itself a terminal and cannot go back.
+    """
+    if _is_idle(stream):
+        return False
+    if type(stream).__module__.startswith("ipykernel.") or getattr(stream, "isatty", lambda: False)():
+        return True
+    return "PYCHARM_HOSTED" in os.environ and stream is sys.__stdout__ and _is_pipe(stream)
 
 
-def can_encode(text: str, stream: TextIO) -> bool:
+def _is_idle(stream: TextIO | None) -> bool:
+    return type(stream).__module__.startswith("idlelib.")
+
+
+def _is_pipe(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # closed, or no file of the system's
+        return False
+
+
+def can_encode(text: str, stream: TextIO | None) -> bool:
     """Tell whether ``stream`` can write ``text``."""
     try:
         text.encode(getattr(stream, "encoding", None) or "utf-8")

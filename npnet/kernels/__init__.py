@@ -1,11 +1,13 @@
 """Two sets of kernels with one interface: ``reference`` to read, ``parallel`` to run."""
 
-from importlib.util import find_spec
+import warnings
+from functools import cache
+from importlib import import_module
 from typing import Any, Protocol
 
 from npnet.kernels import reference
 
-__all__ = ["MODULES", "Kernels", "UsesKernels", "load", "name_of"]
+__all__ = ["MODULES", "Kernels", "UsesKernels", "load", "name_of", "restored", "why_no_numba"]
 
 MODULES = {"numpy": "reference", "numba": "parallel"}
 
@@ -45,17 +47,52 @@ class Kernels(Protocol):
     def orthogonalize(self, matrix: Any, steps: Any) -> Any: ...
 
 
-def load(name: str | None = None) -> Kernels:
-    """Return the kernel set called ``name``; by default "numba" where Numba is installed, else "numpy".
+@cache
+def why_no_numba() -> str | None:
+    """Return why Numba cannot be imported, or None: it is there.
 
     Numba is imported here and not before, so that ``import npnet`` stays quick.
     """
+    try:
+        import_module("numba")
+    except Exception as error:  # it is not there, or does not fit NumPy, LLVM or the system
+        return str(error) or type(error).__name__
+    return None
+
+
+@cache
+def _chosen_by_default() -> str:
+    if (reason := why_no_numba()) is None:
+        return "numba"
+    warnings.warn(
+        f"Numba cannot be imported ({reason}): NumPy's kernels are used, which are many times slower. Install"
+        " it with pip install numba.",
+        stacklevel=4,
+    )
+    return "numpy"
+
+
+def load(name: str | None = None) -> Kernels:
+    """Return the kernel set called ``name``; by default "numba" where Numba can be imported, else "numpy".
+
+    Raises
+    ------
+    ValueError
+        If there is no such set.
+    ImportError
+        If it is "numba" and Numba cannot be imported.
+    """
     if name is None:
-        name = "numba" if find_spec("numba") else "numpy"
+        name = _chosen_by_default()
     if name not in MODULES:
         raise ValueError(f'kernels must be "numba" or "numpy", got {name!r}.')
     if name == "numpy":
         return reference
+    if reason := why_no_numba():
+        raise ImportError(
+            f"Numba's kernels need Numba, which cannot be imported ({reason}). Install it with pip install"
+            ' numba, or use kernels="numpy".'
+        )
     from npnet.kernels import parallel
 
     return parallel
@@ -68,7 +105,10 @@ def name_of(kernels: Kernels) -> str | None:
 
 
 class UsesKernels:
-    """An object that computes with one of the sets; it can be copied and pickled, as a module cannot."""
+    """An object that computes with one of the sets; it can be copied and pickled, as a module cannot.
+
+    What was pickled where Numba was there computes with NumPy's kernels where it is not.
+    """
 
     kernels: Kernels = reference
 
@@ -76,5 +116,9 @@ class UsesKernels:
         return vars(self) | {"kernels": name_of(self.kernels) or self.kernels}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        kernels = state["kernels"]
-        vars(self).update(state, kernels=load(kernels) if isinstance(kernels, str) else kernels)
+        vars(self).update(state, kernels=restored(state["kernels"]))
+
+
+def restored(kernels: Any) -> Kernels:
+    """Return the set that ``name_of`` named, NumPy's where Numba is missing; another object as it is."""
+    return load(None if kernels == "numba" else kernels) if isinstance(kernels, str) else kernels

@@ -1,5 +1,6 @@
 """Layers with something of their own to do: Dense and its companions, and every activation as a layer."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ class Input(Layer):
         Without the batch axis: ``Input(shape=(3072,))``.
     """
 
+    @config.keras_arguments(
+        batch_size=None, dtype=None, sparse=None, ragged=None, tensor=None, optional=False
+    )
     def __init__(self, shape: Shape, name: str | None = None):
         super().__init__(name=name, input_shape=check_shape("shape", shape))
         self.shape = self.input_shape
@@ -48,6 +52,13 @@ class Dense(Layer):
         Penalties on them, for instance ``"l2"`` or ``L2(1e-4)``.
     """
 
+    @config.keras_arguments(
+        kernel_constraint=None,
+        bias_constraint=None,
+        lora_rank=None,
+        lora_alpha=None,
+        quantization_config=None,
+    )
     def __init__(
         self,
         units: int,
@@ -90,7 +101,7 @@ class Dense(Layer):
             got = ", ".join(map(str, input_shape))
             raise ValueError(
                 f"Dense {self.name!r} expects (batch, features), got (batch, {got}). Flatten first: "
-                f"x.reshape(len(x), {np.prod(input_shape)}), or add Flatten()."
+                f"x.reshape(len(x), {math.prod(input_shape)}), or add Flatten()."
             )
         return (self.units,)
 
@@ -125,9 +136,13 @@ class Flatten(Layer):
 
     takes_integers = True
 
+    @config.keras_arguments(data_format=None)
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (H W C,)."""
-        return (int(np.prod(input_shape)),)
+        return (math.prod(input_shape),)
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return x as one row a sample."""
@@ -169,6 +184,7 @@ class Dropout(Layer):
         An own stream for the masks; by default one derived from the model's seed.
     """
 
+    @config.keras_arguments(noise_shape=None)
     def __init__(self, rate: float, seed: int | None = None, **options: Any):
         super().__init__(**options)
         self.rate = checks.share("rate", rate)
@@ -212,6 +228,16 @@ class BatchNormalization(Layer):
         Whether there is a beta, a gamma.
     """
 
+    @config.keras_arguments(
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        synchronized=False,
+        renorm=False,
+        renorm_clipping=None,
+        renorm_momentum=0.99,
+    )
     def __init__(
         self,
         axis: int = -1,

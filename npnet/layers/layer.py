@@ -53,6 +53,7 @@ class Layer(Strict, config.Configurable, UsesKernels):
 
     takes_integers = False
 
+    @config.keras_arguments(dtype=None, activity_regularizer=None, autocast=True)
     def __init__(
         self,
         name: str | None = None,
@@ -96,7 +97,21 @@ class Layer(Strict, config.Configurable, UsesKernels):
         return [self]
 
     def __call__(self, x: np.ndarray, training: bool = False) -> np.ndarray:
-        """Run the whole chain of this built layer on a batch."""
+        """Run the whole chain of this built layer on a batch.
+
+        Raises
+        ------
+        TypeError
+            If ``x`` is a layer: there is no functional API.
+        RuntimeError
+            If the layer has not been built.
+        """
+        refuse_layers(x)
+        if not self.built and type(self).build is not Layer.build:
+            raise RuntimeError(
+                f"{type(self).__name__} {self.name!r} is not built: what it computes with is made when it is"
+                " added to a model, Sequential([Input(shape=(4,)), layer]), or by its build."
+            )
         for link in self.chain():
             x = link.forward(x, training)
         return x
@@ -153,3 +168,12 @@ def check_shape(name: str, shape: Any) -> Shape:
     ):
         raise ValueError(f"{name} must hold positive integers, got {shape!r}.")
     return tuple(int(size) for size in sizes)
+
+
+def refuse_layers(x: Any) -> None:
+    """Raise a TypeError that shows what to write instead if a layer stands where a batch belongs."""
+    if isinstance(x, Layer):
+        raise TypeError(
+            f"Layers and models are called on arrays, got {x!r}: npnet has no functional API. Put the layers"
+            " into a model in their order: Sequential([Input(shape=(4,)), Dense(3)])."
+        )

@@ -4,16 +4,21 @@ They take samples as the user has them, bytes too, so that a batch is all that i
 arguments and meaning are Keras 3's.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
-from npnet.internal import checks
+from npnet.internal import checks, config
 from npnet.layers.layer import Layer, Shape
+
+LEAST_DEVIATION = 1e-7  # Keras's epsilon
 
 
 class Normalization(Layer):
-    """y = (x - mean) / sqrt(variance), feature by feature: channel by channel where samples are pictures.
+    """y = (x - mean) / max(sqrt(variance), 1e-7), feature by feature: of pictures, channel by channel.
+
+    A feature that never varies becomes 0, as in Keras.
 
     Parameters
     ----------
@@ -30,6 +35,7 @@ class Normalization(Layer):
 
     takes_integers = True
 
+    @config.keras_arguments(invert=False)
     def __init__(self, axis: int = -1, mean: Any = None, variance: Any = None, **options: Any):
         super().__init__(**options)
         if axis != -1:
@@ -39,6 +45,7 @@ class Normalization(Layer):
         self.axis = axis
         self.mean: np.ndarray | None = None
         self.variance: np.ndarray | None = None
+        self._spread: tuple[np.ndarray, np.ndarray] | None = None
         if mean is not None:
             self._set(mean, variance)
 
@@ -47,12 +54,15 @@ class Normalization(Layer):
         for name, values in (("mean", mean), ("variance", variance)):
             if values.ndim > 1 or not np.isfinite(values).all():
                 raise ValueError(f"{name} must be a finite number, or one for each feature, got {values!r}.")
-        if not (variance > 0).all():
-            raise ValueError(
-                f"variance must be positive, got {variance.min()}: a feature that never varies"
-                " tells nothing. Leave it out, or give it the variance 1."
-            )
+        if not (variance >= 0).all():
+            raise ValueError(f"variance must be at least 0, got {variance.min()}.")
         self.mean, self.variance = mean, variance
+        self._spread = None
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """What each feature is divided by: the square root of its variance, at least 1e-7."""
+        return np.maximum(np.sqrt(self._required(self.variance)), LEAST_DEVIATION)
 
     def adapt(self, data: Any) -> None:
         """Take mean and variance from ``data`` (N, ..., features), which is only read, piece by piece."""
@@ -68,39 +78,47 @@ class Normalization(Layer):
         mean = sum(piece.sum(axis=axes, dtype=np.float64) for piece in pieces) / count
         variance = sum(np.square(piece - mean).sum(axis=axes) for piece in pieces) / count
         self._set(mean, variance)
-        if self.built and self.input_shape is not None:
-            self._spread(self.input_shape)
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
-        """Spread mean and sqrt(variance) over a whole sample."""
+        """Check that there is a mean and a variance for each feature, or one for all."""
         self.dtype = np.dtype(dtype)
-        self._spread(input_shape)
+        sizes = self._required(self.mean).size, self._required(self.variance).size
+        if not {1, input_shape[-1]}.issuperset(sizes):
+            raise ValueError(
+                f"Normalization {self.name!r} expects {input_shape[-1]} means and variances, one for each"
+                f" feature of samples of shape {input_shape}, got {sizes[0]} and {sizes[1]}."
+            )
 
-    def _spread(self, input_shape: Shape) -> None:
-        if self.mean is None or self.variance is None:
+    def _required(self, values: np.ndarray | None) -> np.ndarray:
+        if values is None:
             raise RuntimeError(
                 f"Normalization {self.name!r} has no mean and variance: call its adapt(data) before it is"
                 " used, or give both."
             )
-        if self.mean.size not in (1, input_shape[-1]) or self.variance.size not in (1, input_shape[-1]):
-            raise ValueError(
-                f"Normalization {self.name!r} expects {input_shape[-1]} means and variances, one for each"
-                f" feature of samples of shape {input_shape}, got {self.mean.size} and {self.variance.size}."
+        return values
+
+    def spread(self, sample_shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation of every number of a sample, in the model's dtype.
+
+        Made when first needed: a model's file may describe samples that nobody has.
+        """
+        if self._spread is None or self._spread[0].size != math.prod(sample_shape):
+            center, deviation = (
+                np.broadcast_to(values, sample_shape).astype(self.dtype).reshape(-1)
+                for values in (self._required(self.mean), self.deviation)
             )
-        self.center, self.deviation = (
-            np.broadcast_to(values, input_shape).astype(self.dtype).reshape(-1)
-            for values in (self.mean, np.sqrt(self.variance))
-        )
+            self._spread = center, deviation
+        return self._spread
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
-        """Return (x - mean) / sqrt(variance), of integers in the model's dtype."""
+        """Return (x - mean) / deviation, of integers in the model's dtype."""
         dtype = x.dtype if x.dtype.kind == "f" else self.dtype
-        center, deviation = self.center.astype(dtype, copy=False), self.deviation.astype(dtype, copy=False)
+        center, deviation = (values.astype(dtype, copy=False) for values in self.spread(x.shape[1:]))
         return self.kernels.standardize(x.reshape(len(x), -1), center, deviation).reshape(x.shape)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return dy / sqrt(variance)."""
-        return dy / self.deviation.astype(dy.dtype, copy=False).reshape(dy.shape[1:])
+        """Return dy / deviation."""
+        return dy / self.deviation.astype(dy.dtype, copy=False)
 
 
 class PixelMover(Layer):
@@ -112,9 +130,11 @@ class PixelMover(Layer):
     takes_integers = True
     fill_value = 0.0
 
+    @config.keras_arguments(data_format=None)
     def __init__(self, seed: int | None = None, **options: Any):
         super().__init__(**options)
         self.seed = checks.optional_seed(seed)
+        self.sides: Shape = ()  # of the pictures that rows and columns are for
 
     def arrangements(self, axis: int, size: int) -> np.ndarray:
         """Return the ways (., size) in which rows (axis 0) or columns (axis 1) may lie; -1: filled up."""
@@ -124,7 +144,6 @@ class PixelMover(Layer):
         """Keep the stream that is drawn from: one that weights drawn from ``rng`` have no part in."""
         self.rng = rng.spawn(1)[0] if self.seed is None else np.random.default_rng(self.seed)
         self.dtype = np.dtype(dtype)
-        self.rows, self.columns = (self.arrangements(axis, input_shape[axis]) for axis in (0, 1))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's shape, (height, width, channels)."""
@@ -144,6 +163,9 @@ class PixelMover(Layer):
         if self.rng is None:
             kind = type(self).__name__
             raise RuntimeError(f"{kind} {self.name!r} has no random numbers before it is built.")
+        if self.sides != x.shape[1:3]:  # not before: a model's file may describe pictures that nobody has
+            self.sides = x.shape[1:3]
+            self.rows, self.columns = (self.arrangements(axis, x.shape[1 + axis]) for axis in (0, 1))
         if x.dtype.kind != "f" and x.dtype.type(self.fill_value) != self.fill_value:
             x = x.astype(self.dtype)
         self.ways = self.rng.integers(0, [[len(self.rows)], [len(self.columns)]], (2, len(x)))
@@ -200,6 +222,7 @@ class RandomTranslation(PixelMover):
         For "constant".
     """
 
+    @config.keras_arguments(interpolation="nearest")
     def __init__(
         self,
         height_factor: Any,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from npnet import layers
-from npnet.internal.files import write_atomically
+from npnet.internal.files import refuse_other_formats, write_atomically
 from npnet.layers import activations
 from npnet.layers.chain import Chain
 from npnet.layers.layer import Layer
@@ -77,8 +77,8 @@ def batch_normalization(graph: Graph, layer: layers.BatchNormalization, x: str) 
 
 
 def normalization(graph: Graph, layer: layers.Normalization, x: str) -> str:
-    """(x - mean) / sqrt(variance)."""
-    return graph("Div", graph("Sub", x, layer.mean), np.sqrt(np.asarray(layer.variance)))
+    """(x - mean) / deviation."""
+    return graph("Div", graph("Sub", x, layer.mean), layer.deviation)
 
 
 def unchanged(graph: Graph, layer: Layer, x: str) -> str:
@@ -134,9 +134,12 @@ def export(model: Chain, filepath: str | Path) -> None:
         Without the package ``onnx``.
     RuntimeError
         If the model is not built.
+    ValueError
+        If the name ends as those of another format do.
     NotImplementedError
         If it holds a layer that ``CONVERTERS`` does not know. No file is written then.
     """
+    refuse_other_formats(filepath, "ONNX")
     if find_spec("onnx") is None:
         raise ImportError("export needs the package onnx: pip install onnx")
     import onnx

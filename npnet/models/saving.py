@@ -11,6 +11,7 @@ Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadat
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,16 +24,20 @@ import safetensors.numpy
 
 from npnet import layers
 from npnet.internal import checks, config
-from npnet.internal.files import write_atomically
+from npnet.internal.files import owner_of, refuse_other_formats, write_atomically
+from npnet.kernels import why_no_numba
 from npnet.layers.layer import shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.parameter import assign as assign_all
+from npnet.optimizers.optimizer import SQUARES
 from npnet.training.batches import Position
 from npnet.training.loops import Trainee
 from npnet.training.setup import Setup
 
 FORMAT = "npnet 1"
-MOST_LAYERS = 1000  # of a file: the time to build grows with their square
+# What a file may describe. The time to build grows with the square of the layers; a sample of 2^30 numbers
+# takes 4 GiB in float32; and a step count is turned into a float, exactly.
+MOST_LAYERS, MOST_NUMBERS, MOST_STEPS = 1000, 2**30, 2**53
 Tensors = dict[str, np.ndarray]
 T = TypeVar("T", bound=Trainee)
 
@@ -43,7 +48,7 @@ def save_model(model: Trainee, filepath: str | Path, overwrite: bool = True) -> 
     Parameters
     ----------
     filepath
-        Any name; ``.safetensors`` is customary.
+        ``.safetensors`` is customary; the endings of other formats, such as Keras's .h5, are refused.
     overwrite
         False refuses to replace a file.
 
@@ -109,6 +114,8 @@ def load_model(
                     raise ValueError(
                         f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read"
                     )
+                if (size := math.prod(description["input_shape"])) > MOST_NUMBERS:
+                    raise ValueError(f"its samples have {size:,} numbers, at most {MOST_NUMBERS:,} are read")
                 model = kind(name=description["name"], dtype=description["dtype"], seed=description["seed"])
                 for layer in description["layers"]:
                     model.add(layers.from_config(layer))
@@ -197,8 +204,13 @@ def training_state(model: Trainee, setup: Setup) -> dict[str, Any]:
 def restore_training(model: Trainee, state: dict[str, Any], tensors: Tensors) -> None:
     """Compile the model as it was and give the optimizer its memory back."""
     arguments = "optimizer", "loss", "metrics", "weighted_metrics", "kernels", "fused"
-    setup = Setup(model, **{name: state[name] for name in arguments})
+    chosen = {name: state[name] for name in arguments}
+    if why_no_numba() and chosen["kernels"] == "numba":
+        chosen["kernels"] = None
+    setup = Setup(model, **chosen)
     setup.optimizer.iterations = checks.integer("iterations", state["iterations"], least=0)
+    if setup.optimizer.iterations > MOST_STEPS:
+        raise ValueError(f"iterations must be at most {MOST_STEPS:,}, got {setup.optimizer.iterations:,}.")
     epoch, batch = (checks.integer(name, state["position"][name], least=0) for name in ("epoch", "batch"))
     sums = {name: [float(total), float(count)] for name, (total, count) in state["position"]["sums"].items()}
     model.position = Position(epoch, batch, sums)
@@ -211,6 +223,9 @@ def restore_training(model: Trainee, state: dict[str, Any], tensors: Tensors) ->
                 continue
             if saved.shape != parameter.shape:
                 raise ValueError(f"{name}/{slot} must have shape {parameter.shape}, got {saved.shape}.")
+            checks.finite(f"{name}/{slot}", saved, model.dtype, "Training had diverged. Use another file.")
+            if slot in SQUARES and saved.min(initial=0) < 0:
+                raise ValueError(f"{name}/{slot} sums up squares and cannot hold {saved.min()}.")
             slots[slot] = saved.astype(model.dtype)
         if slots:
             setup.optimizer.memory[parameter] = parameter.slots = slots
@@ -252,6 +267,7 @@ def assign(
 
 def write(path: Path, tensors: Tensors, metadata: dict[str, Any], overwrite: bool) -> None:
     """Write tensors and metadata to one file, atomically."""
+    refuse_other_formats(path)
     if not overwrite and path.exists():
         raise FileExistsError(f"{path} exists; give another name or overwrite=True.")
     texts = {key: json.dumps(value) for key, value in metadata.items()} | {"format": FORMAT}
@@ -284,7 +300,8 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
                 )
             tensors = {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file or is damaged: {error}") from None
+        owner = f" Its name is that of a file of {owner_of(path)}." if owner_of(path) else ""
+        raise ValueError(f"{path} is no safetensors file or is damaged: {error}.{owner}") from None
     expected = texts.pop("digest", None)
     if digest(tensors, texts) != expected:
         raise ValueError(f"{path} is damaged: its digest does not match. Use another copy.")

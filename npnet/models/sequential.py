@@ -7,7 +7,8 @@ import numpy as np
 
 from npnet.callbacks import Callback, History
 from npnet.callbacks.callback import Logs
-from npnet.layers.layer import Layer
+from npnet.internal import config
+from npnet.layers.layer import Layer, refuse_layers
 from npnet.losses import Loss
 from npnet.models import onnx, saving
 from npnet.models.summary import html_summary, print_summary
@@ -57,6 +58,7 @@ class Sequential(loops.Trainee):
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """Return the outputs of one batch."""
+        refuse_layers(x)
         x = check_features(self, x)
         with self.lock:
             if not self.built:
@@ -66,6 +68,7 @@ class Sequential(loops.Trainee):
 
     # --- compile --------------------------------------------------------------------------------------------
 
+    @config.keras_arguments(loss_weights=None, run_eagerly=False, jit_compile="auto", auto_scale_loss=True)
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -133,6 +136,7 @@ class Sequential(loops.Trainee):
 
     # --- training and prediction ----------------------------------------------------------------------------
 
+    @config.keras_arguments(steps_per_epoch=None, validation_steps=None)
     def fit(
         self,
         x: Any,
@@ -150,7 +154,7 @@ class Sequential(loops.Trainee):
         validation_batch_size: int | None = None,
         validation_freq: int | list[int] = 1,
     ) -> History:
-        """Train for ``epochs`` passes over the samples.
+        """Train for ``epochs`` passes over the samples; 0 passes leave the weights and an empty History.
 
         Parameters
         ----------
@@ -199,6 +203,7 @@ class Sequential(loops.Trainee):
             validation_batch_size, validation_freq,
         )  # fmt: skip
 
+    @config.keras_arguments(steps=None)
     def evaluate(
         self,
         x: Any,
@@ -219,6 +224,7 @@ class Sequential(loops.Trainee):
         setup = self.require_compiled("evaluate")
         return loops.evaluate(self, setup, x, y, batch_size, verbose, sample_weight, callbacks, return_dict)
 
+    @config.keras_arguments(steps=None)
     def predict(
         self,
         x: Any,
@@ -226,7 +232,7 @@ class Sequential(loops.Trainee):
         verbose: int | str = "auto",
         callbacks: list[Callback] | None = None,
     ) -> np.ndarray:
-        """Return the outputs for samples x, a new array of shape (N, *output_shape)."""
+        """Return the outputs for samples x, a new array of shape (N, *output_shape); N may be 0."""
         return loops.predict(self, x, batch_size, verbose, callbacks)
 
     def train_on_batch(
@@ -255,14 +261,17 @@ class Sequential(loops.Trainee):
 
     # --- showing and saving ---------------------------------------------------------------------------------
 
+    @config.keras_arguments(positions=None, expand_nested=False, show_trainable=False, layer_range=None)
     def summary(self, line_length: int | None = None, print_fn: Any = None) -> None:
         """Print layers, output shapes and numbers of parameters as Keras does."""
         print_summary(self, line_length, print_fn or print)
 
+    @config.keras_arguments(zipped=None)
     def save(self, filepath: str | Path, overwrite: bool = True) -> None:
         """Write architecture, weights and training state to one safetensors file (see ``saving.py``)."""
         saving.save_model(self, filepath, overwrite)
 
+    @config.keras_arguments(max_shard_size=None)
     def save_weights(self, filepath: str | Path, overwrite: bool = True) -> None:
         """Write the weights alone to a safetensors file."""
         saving.save_weights(self, filepath, overwrite)
@@ -271,6 +280,7 @@ class Sequential(loops.Trainee):
         """Read the weights from a file of ``save`` or ``save_weights``, by layer and parameter name."""
         saving.load_weights(self, filepath, skip_mismatch)
 
+    @config.keras_arguments(verbose=None, input_signature=None)
     def export(self, filepath: str | Path, format: str = "onnx") -> None:
         """Write the model for other runtimes (see ``onnx.py``)."""
         if format != "onnx":

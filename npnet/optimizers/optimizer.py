@@ -12,8 +12,11 @@ import numpy as np
 from npnet.internal import checks, config
 from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, rules
+from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
 from npnet.layers.parameter import Parameter
 from npnet.optimizers import schedules
+
+SQUARES = frozenset({"accumulator", "largest", "mean_square", "second_moment"})  # slots of roots to be taken
 
 
 class Optimizer(Strict, config.Configurable):
@@ -41,6 +44,14 @@ class Optimizer(Strict, config.Configurable):
 
     slot_names: tuple[str, ...] = ()
 
+    @config.keras_arguments(
+        name=config.ANY,
+        use_ema=False,
+        ema_momentum=0.99,
+        ema_overwrite_frequency=None,
+        loss_scale_factor=None,
+        gradient_accumulation_steps=None,
+    )
     def __init__(
         self,
         learning_rate: Any,
@@ -358,6 +369,12 @@ class Muon(Adam):
         Root mean square of a step's elements, in units of the learning rate.
     """
 
+    @config.keras_arguments(
+        exclude_layers=None,
+        exclude_embeddings=True,
+        adam_lr_ratio=1,
+        **dict(zip(("muon_a", "muon_b", "muon_c"), NEWTON_SCHULZ, strict=True)),
+    )
     def __init__(
         self,
         learning_rate: Any = 0.001,

@@ -1,8 +1,10 @@
 """The paper under the pictures of ``plotting``: titles, colours, rows of images, saving and showing."""
 
+import contextlib
 import io
 import math
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +28,13 @@ MARGIN, HEADER = 0.16, 0.72  # inches around the drawing, and above it for title
 
 def new_figure(width: float, height: float, title: str, subtitle: str) -> "Figure":
     """A figure with room for a drawing of this size in inches, and title and subtitle above it."""
+    _import_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     full_width, full_height = width + 2 * MARGIN, height + HEADER + MARGIN
     figure = Figure((full_width, full_height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
     place = (MARGIN / full_width, MARGIN / full_height, width / full_width, height / full_height)
     figure.set_layout_engine("constrained", rect=place, w_pad=0, h_pad=0, wspace=0.05)
     left, top, below = MARGIN / full_width, 1 - MARGIN / full_height, 1 - (MARGIN + 0.27) / full_height
@@ -37,6 +42,25 @@ def new_figure(width: float, height: float, title: str, subtitle: str) -> "Figur
     figure.text(left, below, subtitle, size=9.5, color=GREY, va="top")
     figure.set_label(f"{title}: {subtitle}")
     return figure
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib, also where MPLBACKEND names a backend that is not there: ours is always Agg.
+
+    Importing it fails for such a name, and cannot be tried again. So the variable is hidden meanwhile, and
+    read afterwards, as matplotlib would have read it, for pictures of others.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
 
 
 def finish(figure: "Figure", path: PathLike | None) -> "Figure":

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from npnet.internal import directions
+
 PLACES = ("epoch", "seconds", "learning_rate")  # what a run's history.json holds besides loss and metrics
 
 
@@ -37,9 +39,14 @@ class Panel:
         return self.metric.replace("_", " ").capitalize()
 
     @property
-    def grows(self) -> bool:
-        """Whether more of it is better."""
-        return "acc" in self.metric
+    def grows(self) -> bool | None:
+        """Whether more of it is better; None of a metric whose name does not say."""
+        return directions.grows(self.metric)
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """The points of the last curve with a finite value."""
+        return self.curves[-1].points
 
     @property
     def best(self) -> tuple[float, float] | None:
@@ -47,13 +54,20 @@ class Panel:
         return self.best_of(self.curves[-1])
 
     def best_of(self, curve: Curve) -> tuple[float, float] | None:
-        """Return the best point of one of the curves, the first of equals."""
+        """Return the best point of one of the curves, the first of equals; None where that is not known."""
+        if self.grows is None:
+            return None
         return (max if self.grows else min)(curve.points, key=lambda point: point[1], default=None)
 
     def words(self, write: Any = "{:.4f}".format) -> str:
-        """Return the best value in words; ``write`` writes it."""
-        if self.best is None:
+        """Return the best value in words, or the last of a metric of which it is not known what is best.
+
+        ``write`` writes it.
+        """
+        if not self.points:
             return "no finite value"
+        if self.best is None:
+            return f"at last in {self.curves[-1].name}: {write(self.points[-1][1])}"
         epoch, value = self.best
         extreme = "highest" if self.grows else "lowest"
         return f"{extreme} in {self.curves[-1].name}: {write(value)}, epoch {epoch}"

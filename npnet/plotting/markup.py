@@ -34,17 +34,22 @@ def learning(history: Any) -> str:
     """Return a table and the curves of a History."""
     shown = panels(history)
     rows = [
-        (name, f"{points[0][1]:.4f}", f"{points[-1][1]:.4f}", f"{best[1]:.4f}", f"{best[0]}")
+        (
+            name,
+            f"{points[0][1]:.4f}",
+            f"{points[-1][1]:.4f}",
+            *((f"{best[1]:.4f}", best[0]) if best else "  "),
+        )
         for panel in shown
         for curve in panel.curves
         for name, points, best in [(f"{panel.metric}, {curve.name}", curve.points, panel.best_of(curve))]
-        if best
+        if points
     ]
     charts = "".join(
         f'<div style="flex: 1 1 20em; max-width: 30em"><b>{escape(panel.title)}</b>: {panel.words()}'
         f"{panel_chart(panel)}</div>"
         for panel in shown
-        if panel.best
+        if panel.points
     )
     header = ("", "first", "last", "best", "in epoch")
     return f'{table(header, rows)}<div style="display: flex; flex-wrap: wrap; gap: 1em">{charts}</div>'

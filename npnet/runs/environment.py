@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import npnet
-from npnet.kernels import load
+from npnet.kernels import load, name_of
 
 
 def describe(kernels: str | None, dataset_sha256: str) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def describe(kernels: str | None, dataset_sha256: str) -> dict[str, Any]:
     kernels
         The set a model is compiled with: "numba", "numpy", or None for the default.
     """
-    compiled = load(kernels) is load("numba") if kernels != "numpy" else False
+    compiled = name_of(load(kernels)) == "numba"
     machine: dict[str, Any] = dict.fromkeys(
         ("numba", "llvmlite", "vector_bits", "threads", "threading_layer", "threading_layer_reason")
     )

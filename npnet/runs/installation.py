@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import Any
 
 from npnet.datasets import cache
+from npnet.kernels import why_no_numba
 from npnet.runs import environment
 
 EXTRA = re.compile(r"([\w.-]+)[^;]*(?:; extra == ['\"](\w+)['\"])?")
@@ -23,7 +24,7 @@ def describe() -> dict[str, Any]:
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = environment.describe(None, "")
+        found = environment.describe("numpy" if why_no_numba() else None, "")
         del found["dataset_sha256"]
         if found["kernels"] == "numba":
             from npnet.kernels.machine import description
@@ -43,7 +44,8 @@ def describe() -> dict[str, Any]:
 def hints(found: dict[str, Any]) -> list[str]:
     """Return what could be better and how, beyond what warnings say."""
     if found["kernels"] != "numba":
-        return ["Numba is not installed, so the readable kernels run, many times slower: pip install numba"]
+        reason = f"Numba cannot be imported ({why_no_numba()})"
+        return [f"{reason}: NumPy's kernels are used, many times slower. pip install numba"]
     result = []
     if not found["cached_kernels"] and found["cache_folder"]:
         result.append("No kernels are compiled yet; the first training does it, or now: npnet warmup")

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,15 +111,29 @@ def draw(
     probabilities: np.ndarray,
     history: dict[str, list[float]],
 ) -> None:
-    """Draw every picture of the run."""
+    """Draw every picture of the run; one that cannot be drawn is named in a warning and left out."""
     x, y, names = dataset.x_test, dataset.y_test, dataset.class_names
+    pictures: dict[str, Callable[[Path], object]] = {
+        "confusion.png": lambda path: plotting.confusion_matrix(y, probabilities, names, path)
+    }
     if history["epoch"]:
         curves = {name: history[name] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
-        plotting.history_curves(curves, path=folder / "history.png")
-    plotting.confusion_matrix(y, probabilities, names, path=folder / "confusion.png")
+        pictures["history.png"] = lambda path: plotting.history_curves(curves, path)
     if dataset.of_images:
-        plotting.image_grid(dataset.x_train, dataset.y_train, names, path=folder / "samples.png")
-        plotting.confident_mistakes(x, y, probabilities, names, MISTAKES, path=folder / "mistakes.png")
-        plotting.first_layer_weights(model, x.shape[1:], path=folder / "weights.png")
+        pictures |= {
+            "samples.png": lambda path: plotting.image_grid(
+                dataset.x_train, dataset.y_train, names, path=path
+            ),
+            "mistakes.png": lambda path: plotting.confident_mistakes(
+                x, y, probabilities, names, MISTAKES, path=path
+            ),
+            "weights.png": lambda path: plotting.first_layer_weights(model, x.shape[1:], path=path),
+        }
     else:
-        plotting.decision_boundary(model, x, y, path=folder / "boundary.png")
+        pictures["boundary.png"] = lambda path: plotting.decision_boundary(model, x, y, path=path)
+    for name, draw_to in pictures.items():
+        try:
+            draw_to(folder / name)
+        except Exception as error:  # whatever a library of pictures runs into: the figures are worth more
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"{folder / name} was not drawn ({reason}).", RuntimeWarning, stacklevel=2)

@@ -1,5 +1,8 @@
 """Fit, evaluate, predict: the loops over epochs and batches."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -7,13 +10,14 @@ import numpy as np
 from npnet.callbacks import History, ProgbarLogger
 from npnet.callbacks.callback import Callback, CallbackList, Logs, check_callbacks, hears_batches
 from npnet.internal import checks, interrupts
-from npnet.internal.progress import Progress, check_verbose
+from npnet.internal.progress import NoPauses, Pauses, Progress, check_verbose, is_watched
+from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import BatchNormalization, Normalization, Rescaling
 from npnet.layers.chain import Chain
 from npnet.metrics import Means
 from npnet.training.batches import Position, cut, epoch_order, gather, split
 from npnet.training.samples import Samples
-from npnet.training.setup import Announcing, Setup, check_features
+from npnet.training.setup import Setup, check_features
 from npnet.training.step import Steps
 
 __all__ = ["DEFAULT_BATCH_SIZE", "Trainee", "evaluate", "fit", "predict", "test_on_batch", "train_on_batch"]
@@ -111,21 +115,19 @@ def fit(
             " epoch. Give the x and the batch_size it was training with."
         )
     history = History()
-    listeners = check_callbacks(callbacks)
-    watchers = [*listeners, history, *([ProgbarLogger()] if shown else [])]
+    listeners, progbar = check_callbacks(callbacks), ProgbarLogger()
+    watchers = [*listeners, history, *([progbar] if shown else [])]
     call = CallbackList(watchers, model, {"verbose": shown, "epochs": epochs, "steps": steps})
     setup.prepare(train.x)
     step = setup.step()
     at_once = setup.at_once(step, batch_size, any(map(hears_batches, listeners)))
-    if shown:
-        step = Announcing(step, model)
     model.history = history
     model.stop_training = False
     # Every epoch of the model's life has an order of its own; a run that goes on where the last one ended
     # counts on with it.
     earlier = max(0, model.epochs_trained - start.epoch)
     logs: Logs = {}
-    with interrupts.deferred() as interrupt:
+    with interrupts.deferred() as interrupt, _announced(shown) as progbar.pauses:
         call("on_train_begin", {})
         try:
             for epoch in range(start.epoch, epochs):
@@ -194,10 +196,10 @@ def evaluate(
     model.require_built("evaluate")
     batch_size = _batch_size(batch_size)
     samples = setup.samples(x, y, sample_weight)
-    call, progress = _watch(model, -(-len(samples) // batch_size), verbose, callbacks)
-    means = _evaluate(model, setup, samples, batch_size, call, progress)
-    if progress:
-        progress.finish(means.logs())
+    with _watch(model, -(-len(samples) // batch_size), verbose, callbacks) as (call, progress):
+        means = _evaluate(model, setup, samples, batch_size, call, progress)
+        if progress:
+            progress.finish(means.logs())
     return means.reported(return_dict)
 
 
@@ -239,22 +241,22 @@ def predict(
     """Return the outputs for samples x, a new array of shape (N, *output_shape)."""
     batch_size = _batch_size(batch_size)
     x = check_features(model, x, least=0)
-    call, progress = _watch(model, -(-len(x) // batch_size), verbose, callbacks)
-    call("on_predict_begin", {})
-    with model.lock:
-        if not model.built:
-            model.build((None, *x.shape[1:]))
-        model.use(model.kernels)
-        y = np.empty((len(x), *model.compute_output_shape(x.shape[1:])), model.dtype)
-        for number, rows in enumerate(cut(np.arange(len(x)), batch_size)):
-            call("on_predict_batch_begin", number, {})
-            y[rows[0] : rows[-1] + 1] = model.forward(gather(x, rows, model.dtype))
-            call("on_predict_batch_end", number, {})
-            if progress:
-                progress.update(number + 1, {})
-    call("on_predict_end", {})
-    if progress:
-        progress.finish({})
+    with _watch(model, -(-len(x) // batch_size), verbose, callbacks) as (call, progress):
+        call("on_predict_begin", {})
+        with model.lock:
+            if not model.built:
+                model.build((None, *x.shape[1:]))
+            model.use(model.kernels)
+            y = np.empty((len(x), *model.compute_output_shape(x.shape[1:])), model.dtype)
+            for number, rows in enumerate(cut(np.arange(len(x)), batch_size)):
+                call("on_predict_batch_begin", number, {})
+                y[rows[0] : rows[-1] + 1] = model.forward(gather(x, rows, model.dtype))
+                call("on_predict_batch_end", number, {})
+                if progress:
+                    progress.update(number + 1, {})
+        call("on_predict_end", {})
+        if progress:
+            progress.finish({})
     return y
 
 
@@ -291,11 +293,20 @@ def _batch_size(batch_size: int | None) -> int:
     return checks.integer("batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
 
 
+@contextmanager
 def _watch(
     model: Trainee, steps: int, verbose: int | str, callbacks: list[Callback] | None
-) -> tuple[CallbackList, Progress | None]:
-    """Return who watches an evaluation or a prediction."""
+) -> Iterator[tuple[CallbackList, Progress | None]]:
+    """Give who watches an evaluation or a prediction."""
     shown = check_verbose(verbose)
     params = {"verbose": shown, "epochs": 1, "steps": steps}
-    progress = Progress(steps, live=shown == 1) if shown else None
-    return CallbackList(check_callbacks(callbacks), model, params), progress
+    call = CallbackList(check_callbacks(callbacks), model, params)
+    with _announced(shown) as pauses:
+        yield call, Progress(steps, live=shown == 1, pauses=pauses) if shown else None
+
+
+def _announced(shown: int) -> AbstractContextManager[Pauses]:
+    """Announce the kernels that are compiled in a block which shows anything; give what it waits for them."""
+    if not shown:
+        return nullcontext(NoPauses())
+    return announce_compilation(live=shown == 1 and is_watched(sys.stdout))

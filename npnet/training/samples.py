@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from npnet.internal import checks
-from npnet.layers import activations
+from npnet.layers import Dense, activations
 from npnet.layers.layer import Layer, Shape
 from npnet.losses import (
     BinaryCrossentropy,
@@ -106,7 +106,9 @@ def class_weights(class_weight: dict[int, float], y: np.ndarray, units: int) -> 
 
 
 def warn_about_last_layer(chain: list[Layer], loss: Loss) -> None:
-    """Warn where the loss and the last activation do not belong together."""
+    """Warn where the loss and the last activation do not belong together, or a softmax has one output."""
+    if _warn_about_one_output(chain, loss):
+        return
     for kind, name in ((CategoricalCrossentropy, "softmax"), (BinaryCrossentropy, "sigmoid")):
         if not chain or not isinstance(loss, kind):
             continue
@@ -123,3 +125,22 @@ def warn_about_last_layer(chain: list[Layer], loss: Loss) -> None:
                 f' activation="{name}", or use {type(loss).__name__}(from_logits=True).',
                 stacklevel=4,  # the line that called compile
             )
+
+
+def _warn_about_one_output(chain: list[Layer], loss: Loss) -> bool:
+    """Warn where a softmax, in the network or in the loss, has one output, and tell whether there is one."""
+    units, where = 0, ""
+    for link in chain:
+        units = link.units if isinstance(link, Dense) else units
+        if units == 1 and isinstance(link, (activations.Softmax, activations.LogSoftmax)):
+            where = f"{type(link).__name__} after a layer"
+    if not where and units == 1 and isinstance(loss, CategoricalCrossentropy):
+        where = f"{type(loss).__name__} of a last layer"
+    if where:
+        warnings.warn(
+            f"{where} with one unit: the probability of the only class is 1 whatever the weights, and nothing"
+            ' is learned. For two classes use Dense(1, activation="sigmoid") and loss="binary_crossentropy",'
+            ' or Dense(2, activation="softmax").',
+            stacklevel=4,
+        )
+    return bool(where)

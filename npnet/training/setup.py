@@ -1,7 +1,6 @@
 """What ``compile`` chose, the gate that data pass, and who takes the steps."""
 
 import copy
-import sys
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,12 @@ import numpy as np
 from npnet import losses, optimizers
 from npnet import metrics as metric_names
 from npnet.internal import checks
-from npnet.kernels import load, name_of
-from npnet.kernels.machine.announce import announce_compilation
+from npnet.kernels import load, name_of, restored
 from npnet.layers.chain import Chain
 from npnet.metrics import Means, Metric
-from npnet.training.batches import Batch, gather
 from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
-from npnet.training.step import Result, Step, Steps
+from npnet.training.step import Step, Steps
 
 __all__ = ["Setup", "check_features"]
 
@@ -84,7 +81,7 @@ class Setup:
         return vars(self) | {"kernels": name_of(self.kernels), "_fused_step": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, kernels=load(state["kernels"]))
+        vars(self).update(state, kernels=restored(state["kernels"]))
 
     # --- the gate -------------------------------------------------------------------------------------------
 
@@ -170,29 +167,6 @@ class Setup:
         if self.steps_per_execution != "auto":
             return int(self.steps_per_execution)
         return 1 if heard else step.at_once(batch_size)
-
-
-class Announcing:
-    """Steps whose first call says that it compiles kernels, validation's forward pass included."""
-
-    def __init__(self, step: Steps, chain: Chain):
-        self.step = step
-        self.chain = chain
-        self.announced = False
-
-    def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
-        """Take a step for each batch."""
-        if self.announced:
-            return self.step(x, batches)
-        self.announced = True
-        with announce_compilation(sys.stdout):
-            with self.chain.lock:
-                self.chain.forward(gather(x, batches[0].rows[:1], self.chain.dtype))
-            return self.step(x, batches)
-
-    def at_once(self, batch_size: int) -> int:
-        """Return how many steps to take in one call."""
-        return self.step.at_once(batch_size)
 
 
 def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.ndarray:

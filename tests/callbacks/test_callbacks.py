@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from npnet import Sequential
+from npnet import Sequential, metrics
 from npnet.callbacks import (
     Callback,
     CSVLogger,
@@ -139,18 +139,49 @@ def test_hooks_set_on_the_instance_are_called():
     assert seen == [0, 1]
 
 
-@pytest.mark.parametrize("wrong", [EarlyStopping, lambda epoch: 1, "history", 3, [History()]])
+@pytest.mark.parametrize("wrong", [EarlyStopping, lambda epoch: 1, "history", 3])
 def test_what_is_no_callback_is_refused(wrong):
-    with pytest.raises(TypeError, match="callbacks must hold instances of Callback"):
-        fit(model(), wrong)
-    if not isinstance(wrong, list):
-        with pytest.raises(TypeError, match="callbacks must be a list"):
-            model().fit(X, Y, callbacks=wrong, verbose=0)
+    for given in (wrong, [wrong], [History(), [wrong]]):
+        with pytest.raises(TypeError, match="callbacks must be an instance of Callback or a list of them"):
+            model().fit(X, Y, callbacks=given, verbose=0)
+
+
+def test_a_class_is_no_callback_and_the_error_says_so():
+    with pytest.raises(TypeError, match=r"That is the class; write EarlyStopping\(\.\.\.\)"):
+        fit(model(), EarlyStopping)
+
+
+def test_callbacks_may_be_one_or_lists_in_lists_as_in_keras():
+    first, second, third = History(), History(), History()
+    net = model()
+    net.fit(X, Y, callbacks=first, verbose=0)
+    net.fit(X, Y, callbacks=(second, [third]), verbose=0)
+    assert first.epoch == second.epoch == third.epoch == [0]
+    seen = []
+    net.evaluate(X, Y, callbacks=LambdaCallback(on_test_end=lambda logs: seen.append("test")), verbose=0)
+    net.predict(X, callbacks=LambdaCallback(on_predict_end=lambda logs: seen.append("predict")), verbose=0)
+    assert seen == ["test", "predict"]
 
 
 def test_a_hook_nobody_calls_is_refused():
     with pytest.raises(TypeError, match=r"Unknown hook 'on_epoch_ended'\. Known: on_train_begin"):
         LambdaCallback(on_epoch_ended=print)
+    with pytest.raises(TypeError, match="on_test_end must be a function, got 3"):
+        LambdaCallback(on_test_end=3)
+
+
+def test_hooks_without_their_names_come_in_keras_order_and_none_is_no_hook():
+    seen = []
+
+    def hook(name):
+        return lambda *arguments: seen.append(name)
+
+    names = ["epoch begin", "epoch end", "train begin", "train end", "batch begin", "batch end"]
+    fit(model(), LambdaCallback(*map(hook, names)), batch_size=10)
+    assert seen == [names[i] for i in (2, 0, 4, 5, 1, 3)]
+    seen.clear()
+    fit(model(), LambdaCallback(None, on_epoch_end=None, on_test_begin=None, on_batch_end=hook("old")))
+    assert seen == ["old", "old"]
 
 
 def test_stop_training_ends_after_the_step_or_the_epoch_and_the_next_fit_starts_again():
@@ -384,7 +415,52 @@ def test_wrong_save_freq(freq):
         ModelCheckpoint("m", save_freq=freq)
 
 
-@pytest.mark.parametrize("kind", [EarlyStopping, ReduceLROnPlateau, lambda **o: ModelCheckpoint("m", **o)])
+WATCHERS = [
+    EarlyStopping,
+    ReduceLROnPlateau,
+    lambda *monitor, **o: ModelCheckpoint("m", *monitor, save_best_only=True, **o),
+]
+
+
+@pytest.mark.parametrize("kind", WATCHERS)
+def test_auto_knows_every_metric_s_direction(kind):
+    less = {"loss", "mean_squared_error", "mse", "mean_absolute_error", "mae"}
+    for name in (*metrics.NAMES, *(cls.key for cls in metrics.NAMES.values()), "loss"):
+        for monitor in (name, f"val_{name}"):
+            watcher = kind(monitor)
+            watcher.set_model(model())
+            assert watcher.sign == (-1 if name in less else 1), monitor
+    for monitor in ("val_f1_score", "auc", "val_balanced_accuracy"):
+        watcher = kind(monitor)
+        watcher.set_model(model())
+        assert watcher.sign == 1
+
+
+@pytest.mark.parametrize("kind", WATCHERS)
+def test_auto_refuses_a_name_it_does_not_know_before_the_first_epoch(kind):
+    net = model()
+    with pytest.raises(ValueError, match=r"'val_quality', of which it does not know whether more or less"):
+        fit(net, kind("val_quality"), reporting(1, name="val_quality"))
+    assert net.optimizer.iterations == 0
+    fit(net, reporting(1, name="val_quality"), EarlyStopping("val_quality", mode="max"))
+    fit(net, ModelCheckpoint("m-{epoch}", "val_quality", save_freq=100))  # watches nothing
+
+
+def test_auto_asks_the_model_s_metrics():
+    class Spread(metrics.MeanSquaredError):
+        key = "spread"
+        grows = True
+
+    names = {"spread": 1, "closeness": 1, "error": -1}
+    net = model(
+        metrics=[Spread(), metrics.CategoricalAccuracy("closeness"), metrics.MeanAbsoluteError("error")]
+    )
+    watchers = [EarlyStopping(name) for name in names]
+    fit(net, *watchers)
+    assert [watcher.sign for watcher in watchers] == list(names.values())
+
+
+@pytest.mark.parametrize("kind", WATCHERS)
 def test_wrong_mode(kind):
     with pytest.raises(ValueError, match='"auto", "min" or "max"'):
         kind(mode="maximum")
@@ -401,6 +477,33 @@ def test_scheduler_sets_and_logs_the_rate(capsys):
     assert history.history["learning_rate"] == [0.5, 0.25, 0.125]
     assert net.optimizer.learning_rate == 0.125
     assert "Epoch 3: learning rate 0.125" in capsys.readouterr().out
+
+
+def scaled(epoch, rate=1.0, factor=2):
+    return factor * rate
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        (lambda epoch: 0.1 * 0.5**epoch, [0.1, 0.05]),
+        (lambda *known: known[1] / 2, [0.25, 0.125]),
+        (scaled, [1.0, 2.0]),
+        (ExponentialDecay(0.1, 1, 0.5), [0.1, 0.05]),
+    ],
+)
+def test_a_schedule_may_take_the_rate_or_not(schedule, rates):
+    history = fit(model(SGD(0.5)), LearningRateScheduler(schedule), epochs=2)
+    assert history.history["learning_rate"] == rates
+
+
+def test_a_schedule_of_other_arguments_is_refused_and_its_own_errors_are_seen():
+    with pytest.raises(
+        TypeError, match=r"schedule must take \(epoch\) or \(epoch, learning_rate\), got .*\(\)"
+    ):
+        LearningRateScheduler(lambda: 0.1)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        fit(model(), LearningRateScheduler(lambda epoch, rate: rate + "1"))
 
 
 @pytest.mark.parametrize("rate", [-1.0, float("nan"), None, "0.1"])
@@ -471,6 +574,35 @@ def test_csv_goes_on_or_starts_again(tmp_path):
     assert len(rows(path)) == 2
     fit(model(), CSVLogger(tmp_path / "new.csv", append=True))
     assert rows(tmp_path / "new.csv")[0][:2] == ["epoch", "loss"]
+
+
+def test_csv_goes_on_in_a_line_of_its_own(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch,loss\n0,0.5")  # edited by hand, or cut off when the disk was full
+    fit(model(), CSVLogger(path, append=True), initial_epoch=1, epochs=2)
+    assert [row[:1] for row in rows(path)] == [["epoch"], ["0"], ["1"]]
+    assert rows(path)[1] == ["0", "0.5"]
+    path.write_text("")
+    fit(model(), CSVLogger(path, append=True))
+    assert rows(path)[0] == ["epoch", "loss"]
+
+
+def test_csv_has_no_columns_of_what_is_never_reported(tmp_path):
+    path = tmp_path / "log.csv"
+    fit(model(metrics=["mae"]), CSVLogger(path), epochs=2)
+    assert rows(path)[0] == ["epoch", "loss", "mae"]
+
+
+def test_csv_gets_a_column_when_a_value_is_first_reported(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("epoch;loss;name, of mine\n0;0.5;a\n1;0.25\n")
+    late = LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update({"late": 7} if epoch == 3 else {}))
+    fit(model(), late, CSVLogger(path, separator=";", append=True), initial_epoch=2, epochs=5)
+    table = rows(path, ";")
+    assert table[0] == ["epoch", "loss", "name, of mine", "late"]
+    assert table[1:3] == [["0", "0.5", "a", "NA"], ["1", "0.25", "NA", "NA"]]
+    assert [row[0] for row in table[3:]] == ["2", "3", "4"]
+    assert [row[2:] for row in table[3:]] == [["NA", "NA"], ["NA", "7"], ["NA", "NA"]]
 
 
 def test_csv_columns_stay_when_validation_comes_every_other_epoch(tmp_path):

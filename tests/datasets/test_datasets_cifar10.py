@@ -21,6 +21,7 @@ from effort import times
 
 from npnet.datasets import CorruptDatasetError, DatasetUnavailableError, cifar10, cifar10_files
 from npnet.datasets.cifar10_files import read
+from npnet.internal.files import unfinished
 
 DUMPS = {
     "python 2": miniature.python_2,
@@ -472,7 +473,7 @@ def test_a_damaged_cache_is_noticed(empty, folder, capsys):
     for manifest in ("{", "[]", "{}", '{"origin": 1}', "\xff"):
         (kept / "manifest.json").write_text(manifest, encoding="latin1")
         check(cifar10.load_data(folder))
-    (kept / ".x_train.npy.abc.part").write_bytes(b"left by a run that was killed")
+    (kept / unfinished(kept / "x_train.npy", "abc")).write_bytes(b"left by a run that was killed")
     (kept / "manifest.json").unlink()
     check(cifar10.load_data(folder))
     assert names(kept) == files

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from npnet import Sequential
-from npnet.internal.progress import Progress, clock, listed, per_step
+from npnet.internal.progress import Progress, clock, is_watched, listed, per_step
 from npnet.layers import Dense
 
 PROGRAM = """
@@ -196,6 +196,114 @@ def test_streams_that_know_little_of_themselves():
     progress.update(1, {})
     progress.finish({"loss": 0.5})
     assert re.fullmatch(r"Epoch 1/1 - 3/3 - 0s - \d+us/step - loss: 0\.5000\n", bare.text)
+
+
+# --- where it is drawn
+
+
+def stream_of(module, terminal=False, base=io.StringIO):
+    """Return a stream whose class says it comes from a module."""
+    return type("Stream", (base,), {"__module__": module, "isatty": lambda self: terminal})()
+
+
+@pytest.mark.parametrize(
+    ("module", "terminal", "watched"),
+    [
+        ("ipykernel.iostream", False, True),  # Jupyter, VS Code, Colab
+        ("spyder_kernels.console.outstream", True, True),
+        ("idlelib.run", True, False),
+        ("io", False, False),
+    ],
+)
+def test_who_is_watched(module, terminal, watched):
+    assert is_watched(stream_of(module, terminal)) is watched
+
+
+def test_in_idle_the_bar_grows(clocked):
+    shell = stream_of("idlelib.run", terminal=True)
+    progress = Progress(40, "Epoch 1/2 - ", stream=shell)
+    progress.update(10, {"loss": 2.0})
+    assert shell.getvalue() == "━" * 5
+    progress.update(11, {"loss": 2.0})
+    progress.update(20, {"loss": 2.0})
+    assert shell.getvalue() == "━" * 10
+    progress.finish({"loss": 1.0})
+    assert shell.getvalue() == "━" * 20 + "\nEpoch 1/2 - 40/40 - 0s - 0us/step - loss: 1.0000\n"
+
+
+def test_pycharm_s_console_is_a_pipe_that_is_watched():
+    fit = 'model.fit(x, y); print("done")'
+    assert b"\r" in run_piped(fit, PYCHARM_HOSTED="1", PYTHONIOENCODING="utf-8")
+    assert b"\r" not in run_piped(fit, PYTHONIOENCODING="utf-8")
+
+
+def test_a_file_is_never_watched(tmp_path):
+    program = PROGRAM + "model.fit(x, y)"
+    with (tmp_path / "log").open("wb") as log:
+        subprocess.run(
+            [sys.executable, "-c", program], stdout=log, env={**os.environ, "PYCHARM_HOSTED": "1"}, check=True
+        )
+    assert re.fullmatch(rb"Epoch 1/1 - 3/3 - .*\n", (tmp_path / "log").read_bytes())
+
+
+def test_without_a_console_nothing_is_printed_and_everything_works(tmp_path):
+    """As with pythonw, and in the windowed builds of packagers: both streams are None."""
+    program = """
+        import sys
+        from npnet import callbacks, check_gradients
+        from npnet.runs import train
+        sys.stdout = sys.stderr = None
+        model.summary()
+        watchers = [
+            callbacks.EarlyStopping("loss", min_delta=9, verbose=1, restore_best_weights=True),
+            callbacks.LearningRateScheduler(lambda epoch: 0.1, verbose=1),
+            callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=9, verbose=1),
+            callbacks.ModelCheckpoint(PATH + "/model", verbose=1),
+            callbacks.TerminateOnNaN(), callbacks.ProgbarLogger(),
+        ]
+        model.fit(x, y, epochs=3, validation_data=(x, y), callbacks=watchers)
+        model.fit(x, y, verbose=2)
+        model.evaluate(x, y)
+        model.predict(x)
+        model.compile(loss="categorical_crossentropy", kernels="numba")
+        model.fit(x, y)
+        train({"dataset": "spiral", "epochs": 1, "kernels": "numpy"}, PATH + "/run")
+        open(PATH + "/done", "w").close()
+    """
+    assert run_piped(f"PATH = {str(tmp_path)!r}\n" + textwrap.dedent(program)) == b""
+    assert (tmp_path / "done").exists()
+
+
+# --- what is not counted
+
+
+def test_pauses_are_not_counted_and_their_line_is_ended_first(clocked):
+    class Compiling:
+        seconds = 7.0  # of an epoch before
+
+        def settle(self):
+            out.write("settled ")
+
+    out, pauses = io.StringIO(), Compiling()
+    progress = Progress(4, stream=out, pauses=pauses)
+    clocked[0], pauses.seconds = 10.0, 15.0
+    progress.finish({})
+    assert out.getvalue() == "settled 4/4 - 2s - 500ms/step\n"
+
+
+def test_the_kernels_of_training_validation_and_prediction_are_announced(tmp_path):
+    program = """
+        model.compile(loss="categorical_crossentropy", metrics=["accuracy"], kernels="numba")
+        many = np.random.default_rng(0).normal(size=(9000, 4))
+        model.fit(x, y, epochs=1, validation_data=(many, np.eye(3)[np.zeros(9000, int)]),
+                  validation_batch_size=9000, verbose=2)
+        model.predict(many, batch_size=9000)
+    """
+    lines = run_piped(program, NPNET_CACHE=str(tmp_path)).decode().splitlines()
+    announced = [i for i, line in enumerate(lines) if line.startswith("Compiling kernels ... ")]
+    assert announced and all(re.search(r" \d+\.\d s \(once\)$", lines[i]) for i in announced)
+    assert len(lines) == len(announced) + 2, lines
+    assert sum(line.startswith("Epoch 1/1 - 3/3 - ") for line in lines) == 1
 
 
 # --- whole programs

@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from npnet import Sequential
 from npnet.kernels import parallel, reference, rules
 from npnet.kernels.parallel import arrays
 from npnet.kernels.products import amx, blocked
 from npnet.kernels.products.blocked import DEPTH, multiply
+from npnet.layers import Dense
+from npnet.losses import CategoricalCrossentropy, SparseCategoricalCrossentropy
 
 DTYPES = [np.float32, np.float64]
 SHAPES = [  # (N, D, M): nothing, one, primes, multiples of a tile, one past a tile, more than one task
@@ -255,6 +258,46 @@ def test_softmax_is_accurate_for_every_class(dtype, bar):
     x = np.random.default_rng(0).uniform(-40, 40, (50, 1000)).astype(dtype)
     exact = reference.softmax_forward(x.astype(np.longdouble))
     assert (np.abs(parallel.softmax_forward(x) - exact) <= bar * exact).all()
+
+
+@pytest.mark.parametrize("offset", [0, 100, 1e4, 1e6, -1e6])
+@pytest.mark.parametrize("columns", [2, 4, 10, 33, 1000])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernels", [reference, parallel])
+def test_rows_far_from_0_are_as_accurate_as_rows_near_it(kernels, dtype, columns, offset):
+    """The bounds stand with the functions in ``reference``; the backward passes add a few roundings."""
+    rng, u = np.random.default_rng(columns), np.finfo(dtype).eps / 2
+    x = (offset + 3 * rng.standard_normal((8000 // columns, columns))).astype(dtype)
+    exact = x.astype(np.longdouble)
+    far = exact.max(axis=1, keepdims=True) - exact
+    p, log_p = reference.softmax_forward(exact), reference.log_softmax_forward(exact)
+    y, log_y = kernels.softmax_forward(x), kernels.log_softmax_forward(x)
+    assert (np.abs(y - p) <= (far + 16) * u * p).all()
+    assert (np.abs(log_y - log_p) <= 12 * u * np.maximum(1, np.abs(log_p))).all()
+    dy = rng.standard_normal(x.shape).astype(dtype)
+    norm = np.abs(dy).sum(axis=1, keepdims=True)
+    for name, given, wanted in (("softmax", y, p), ("log_softmax", log_y, log_p)):
+        dx = getattr(kernels, f"{name}_backward")(dy, given)
+        right = getattr(reference, f"{name}_backward")(dy.astype(np.longdouble), wanted)
+        assert (np.abs(dx - right) <= 32 * u * (np.abs(dy) + p * norm)).all(), name
+
+
+@pytest.mark.parametrize("offset", [0, 100, 1e4, 1e6])
+@pytest.mark.parametrize(("loss", "last"), [(CategoricalCrossentropy(), "softmax"),
+                                            (CategoricalCrossentropy(from_logits=True), None),
+                                            (SparseCategoricalCrossentropy(), "softmax")])  # fmt: skip
+def test_a_training_step_of_logits_far_from_0(kernels, loss, last, offset):
+    """Logits without a rounding error, the bias alone; weights that were 0 show the gradient."""
+    logits = np.random.default_rng(0).integers(-16, 17, 10) / 4
+    net = Sequential([Dense(10, last, input_shape=(2,))], seed=0)
+    net.compile("sgd", loss, kernels=kernels)
+    net.optimizer.learning_rate = 1.0
+    net.set_weights([np.zeros((2, 10)), logits + offset])
+    label = np.array([[3]]) if isinstance(loss, SparseCategoricalCrossentropy) else np.eye(10)[[3]]
+    value = net.train_on_batch(np.array([[1.0, 1.0]]), label)
+    p = np.exp(reference.log_softmax_forward(logits.astype(np.longdouble)))
+    assert value == pytest.approx(float(-np.log(p[3])), rel=1e-6)
+    np.testing.assert_allclose(net.get_weights()[0][0], np.eye(10)[3] - p, rtol=4e-6, atol=1e-9)
 
 
 def test_softmax_of_nan_and_infinity():

@@ -6,6 +6,7 @@ import fresh
 import numpy as np
 import pytest
 from numba import prange
+from numba.core import event
 
 from npnet.kernels.machine import description, jit, threads
 from npnet.kernels.machine.announce import announce_compilation
@@ -107,6 +108,44 @@ def test_the_first_compilation_is_announced_and_no_other(tmp_path):
     assert printed.count("\n") == 1
     assert fresh.run(code, NPNET_CACHE=tmp_path) == ("", "")
     assert complaints == ""
+
+
+def test_every_line_tells_its_own_time_and_the_seconds_add_up(monkeypatch):
+    clock = iter([0.0, 2.0, 10.0, 13.0])
+    monkeypatch.setattr("npnet.kernels.machine.announce.time.perf_counter", lambda: next(clock))
+    printed = io.StringIO()
+    with announce_compilation(printed) as compilations:
+        compilations.settle()
+        with event.trigger_event("numba:compile"), event.trigger_event("numba:compile"):
+            pass  # a kernel and one that it calls
+        compilations.settle()
+        assert compilations.seconds == 2
+        with event.trigger_event("numba:compile"):
+            pass
+    assert compilations.seconds == 5
+    assert printed.getvalue() == "Compiling kernels ... 2.0 s (once)\nCompiling kernels ... 3.0 s (once)\n"
+
+
+def test_loading_from_the_cache_is_counted_and_not_announced(tmp_path):
+    code = """
+        from npnet.kernels.machine.announce import announce_compilation
+        with announce_compilation() as compilations:
+            use()
+            assert compilations.seconds > 0
+            counted = compilations.seconds
+            use()
+            assert compilations.seconds == counted
+    """
+    fresh.run(code, NPNET_CACHE=tmp_path)
+    assert fresh.run(code, NPNET_CACHE=tmp_path) == ("", "")
+
+
+def test_a_progress_line_gives_way_to_the_announcement(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    printed = io.StringIO()
+    with announce_compilation(printed, live=True), event.trigger_event("numba:compile"):
+        pass
+    assert printed.getvalue().startswith("\r" + " " * 29 + "\rCompiling kernels ... ")
 
 
 def test_an_error_ends_the_announced_line():

@@ -98,12 +98,32 @@ def test_a_division_by_255_has_the_bits_of_a_division_by_255():
     assert (layer.forward(PICTURES) == PICTURES / np.float32(255)).all()
 
 
+@pytest.mark.parametrize("set_of_kernels", [reference, parallel])
+def test_a_feature_that_never_varies_becomes_0_as_in_keras(set_of_kernels):
+    x = np.stack([np.full(50, 0.1), np.full(50, 255.0), RNG.standard_normal(50)], axis=1).astype(np.float32)
+    layer = Normalization()
+    layer.adapt(x)
+    y = built(layer, (3,), kernels=set_of_kernels).forward(x)
+    assert (y[:, :2] == 0).all() and abs(y[:, 2].std() - 1) < 1e-5
+    given = built(Normalization(mean=[1.0, 2.0, 0.0], variance=[0.0, 1e-20, 4.0]), (3,))
+    np.testing.assert_allclose(given.forward(np.array([[1.0, 3.0, 1.0]])), [[0, 1e7, 0.5]])
+
+
+def test_a_layer_used_on_samples_of_another_shape_follows_them():
+    layer = built(standardise())
+    assert layer.forward(PICTURES).shape == PICTURES.shape
+    np.testing.assert_array_equal(layer.forward(PICTURES[:, :2]), layer.forward(PICTURES)[:, :2])
+    flip = built(RandomFlip(seed=0))
+    assert flip.forward(PICTURES, training=True).shape == PICTURES.shape
+    assert flip.forward(PICTURES[:, :2], training=True).shape == PICTURES[:, :2].shape
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"axis": 1}, "axis must be -1"),
         ({"mean": 1.0}, "given together"),
-        ({"mean": 1.0, "variance": 0.0}, "variance must be positive, got 0.0"),
+        ({"mean": 1.0, "variance": [1.0, -2.0]}, "variance must be at least 0, got -2.0"),
         ({"mean": np.nan, "variance": 1.0}, "mean must be a finite number"),
         ({"mean": [[1.0]], "variance": [[1.0]]}, "one for each feature"),
     ],

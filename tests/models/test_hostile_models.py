@@ -1,5 +1,6 @@
 """Model files from strangers: an error that says what is wrong, or a model; no code, no other files."""
 
+import contextlib
 import copy
 import gzip
 import io
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -21,7 +23,8 @@ from effort import times
 from npnet import Sequential
 from npnet.layers import BatchNormalization, Dense, Dropout
 from npnet.models import load_model, saving
-from npnet.optimizers import Adam
+from npnet.optimizers import SGD, Adagrad, Adam, AdamW, Muon, RMSprop
+from npnet.optimizers.optimizer import SQUARES
 from npnet.schedules import ExponentialDecay
 
 
@@ -89,12 +92,16 @@ def described(architecture):
     return safetensors.numpy.save({}, metadata=texts)
 
 
-def stack(layer, count):
-    name = {"name": "n", "dtype": "float32", "seed": 0, "input_shape": [2]}
+def stack(layer, count, input_shape=(2,)):
+    name = {"name": "n", "dtype": "float32", "seed": 0, "input_shape": input_shape}
     return described(json.dumps({**name, "layers": [layer] * count}))
 
 
-FLAT = {"class_name": "Flatten", "config": {}}
+def of(class_name, **config):
+    return {"class_name": class_name, "config": config}
+
+
+FLAT = of("Flatten")
 HOSTILE = {
     "nothing": b"",
     "a pickle": pickle.dumps(Trap()),
@@ -135,8 +142,16 @@ HOSTILE = {
         '{"layers": [' + '{"class_name": "Activation", "config": {"activation": ' * 20_000
     ),
     "100,000 layers": stack(FLAT, 100_000),
-    "a layer of 10^15 units": stack({"class_name": "Dense", "config": {"units": 10**15}}, 1),
-    "a layer that is a class of Python": stack({"class_name": "os.system", "config": {"command": "true"}}, 1),
+    "a layer of 10^15 units": stack(of("Dense", units=10**15), 1),
+    "a layer that is a class of Python": stack(of("os.system", command="true"), 1),
+    "samples of 10^10 numbers, standardised": stack(of("Normalization", mean=0, variance=1), 1, [10**10]),
+    "pictures of 10^10 pixels, mirrored": stack(of("RandomFlip"), 1, [10**5, 10**5, 1]),
+    "pictures of 10^10 pixels, moved": stack(
+        of("RandomTranslation", height_factor=1, width_factor=1), 1, [10**10, 1, 1]
+    ),
+    "samples of 10^10 numbers, dropped": stack(of("Dropout", rate=0.5), 1, [10**10]),
+    "samples of 10^10 numbers, normalised": stack(of("BatchNormalization"), 1, [10**10]),
+    "samples of more numbers than 64 bits count": stack(FLAT, 1, [2**32, 2**32]),
 }  # fmt: skip
 
 
@@ -173,6 +188,80 @@ def test_hostile_files_take_neither_memory_nor_time_and_leave_nothing(tmp_path):
     assert time.monotonic() - began < 60
     assert not list(empty.iterdir()), "no trap was sprung"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("layer", "input_shape"),
+    [
+        (of("Normalization", mean=0, variance=1), [2**30]),
+        (of("RandomFlip"), [2**15, 2**15, 1]),
+        (of("RandomTranslation", height_factor=1, width_factor=1), [2**25, 2**5, 1]),
+        (of("Dropout", rate=0.5), [2**30]),
+    ],
+)
+def test_what_a_file_may_describe_takes_memory_only_when_it_is_used(layer, input_shape, tmp_path):
+    (tmp_path / "m").write_bytes(stack(layer, 1000, input_shape))
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError):  # the streams of random layers are not in these files
+            load_model(tmp_path / "m")
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+
+
+SLOT = r"dense/kernel/second_moment"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, SLOT + r" must be finite, got nan at index \(0, 0\)\. Training had diverged"),
+        (np.inf, SLOT + " must be finite, got inf"),
+        (1e300, SLOT + r" must be finite, got 1e\+300"),
+        (-1.0, SLOT + r" sums up squares and cannot hold -1\.0"),
+    ],
+)
+def test_numbers_no_optimizer_remembers_are_refused_by_name(value, message, content, tmp_path):
+    path = tmp_path / "m"
+    path.write_bytes(content)
+    tensors, metadata = saving.read(path)
+    tensors["dense/kernel/second_moment"] = tensors["dense/kernel/second_moment"].astype(np.float64)
+    tensors["dense/kernel/second_moment"][0, 0] = value
+    saving.write(path, tensors, metadata, overwrite=True)
+    with pytest.raises(ValueError, match=message):
+        load_model(path)
+    load_model(path, compile=False)
+
+
+def test_every_memory_whose_root_is_taken_is_known():
+    roots = set()
+    for optimizer in (
+        Adagrad(),
+        Adam(amsgrad=True),
+        AdamW(),
+        RMSprop(),
+        RMSprop(centered=True),
+        Muon(),
+        SGD(momentum=0.5),
+    ):
+        roots |= {
+            name
+            for name in optimizer.slot_names
+            if name not in ("momentum", "velocity", "first_moment", "mean")
+        }
+    assert roots == SQUARES
+
+
+@pytest.mark.parametrize("iterations", [-1, 1.5, 2**60, 10**400, True])
+def test_step_counts_that_cannot_be(iterations, content, tmp_path):
+    path = tmp_path / "m"
+    path.write_bytes(content)
+    tensors, metadata = saving.read(path)
+    metadata["training"]["iterations"] = iterations
+    saving.write(path, tensors, metadata, overwrite=True)
+    with pytest.raises(ValueError, match="iterations must be"):
+        load_model(path)
 
 
 def test_the_traps_are_real(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -79,6 +80,25 @@ def test_neither_import_nor_drawing_touches_pyplot():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.parametrize("backend", ["nothere", "module://nothere", "tkagg", ""])
+def test_pictures_need_no_display_and_leave_the_backend_alone(backend, tmp_path):
+    program = f"""
+import os, sys
+from npnet import plotting
+for ending in ("png", "svg", "pdf"):
+    plotting.history_curves({{"loss": [2, 1]}}, {str(tmp_path)!r} + "/curves." + ending)
+assert os.environ["MPLBACKEND"] == {backend!r}
+import matplotlib
+assert matplotlib.rcParams._get("backend") == {backend!r} or {backend!r} in ("", "nothere")
+assert not [name for name in sys.modules if name.startswith(("matplotlib.pyplot", "tkinter", "nothere"))]
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], check=True, env={**environment, "MPLBACKEND": backend}
+    )
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 # --- history ----------------------------------------------------------------------------------------------
 
 
@@ -120,6 +140,17 @@ def test_history_places_rare_validation_at_its_epochs():
     (axes,) = plotting.history_curves({"loss": [5, 4, 3, 2, 1], "val_loss": [4, 2]}).axes
     np.testing.assert_array_equal(axes.lines[1].get_xdata(), [2, 4])
     assert titles(axes)[1] == "lowest in validation: 2.0000, epoch 4"
+
+
+def test_a_metric_of_unknown_direction_gets_no_best_epoch():
+    from npnet.plotting import curves, markup
+
+    history = {"loss": [2, 1], "quality": [0.5, 0.25], "f1_score": [0.5, 0.25]}
+    _, quality, f1 = curves.panels(history)
+    assert (quality.best, quality.words()) == (None, "at last in training: 0.2500")
+    assert (f1.best, f1.words()) == ((1, 0.5), "highest in training: 0.5000, epoch 1")
+    assert markup.learning(history).count("<svg") == 3
+    assert len(plotting.history_curves(history).axes[1].lines) == 1
 
 
 def test_names_of_curves_that_end_together_are_pushed_apart():

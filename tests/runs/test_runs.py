@@ -279,6 +279,20 @@ def test_what_may_not_change_is_refused_by_name(plain, interrupt, tmp_path):
 # --- failing
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_report(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ZeroDivisionError("no colours")
+
+    monkeypatch.setattr(outcome.plotting, "history_curves", fail)
+    message = r"history\.png was not drawn \(ZeroDivisionError: no colours\)\."
+    with pytest.warns(RuntimeWarning, match=message):
+        result = train({**SMALL, "epochs": 1}, tmp_path / "run")
+    assert result["status"] == "finished" and result["test"]
+    made = {file.name for file in (tmp_path / "run").iterdir()}
+    assert {"report.html", "result.json", "boundary.png", "confusion.png"} <= made
+    assert "history.png" not in made
+
+
 @pytest.mark.parametrize("kernels", ["numpy", "numba"])
 def test_a_loss_that_is_no_number_is_traced_to_its_layer_and_step(kernels, plain, tmp_path, capsys):
     config = {**SMALL, "kernels": kernels, "hidden": [16, 16], "optimizer": "rmsprop", "learning_rate": 1e14}

@@ -8,7 +8,17 @@ import pytest
 
 import npnet
 from npnet import Sequential
-from npnet.layers import Activation, BatchNormalization, Dense, Dropout, Flatten, ReLU, Rescaling, from_config
+from npnet.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    Flatten,
+    ReLU,
+    Rescaling,
+    Softmax,
+    from_config,
+)
 from npnet.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 from npnet.optimizers import SGD, Adam, AdamW, RMSprop
 
@@ -64,8 +74,6 @@ def everywhere(net, x, y):
         (X.reshape(12, 2, 3), ValueError, "got (12, 2, 3). Flatten first:"),
         (X[:, 0], ValueError, "must be (batch, features), got shape (12,)."),
         (X[0], ValueError, "For one sample write"),
-        (X[:0], ValueError, "holds no samples: its shape is (0, 6)."),
-        ([], ValueError, "holds no samples"),
         (5.0, ValueError, "must have one row a sample, got the single number 5.0."),
         (None, ValueError, "is None"),
         (X + 0j, TypeError, "must hold numbers (bool, integers or floats), got dtype complex128."),
@@ -119,7 +127,7 @@ def test_an_unbuilt_model_is_still_unbuilt_after_a_refusal():
         (X, Y[:5], {}),
         (X, Y, {"batch_size": 0}),
         (X, Y, {"callbacks": [3]}),
-        (X, Y, {"callbacks": npnet.callbacks.History()}),
+        (X, Y, {"callbacks": npnet.callbacks.History}),
         (X, Y, {"validation_data": (X[:, :3], Y)}),
         (X, Y, {"validation_split": 1.5}),
         (X, Y, {"class_weight": {7: 1}}),
@@ -130,6 +138,16 @@ def test_an_unbuilt_model_is_still_unbuilt_after_a_refusal():
             net.fit(x, y, **{"verbose": 0, **options})
         assert state(net) == before
     net.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("x", [X[:0], []])
+def test_nothing_to_learn_or_to_measure(x):
+    net = model()
+    before = state(net)
+    for call in [*everywhere(net, x, Y), lambda: net(x)]:
+        with pytest.raises(ValueError, match="holds no samples"):
+            call()
+    assert state(net) == before
 
 
 @pytest.mark.parametrize(
@@ -310,6 +328,8 @@ def test_no_array_of_the_users_is_kept(call):
 @pytest.mark.parametrize("name", ["batch_size", "epochs", "validation_batch_size", "validation_freq"])
 @pytest.mark.parametrize("value", [0, -1, 2.5, 2.0, "3", True, float("nan")])
 def test_numbers_that_are_no_positive_integers(name, value):
+    if (name, value) == ("epochs", 0):
+        value = -2  # no epochs are fine
     net = model()
     before = state(net)
     with pytest.raises((TypeError, ValueError), match=f"{name} must be"):
@@ -454,6 +474,39 @@ def test_losses_and_last_layers_that_do_not_belong_together(last, loss, message)
     with pytest.warns(UserWarning, match=message) as caught:
         net.compile(loss=loss, kernels="numpy")
     assert [warning.filename for warning in caught] == [__file__]
+
+
+ONE = r"with one unit: the probability of the only class is 1.*sigmoid"
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "mse", "mae", "binary_crossentropy"])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Dense(1, "softmax")],
+        [Dense(1, "log_softmax")],
+        [Dense(1), Dropout(0.1), Activation("softmax")],
+        [Dense(1), Softmax()],
+        [Dense(1, "softmax"), Dense(3, "sigmoid")],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*expects probabilities")
+def test_a_softmax_of_one_unit_learns_nothing_and_is_warned_of(layers, loss):
+    with pytest.warns(UserWarning, match=f"^(Log)?Softmax after a layer {ONE}") as caught:
+        Sequential(layers).compile(loss=loss, kernels="numpy")
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize("loss", [CategoricalCrossentropy(from_logits=True), SparseCategoricalCrossentropy()])
+def test_a_cross_entropy_of_one_unit_is_warned_of(loss):
+    with pytest.warns(UserWarning, match=f"^{type(loss).__name__} of a last layer {ONE}"):
+        Sequential([Dense(1)]).compile(loss=loss, kernels="numpy")
+
+
+def test_one_unit_with_its_own_activation_is_fine():
+    Sequential([Dense(1, "sigmoid")]).compile(loss="binary_crossentropy", kernels="numpy")
+    Sequential([Dense(1)]).compile(loss="mse", kernels="numpy")
+    Sequential([Dense(1), Dense(2, "softmax")]).compile(loss="categorical_crossentropy", kernels="numpy")
 
 
 def test_pixels_get_one_hint_at_the_callers_line():

@@ -1,9 +1,7 @@
 """compile, fit, evaluate, predict: what Keras's users expect of them."""
 
 import random
-import sys
 import textwrap
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -397,15 +395,28 @@ def test_every_fit_begins_where_it_was_told():
     assert begun == [(0, 0), (1, 0), (0, 0), (4, 0)]
 
 
-def test_compilation_is_announced_where_anything_is_shown(monkeypatch, capsys):
-    announced = []
-    monkeypatch.setattr(
-        "npnet.training.setup.announce_compilation", lambda to: announced.append(to) or nullcontext()
-    )
-    model().fit(X, Y, epochs=2, verbose=0)
-    assert announced == []
-    model().fit(X, Y, epochs=2, verbose=2)
-    assert announced == [sys.stdout]
+def test_no_epochs_are_an_empty_history_as_in_keras():
+    net, calls = model(), []
+    watch = LambdaCallback(on_train_begin=lambda logs: calls.append("begin"), on_train_end=calls.append)
+    before = net.get_weights()
+    history = net.fit(X, Y, epochs=0, verbose=1, callbacks=watch, validation_data=(X, Y))
+    assert (history.history, history.epoch, calls) == ({}, [], ["begin", {}])
+    assert all((a == b).all() for a, b in zip(before, net.get_weights(), strict=True))
+    assert "0 epochs" in history._repr_html_()
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+def test_no_rows_have_no_outputs_as_in_keras(kernels, verbose, monkeypatch):
+    monkeypatch.setattr("npnet.internal.progress.is_watched", lambda stream: True)
+    net = model(kernels=kernels)
+    for predict in (net.predict, net.predict_on_batch):
+        options = {"verbose": verbose} if predict == net.predict else {}
+        y = predict(X[:0], **options)
+        assert (y.shape, y.dtype) == ((0, *net.output_shape), np.float32)
+    with pytest.raises(ValueError, match="x holds no samples"):
+        net.evaluate(X[:0], Y[:0], verbose=0)
+    with pytest.raises(ValueError, match="expects"):
+        net.predict(np.zeros((0, 99)))
 
 
 def test_initial_epoch_goes_on_counting():

@@ -1,5 +1,6 @@
-"""The one line that says kernels are being compiled, so that nobody waits in silence."""
+"""The line that says kernels are being compiled, so that nobody waits in silence."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -7,58 +8,115 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TextIO
 
+_listening: "list[Compilations]" = []
+
+
+class Compilations:
+    """Says "Compiling kernels ... 6.1 s (once)" when kernels are compiled, and counts the time.
+
+    Machine code found in the cache needs no compilation, and nothing is said; the time that Numba takes to
+    load it, a second for the first, is counted.
+
+    Parameters
+    ----------
+    stream
+        Where to say it; None for standard output, if there is one.
+    live
+        Whether the line in which the cursor stands is a progress line, to be replaced.
+
+    Attributes
+    ----------
+    seconds
+        How long compiling and loading have taken so far.
+    """
+
+    def __init__(self, stream: TextIO | None = None, live: bool = False):
+        self.stream, self.live = stream, live
+        self.seconds = self._told = 0.0
+        self._depth = 0  # a kernel's compilation holds those of the kernels it calls
+        self._open = False
+
+    def announce(self) -> None:
+        """Begin the line, unless it has been."""
+        if not self._open:
+            self._open = True
+            wipe = "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r" if self.live else ""
+            print(f"{wipe}Compiling kernels ...", end="", file=self.stream, flush=True)
+
+    def begin(self) -> None:
+        """Start the clock."""
+        if self._depth == 0:
+            self._since = time.perf_counter()
+        self._depth += 1
+
+    def end(self) -> None:
+        """Stop the clock."""
+        self._depth -= 1
+        if self._depth == 0:
+            self.seconds += time.perf_counter() - self._since
+
+    def settle(self) -> None:
+        """End the line, if one was begun."""
+        if self._open:
+            from npnet.kernels.machine import cache
+
+            kept = "once" if cache.folder() else "at every start: the kernel cache is not used"
+            print(f" {self.seconds - self._told:.1f} s ({kept})", file=self.stream, flush=True)
+        self._told, self._open = self.seconds, False
+
 
 @contextmanager
-def announce_compilation(stream: TextIO) -> Iterator[None]:
-    """Print "Compiling kernels ... 6.1 s (once)" if kernels are compiled inside the block, else nothing.
-
-    Machine code found in the cache needs no compilation and prints nothing. The time is that of compiling
-    alone. Meant to stand around a step of training, which it delays by a few microseconds.
-    """
-    if "numba" not in sys.modules:
-        yield
-        return
-    from numba.core import event
-
-    watch = _stopwatch()(stream)
-    event.register("numba:compile", watch)
+def waiting() -> Iterator[None]:
+    """Count the time of the block, in which a kernel is compiled or loaded."""
+    listening = [*_listening]
+    for compilations in listening:
+        compilations.begin()
     try:
         yield
     finally:
-        event.unregister("numba:compile", watch)
-        watch.finish()
+        for compilations in listening:
+            compilations.end()
+
+
+@contextmanager
+def announce_compilation(stream: TextIO | None = None, live: bool = False) -> Iterator[Compilations]:
+    """Announce every compilation inside the block.
+
+    Whoever has work to show for calls ``settle()`` of what is given before it prints; the end of the block
+    does so too. Nothing is printed where nothing is compiled.
+    """
+    compilations = Compilations(stream, live)
+    if sys.modules.get("numba") is None:
+        yield compilations
+        return
+    from numba.core import event
+
+    listener = _listener()(compilations)
+    event.register("numba:compile", listener)
+    _listening.append(compilations)
+    try:
+        yield compilations
+    finally:
+        _listening.remove(compilations)
+        event.unregister("numba:compile", listener)
+        compilations.settle()
 
 
 @cache
-def _stopwatch() -> Any:
+def _listener() -> Any:
     from numba.core import event
 
-    class Stopwatch(event.Listener):
-        """Adds up compilations; those of kernels called by a kernel happen inside its own."""
+    class Listener(event.Listener):
+        """Passes Numba's events on."""
 
-        def __init__(self, stream: TextIO):
-            self.stream, self.started, self.depth, self.seconds = stream, False, 0, 0.0
+        def __init__(self, compilations: Compilations):
+            self.compilations = compilations
 
         def on_start(self, event: Any) -> None:
-            if not self.started:
-                self.started = True
-                self.stream.write("Compiling kernels ...")
-                self.stream.flush()
-            if self.depth == 0:
-                self.since = time.perf_counter()
-            self.depth += 1
+            self.compilations.announce()
+            self.compilations.begin()
 
         def on_end(self, event: Any) -> None:
-            self.depth -= 1
-            if self.depth == 0:
-                self.seconds += time.perf_counter() - self.since
+            self.compilations.end()
 
-        def finish(self) -> None:
-            if self.started:
-                from npnet.kernels.machine import cache
-
-                kept = "once" if cache.folder() else "at every start: the kernel cache is not used"
-                self.stream.write(f" {self.seconds:.1f} s ({kept})\n")
-                self.stream.flush()
-
-    return Stopwatch
+    return Listener

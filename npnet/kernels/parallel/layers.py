@@ -9,6 +9,7 @@ from npnet.kernels import reference, rules
 from npnet.kernels.machine.jit import compiled, keep_small_alone, set_num_threads
 from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, plain
 from npnet.kernels.products.blocked import multiply
+from npnet.kernels.vectors.arithmetic import difference
 from npnet.kernels.vectors.memory import fill, lanes_of, largest, load, load_each, store, total
 
 # --- dense -----------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ def _forward_kernel(name):
             for k in range(0, columns, lanes_of(x)):
                 at, left = n * columns + k, columns - k
                 if logarithm:
-                    store(y, at, left, load(x, at, left) - shift - log_sum)
+                    store(y, at, left, difference(difference(load(x, at, left), shift), log_sum))
                 else:
                     store(y, at, left, load(y, at, left) / powers)
         set_num_threads(threads)
@@ -167,7 +168,7 @@ def _powers(row, shift, out):
     sums = fill(row, 0.0)
     for k in range(0, row.size, lanes_of(row)):
         left = row.size - k
-        store(out, k, left, np.exp(load(row, k, left) - shift))
+        store(out, k, left, np.exp(difference(load(row, k, left), shift)))
         sums = sums + load(out, k, left)
     return total(sums)
 

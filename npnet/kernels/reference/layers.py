@@ -43,6 +43,9 @@ def softmax_forward(x):
     """y[n,k] = e^x[n,k] / sum_j e^x[n,j], shifted by the row's maximum so that nothing overflows.
 
     The shift changes nothing: e^(x-c) / sum e^(x-c) = e^x / sum e^x. Rows are the last axis.
+
+    In rows of up to 1000 numbers y is within (max x - x + 16) u of the exact value, relatively, however far
+    from 0 the row lies; u is the rounding error, 2^-24 in float32 and 2^-53 in float64.
     """
     powers = np.exp(x - x.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
@@ -58,7 +61,12 @@ def softmax_backward(dy, y):
 
 
 def log_softmax_forward(x):
-    """y = x - log sum_j e^x[j], with the row's maximum taken out of the sum first."""
+    """y = x - log sum_j e^x[j], with the row's maximum taken out of the sum first.
+
+    In rows of up to 1000 numbers y is within 12 u max(1, |y|) of the exact value, however far from 0 the row
+    lies. That asks for (x - maximum) - log sum: x - (maximum + log sum) would round the second term to the
+    digits that a number as large as the maximum has.
+    """
     shifted = x - x.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 

@@ -49,8 +49,17 @@ def _define(function, emit, arity, compares=False):
     lower_builtin(function, *[Vector] * arity)(lower)
 
 
-def _instruction(name):
-    return lambda context, builder, kind, *a: getattr(builder, name)(*a, flags=FLAGS)
+def difference(a, b):
+    """a - b, computed before anything else is done to it.
+
+    In ``x - shift - log_sum`` the compiler may compute shift + log_sum first (it may regroup sums, see
+    ``jit.FASTMATH``): with a large shift the digits of log_sum are lost. A difference is not regrouped.
+    """
+    raise NotImplementedError("only inside compiled kernels")
+
+
+def _instruction(name, flags=FLAGS):
+    return lambda context, builder, kind, *a: getattr(builder, name)(*a, flags=flags)
 
 
 def _comparison(sign):
@@ -76,6 +85,7 @@ def _extreme(sign):
 
 _define(operator.add, _instruction("fadd"), 2)
 _define(operator.sub, _instruction("fsub"), 2)
+_define(difference, _instruction("fsub", flags=("contract",)), 2)
 _define(operator.mul, _instruction("fmul"), 2)
 _define(operator.truediv, _instruction("fdiv"), 2)
 _define(operator.neg, _instruction("fneg"), 1)

@@ -164,9 +164,9 @@ def words(value: Any) -> str:
 def _charts(history: Content, shown: list[Panel]) -> list[tuple[str, str, str]]:
     """Heading, remark and picture of each chart over the epochs, accuracy first."""
     charts = [
-        (panel.title, panel.words(_writer(panel)), markup.panel_chart(panel, panel.grows))
+        (panel.title, panel.words(_writer(panel)), markup.panel_chart(panel, bool(panel.grows)))
         for panel in reversed(shown)
-        if panel.best
+        if panel.points
     ]
     rates = history.get("learning_rate") or []
     if len(set(rates)) > 1:

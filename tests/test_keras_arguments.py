@@ -1,0 +1,133 @@
+"""Arguments that Keras has and npnet has not: taken where they ask for nothing, else refused by name."""
+
+import inspect
+
+import pytest
+from small import compiled, one_hot, random
+
+import npnet
+from npnet import callbacks, initializers, layers, losses, metrics, optimizers
+from npnet.internal import config
+
+X, Y = random(0, 12, 4), one_hot(12, 3)
+
+
+def model():
+    return compiled([layers.Dense(3, "softmax", input_shape=(4,))], "categorical_crossentropy")
+
+
+def known(method):
+    """Return what a method's ``keras_arguments`` were: name -> the value that asks for nothing."""
+    found = {}
+    while hasattr(method, "__wrapped__"):
+        found |= inspect.getclosurevars(method).nonlocals["known"]
+        method = method.__wrapped__
+    return found
+
+
+MAKERS = {
+    **{cls: cls for cls in optimizers.NAMES.values()},
+    layers.Dense: lambda **o: layers.Dense(3, **o),
+    layers.Input: lambda **o: layers.Input((4,), **o),
+    layers.Flatten: layers.Flatten,
+    layers.Dropout: lambda **o: layers.Dropout(0.5, **o),
+    layers.BatchNormalization: layers.BatchNormalization,
+    layers.Normalization: layers.Normalization,
+    layers.RandomFlip: layers.RandomFlip,
+    layers.RandomTranslation: lambda **o: layers.RandomTranslation(0.1, 0.1, **o),
+    layers.ReLU: layers.ReLU,
+    **{cls: cls for cls in losses.NAMES.values()},
+    **{cls: cls for cls in metrics.NAMES.values()},
+    callbacks.TensorBoard: callbacks.TensorBoard,
+    callbacks.ReduceLROnPlateau: callbacks.ReduceLROnPlateau,
+}
+METHODS = {
+    "compile": lambda **o: model().compile(loss="categorical_crossentropy", kernels="numpy", **o),
+    "fit": lambda **o: model().fit(X, Y, verbose=0, **o),
+    "evaluate": lambda **o: model().evaluate(X, Y, verbose=0, **o),
+    "predict": lambda **o: model().predict(X, verbose=0, **o),
+    "summary": lambda **o: model().summary(print_fn=lambda line: None, **o),
+}
+
+
+def all_known(cls):
+    """Return the arguments known to a class's constructor and to those it passes them on to."""
+    found = {}
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            found = known(base.__init__) | found
+            parameters = inspect.signature(base.__init__).parameters.values()
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+                break
+    return found
+
+
+CALLS = [
+    *((cls.__name__, maker, name, value) for cls, maker in MAKERS.items()
+      for name, value in all_known(cls).items()),
+    *((method, call, name, value) for method, call in METHODS.items()
+      for name, value in known(getattr(npnet.Sequential, method)).items()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "call", "name", "nothing"), CALLS)
+def test_what_asks_for_nothing_is_taken_and_what_asks_for_something_refused_by_name(
+    owner, call, name, nothing
+):
+    if nothing is config.ANY:
+        call(**{name: "a name"})
+        return
+    call(**{name: nothing})
+    for value in (7, "something", not nothing):
+        with pytest.raises(
+            TypeError, match=rf"^{name} must be .* or left out, got .*Keras has it, but npnet's"
+        ):
+            call(**{name: value})
+
+
+def test_what_was_named_in_reports_is_among_them():
+    assert {"use_ema", "loss_scale_factor", "gradient_accumulation_steps"} <= all_known(
+        optimizers.Adam
+    ).keys()
+    assert {"write_graph", "profile_batch"} <= all_known(callbacks.TensorBoard).keys()
+    assert {"kernel_constraint", "activity_regularizer", "dtype"} <= all_known(layers.Dense).keys()
+    with pytest.raises(TypeError, match="value must be a number, got array"):
+        initializers.Constant(X)
+
+
+def test_what_neither_has_is_refused_by_python():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'use_emma'"):
+        optimizers.Adam(use_emma=True)
+
+
+def test_descriptions_hold_npnet_s_arguments_alone():
+    adam = optimizers.Adam(0.5, name="mine", use_ema=False)
+    assert "use_ema" not in adam.get_config() and optimizers.Adam(**adam.get_config()).learning_rate == 0.5
+
+
+@pytest.mark.peers
+def test_keras_has_no_other_arguments():
+    """Run this when Keras is newer: every argument it has is npnet's, or known."""
+    import keras
+
+    def arguments(function):
+        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        parameters = inspect.signature(function).parameters.values()
+        return {p.name for p in parameters if p.kind in kinds} - {"self"}
+
+    def all_arguments(cls):
+        return set().union(*(arguments(base.__init__) for base in cls.__mro__ if "__init__" in vars(base)))
+
+    inherited = {
+        "factor",
+        "bounding_box_format",
+    }  # of a base class of Keras's, which RandomFlip does not take
+    for module in (layers, optimizers, losses, metrics, callbacks):
+        theirs = vars(getattr(keras, module.__name__.partition(".")[2]))
+        for name, cls in vars(module).items():
+            if inspect.isclass(cls) and inspect.isclass(theirs.get(name)):
+                own = all_arguments(cls) | all_known(cls).keys() | inherited
+                assert arguments(theirs[name].__init__) <= own, name
+    for method in (*METHODS, "save", "save_weights", "load_weights", "export", "train_on_batch"):
+        own = getattr(npnet.Sequential, method)
+        assert arguments(getattr(keras.Sequential, method)) <= arguments(own) | known(own).keys(), method
