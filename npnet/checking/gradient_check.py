@@ -13,12 +13,14 @@ weights of exactly 0 put every unit on its kink.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from npnet import losses
+from npnet.checking import own_layers
 from npnet.checking.differences import (
     Derivatives,
     differentiate,
@@ -61,12 +63,15 @@ class GradientCheck:
     ----------
     rows
         One for the input and each parameter.
+    notes
+        Sentences about layers of one's own: what saving and loading a model with them needs.
     passed
         Whether every tensor's error is below the tolerance.
     """
 
     rows: list[Row]
     tolerance: float
+    notes: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -88,14 +93,15 @@ class GradientCheck:
 
     def __str__(self) -> str:
         width = max(len(row[0]) for row in [HEADER, *self.cells()])
-        return "\n".join(
+        table = [
             f"{tensor:<{width}}  {shape:>14}  {checked:>8}  {error:>14}  {verdict}"
             for tensor, shape, checked, error, verdict in [HEADER, *self.cells()]
-        )
+        ]
+        return "\n".join([*table, *self.notes])
 
     def _repr_html_(self) -> str:
         """Return the table for notebooks."""
-        return markup.table(HEADER, self.cells())
+        return markup.table(HEADER, self.cells()) + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
 
 
 def check_gradients(
@@ -137,8 +143,10 @@ def check_gradients(
     ------
     RuntimeError
         Before ``compile``, or if no point where differences can be trusted is found nearby.
+    TypeError
+        If a layer of one's own does not do what a layer must: the sentence says what is missing.
     """
-    samples = _prepare(model, x, y, sample_weight)
+    samples, notes = _prepare(model, x, y, sample_weight)
     rng = np.random.default_rng(seed)
     for attempt in range(ATTEMPTS):
         point = Point(model, samples, NEAREST * 2**attempt, rng)
@@ -150,7 +158,7 @@ def check_gradients(
             f"Differences tell nothing at any of {ATTEMPTS} points tried: the loss"
             f" {point.obstacle or f'has a kink within {epsilon}'}. Give fewer or other samples."
         )
-    result = GradientCheck(rows, tolerance)
+    result = GradientCheck(rows, tolerance, notes)
     if verbose:
         print(result)
     return result
@@ -186,12 +194,15 @@ def _compare(
 # --- the model, in float64 ----------------------------------------------------------------------------------
 
 
-def _prepare(model: "Sequential", x: Any, y: Any, sample_weight: Any) -> Samples:
-    """Return checked samples. The model is built afterwards."""
+def _prepare(model: "Sequential", x: Any, y: Any, sample_weight: Any) -> tuple[Samples, list[str]]:
+    """Return checked samples, and notes about layers of one's own. The model is built afterwards."""
     model._require_compiled("check_gradients")
+    x = model._check_x(x)
+    model._prepare_to_run(x)
+    notes = own_layers.examine(float64_twin(model), data.gather(x, np.arange(len(x)), np.float64))
     samples = model._check_samples(x, y, sample_weight)
     model._prepare(samples)
-    return samples
+    return samples, notes
 
 
 def float64_twin(model: "Sequential") -> "Sequential":

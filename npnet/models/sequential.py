@@ -9,7 +9,7 @@ import numpy as np
 
 from npnet.internal import checks
 from npnet.layers import Input
-from npnet.layers.layer import Layer, Shape, check_shape
+from npnet.layers.layer import Layer, Shape, check_shape, output_shape
 from npnet.layers.parameter import Parameter
 from npnet.models import onnx, saving
 from npnet.models.summary import html_summary, print_summary
@@ -151,13 +151,13 @@ class Sequential(Trainer):
         first = shape
         for index, layer in enumerate(self.layers):
             self._build_layer(layer, shape, index)
-            shape = layer.compute_output_shape(shape)
+            shape = output_shape(layer, shape)
         self.input_shape = first
         self.built = True
 
     def _build_layer(self, layer: Layer, input_shape: Shape, index: int) -> None:
         """Create a layer's weights from the stream of its place, unless it has them already."""
-        layer.compute_output_shape(input_shape)
+        output_shape(layer, input_shape)
         if layer.built:
             if layer.input_shape != input_shape:
                 raise ValueError(
@@ -175,7 +175,7 @@ class Sequential(Trainer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one output sample for input samples of ``input_shape``."""
         for layer in self.layers:
-            input_shape = layer.compute_output_shape(input_shape)
+            input_shape = output_shape(layer, input_shape)
         return input_shape
 
     @property
