@@ -13,6 +13,7 @@ weights of exactly 0 put every unit on its kink.
 """
 
 import copy
+import warnings
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from npnet.checking.differences import (
 from npnet.kernels.reference.losses import PROBABILITY_CLIP
 from npnet.layers.layer import Layer
 from npnet.losses import Loss
+from npnet.optimizers import SGD
 from npnet.plotting import markup
 from npnet.training import batches as data
 from npnet.training.samples import Samples
@@ -62,7 +64,7 @@ class GradientCheck:
     Attributes
     ----------
     rows
-        One for the input and each parameter.
+        One for the input and each parameter; with ``fused=True`` another for each parameter.
     notes
         Sentences about layers of one's own: what saving and loading a model with them needs.
     passed
@@ -114,6 +116,7 @@ def check_gradients(
     entries: int = 500,
     seed: int = 0,
     verbose: bool = True,
+    fused: bool = False,
 ) -> GradientCheck:
     """Compare the gradient of every parameter and of the input with differences of the loss, in float64.
 
@@ -133,6 +136,9 @@ def check_gradients(
         ``seed``, and one derivative in a random direction checks all its numbers together.
     verbose
         Print the table.
+    fused
+        Check the way ``fit`` trains by default, too: a step of ``SGD(1.0)`` by the compiled kernels, fused,
+        must move each parameter as the same step by NumPy's kernels does in the readable order.
 
     Returns
     -------
@@ -158,6 +164,8 @@ def check_gradients(
             f"Differences tell nothing at any of {ATTEMPTS} points tried: the loss"
             f" {point.obstacle or f'has a kink within {epsilon}'}. Give fewer or other samples."
         )
+    if fused:
+        rows += _compare_steps(point, tolerance)
     result = GradientCheck(rows, tolerance, notes)
     if verbose:
         print(result)
@@ -188,6 +196,21 @@ def _compare(
             return None
         error = relative_error(analytic, numeric.values, CAUTION * rounding / tolerance)
         rows.append(Row(name, values.shape, len(chosen), error, error <= tolerance))
+    return rows
+
+
+def _compare_steps(point: "Point", tolerance: float) -> list[Row]:
+    """Return a row for each parameter: what a fused step does to it against what the readable one does.
+
+    They add up in different orders, so they differ by the rounding of the largest numbers that take part.
+    """
+    expected, found = point.step("numpy", fused=False), point.step("numba", fused=True)
+    numbers = [*expected.values(), *(parameter.value for parameter in point.parameters.values())]
+    rounding = np.finfo(np.float64).eps * max(float(np.linalg.norm(array)) for array in numbers)
+    rows = []
+    for name, change in expected.items():
+        error = relative_error(found[name], change, CAUTION * rounding / tolerance)
+        rows.append(Row(f"{name}, fused step", change.shape, change.size, error, error <= tolerance))
     return rows
 
 
@@ -286,6 +309,18 @@ class Point:
         dx = self.model.backward()
         self.model.regularize()
         return dx
+
+    def step(self, kernels: str, fused: bool) -> dict[str, np.ndarray]:
+        """Return by how much a training step of ``SGD(1.0)`` changes each parameter of a copy."""
+        self._rewind()
+        twin = copy.deepcopy(self.model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a last activation that does not suit the loss was warned of
+            twin.compile(SGD(1.0), twin.loss, kernels=kernels, fused=fused)
+        before = twin.get_weights()
+        twin.train_on_batch(self.samples.x, self.samples.y, self.samples.weight)
+        changes = (new - old for new, old in zip(twin.get_weights(), before, strict=True))
+        return dict(zip(self.parameters, changes, strict=True))
 
 
 def measured_loss(model: "Sequential") -> tuple[list[Layer], Loss] | None:
