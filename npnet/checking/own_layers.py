@@ -107,7 +107,7 @@ def _examine_passes(link: Layer, x: np.ndarray, trainable: bool) -> None:
         missing("backward changed dy, which is not its own; write into a new array.")
     for parameter in learned:
         grad = getattr(parameter, "grad", None)
-        if not isinstance(grad, np.ndarray):
+        if not isinstance(grad, (np.ndarray, np.generic)):  # the latter for a parameter of one number
             missing(f"backward must set grad of the parameter {parameter.name!r}, got {_kind(grad)}.")
         if grad.shape != parameter.shape:
             missing(

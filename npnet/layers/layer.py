@@ -50,10 +50,10 @@ class Layer(config.Configurable, UsesKernels):
     takes_integers
         Whether ``forward`` also takes integers, pictures' bytes for instance; else they are converted first.
     rng
-        The random stream of a layer that draws numbers when it runs: ``build`` keeps the generator it is given,
-        ``self.rng = rng``. The stream comes from the model's seed and the layer's place. Saving a model saves
-        where it stands, so a resumed training draws what it would have drawn; the gradient check sets it back
-        before every forward pass. None for all other layers.
+        The random stream of a layer that draws numbers when it runs, else None: ``build`` keeps the generator
+        it is given, ``self.rng = rng``. It comes from the model's seed and the layer's place. A saved model
+        holds where it stands, so a resumed training draws what it would have drawn; the gradient check sets
+        it back before every forward pass.
     """
 
     takes_integers = False

@@ -384,6 +384,28 @@ def test_notes_in_notebooks():
     assert "UnderAnotherName &#x27;under_another_name&#x27;" in result._repr_html_()
 
 
+def test_a_parameter_of_one_number(tmp_path):
+    class Gain(Layer):
+        def build(self, input_shape, rng, dtype):
+            self.gain = self.add_parameter("gain", (), "glorot_uniform", rng, dtype)
+
+        def forward(self, x, training=False):
+            self.x = x
+            return self.gain.value * x
+
+        def backward(self, dy):
+            self.gain.grad = (dy * self.x).sum()
+            return self.gain.value * dy
+
+    model = compiled([Dense(M, input_shape=(D,)), Gain(), Dense(K)])
+    result = npnet.check_gradients(model, X, Y, verbose=False)
+    assert result.passed and len(result.notes) == 1
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model", custom_objects={"Gain": Gain})
+    np.testing.assert_array_equal(loaded.predict_on_batch(X), model.predict_on_batch(X))
+
+
 # --- random numbers ---------------------------------------------------------------------------------------
 
 
