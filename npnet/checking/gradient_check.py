@@ -43,18 +43,23 @@ if TYPE_CHECKING:
 ATTEMPTS = 10
 NEAREST = 1e-3  # standard deviation of the first move
 CAUTION = 10  # times the rounding error of a difference is nothing to blame a gradient for
+READING = (
+    "A wrong dx spoils every layer nearer the input; layers nearer the loss stay right."
+    " Read from the bottom up."
+)
 HEADER = ("tensor", "shape", "checked", "relative error", "verdict")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor's result."""
+    """One tensor's result: of its gradient, or of what a fused step does to it."""
 
     tensor: str
     shape: tuple[int, ...]
     checked: int
     error: float
     passed: bool
+    fused: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ class GradientCheck:
     rows
         One for the input and each parameter; with ``fused=True`` another for each parameter.
     notes
-        Sentences about layers of one's own: what saving and loading a model with them needs.
+        Sentences: how to read a table with something wrong in it; else what saving and loading a model with
+        layers of one's own needs.
     passed
         Whether every tensor's error is below the tolerance.
     """
@@ -84,7 +90,7 @@ class GradientCheck:
         """Return the table's rows as text."""
         return [
             (
-                row.tensor,
+                f"{row.tensor}, fused step" if row.fused else row.tensor,
                 str(row.shape),
                 f"{row.checked:,}",
                 f"{row.error:.1e}",
@@ -166,7 +172,8 @@ def check_gradients(
         )
     if fused:
         rows += _compare_steps(point, tolerance)
-    result = GradientCheck(rows, tolerance, notes)
+    right = all(row.passed for row in rows)
+    result = GradientCheck(rows, tolerance, notes if right else [READING])
     if verbose:
         print(result)
     return result
@@ -210,7 +217,7 @@ def _compare_steps(point: "Point", tolerance: float) -> list[Row]:
     rows = []
     for name, change in expected.items():
         error = relative_error(found[name], change, CAUTION * rounding / tolerance)
-        rows.append(Row(f"{name}, fused step", change.shape, change.size, error, error <= tolerance))
+        rows.append(Row(name, change.shape, change.size, error, error <= tolerance, fused=True))
     return rows
 
 
