@@ -20,6 +20,7 @@ import numpy as np
 HALVINGS = 7  # from the largest step h down to h / 128
 PROBES = 24  # values of a function from which its rounding is estimated
 PROBE_STEP = 1e-9
+CAUTION = 10  # times the rounding of a difference is blamed on nobody
 
 
 class Derivatives(NamedTuple):
@@ -122,6 +123,19 @@ def rounding_noise(
         array[...] = original
     deviation = np.median(np.abs(np.diff(values, n=4))) / (0.6745 * 70**0.5)
     return max(4 * float(deviation), np.finfo(np.float64).eps * max(1.0, abs(values[0])))
+
+
+def compare(gradient: np.ndarray, found: Derivatives, tolerance: float) -> float | None:
+    """Return the relative error of a gradient beside the derivatives found, or None if they prove nothing.
+
+    They prove nothing where their own spread, a kink's for instance, exceeds the tolerance. Ten times their
+    rounding over the tolerance is added to the sizes the error is relative to: so much of a difference is
+    never blamed on the gradient, not even on one that is exactly 0 (a bias before batch normalization).
+    """
+    size, spread, rounding = (float(np.linalg.norm(part)) for part in found)
+    if not spread <= tolerance * size + rounding:
+        return None
+    return relative_error(gradient, found.values, CAUTION * rounding / tolerance)
 
 
 def relative_error(a: np.ndarray, n: np.ndarray, unresolved: float) -> float:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from npnet.checking.differences import differentiate, relative_error, rounding_noise
-from npnet.checking.gradient_check import CAUTION, float64_twin, measured_loss
+from npnet.checking.differences import compare, differentiate, rounding_noise
+from npnet.checking.gradient_check import float64_twin, measured_loss
 from npnet.kernels import reference
 from npnet.layers.layer import Layer
 from npnet.losses import Loss
@@ -252,10 +252,8 @@ class Nudge:
         if values.size > ENTRIES:
             chosen = np.sort(self.rng.choice(values.size, ENTRIES, replace=False))
         found = differentiate(lambda: self.loss_from(start, flow), values, chosen, STEP, self.noise)
-        size, spread, rounding = (float(np.linalg.norm(part)) for part in found)
-        if not spread <= TOLERANCE * size + rounding:
-            return float("nan")
-        return relative_error(gradient.reshape(-1)[chosen], found.values, CAUTION * rounding / TOLERANCE)
+        error = compare(gradient.reshape(-1)[chosen], found, TOLERANCE)
+        return float("nan") if error is None else error
 
 
 def _of_backward(

@@ -3,13 +3,12 @@
 A gradient is compared with differences of the loss (see ``differences.py``), in float64, for each parameter
 and for the input. The verdict is on the norm-relative error |a - n| / (|a| + |n| + u) of a tensor's analytic
 gradient a and numeric one n; a correct engine ends far below 1e-8. u is ten times the rounding error of n
-over the tolerance. It keeps a gradient that is exactly 0 (a bias before batch normalization) from failing on
-rounding alone.
+over the tolerance: it keeps rounding alone from making a gradient wrong.
 
-Correct code is never accused. Where the loss has a kink (a ReLU just changing sides) there is no derivative
-to compare with, and the differences do not settle: unless their own error is within the tolerance, the check
-moves on to another point, each time twice as far away. It moves from the start, weights and samples, because
-weights of exactly 0 put every unit on its kink.
+Correct code must never be accused. Where the loss has a kink (a ReLU just changing sides) there is no
+derivative to compare with, and the differences do not settle. Unless their own error is within the
+tolerance, the check moves on to another point, each time twice as far away. Weights and samples move from the
+start, because weights of exactly 0 put every unit on its kink.
 """
 
 import copy
@@ -23,12 +22,15 @@ import numpy as np
 from npnet import losses
 from npnet.checking import own_layers
 from npnet.checking.differences import (
+    CAUTION,
     Derivatives,
+    compare,
     differentiate,
     differentiate_along,
     relative_error,
     rounding_noise,
 )
+from npnet.internal import checks
 from npnet.kernels.reference.losses import PROBABILITY_CLIP
 from npnet.layers.layer import Layer
 from npnet.losses import Loss
@@ -42,10 +44,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 10
 NEAREST = 1e-3  # standard deviation of the first move
-CAUTION = 10  # times the rounding error of a difference is nothing to blame a gradient for
 READING = (
-    "A wrong dx spoils every layer nearer the input; layers nearer the loss stay right."
-    " Read from the bottom up."
+    "A wrong dx spoils every layer nearer the input; layers nearer the loss stay right. Read from the bottom"
+    " up. A wrong dW spoils its own row only."
 )
 HEADER = ("tensor", "shape", "checked", "relative error", "verdict")
 
@@ -158,8 +159,11 @@ def check_gradients(
     TypeError
         If a layer of one's own does not do what a layer must: the sentence says what is missing.
     """
+    epsilon, tolerance = checks.positive("epsilon", epsilon), checks.positive("tolerance", tolerance)
+    entries = checks.integer("entries", entries)
+    rng = np.random.default_rng(checks.integer("seed", seed, least=0))
+    checks.flag("fused", fused)
     samples, notes = _prepare(model, x, y, sample_weight)
-    rng = np.random.default_rng(seed)
     for attempt in range(ATTEMPTS):
         point = Point(model, samples, NEAREST * 2**attempt, rng)
         rows = _compare(point, epsilon, tolerance, entries, rng)
@@ -198,10 +202,9 @@ def _compare(
             analytic = np.append(analytic, (gradient * direction).sum())
             whole = differentiate_along(point.loss, values, direction, epsilon, noise)
             numeric = Derivatives(*(np.append(*parts) for parts in zip(numeric, whole, strict=True)))
-        size, spread, rounding = (float(np.linalg.norm(part)) for part in numeric)
-        if not spread <= tolerance * size + rounding:
+        error = compare(analytic, numeric, tolerance)
+        if error is None:
             return None
-        error = relative_error(analytic, numeric.values, CAUTION * rounding / tolerance)
         rows.append(Row(name, values.shape, len(chosen), error, error <= tolerance))
     return rows
 

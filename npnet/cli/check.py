@@ -23,7 +23,7 @@ from npnet.checking.gradient_check import GradientCheck
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs.terminal import columns
 
-HELP = "compare every gradient with finite differences"
+HELP = "compare every gradient with differences of the loss"
 EXAMPLES = """\
 examples:
   npnet check                    both sets of kernels, and fused steps
@@ -124,11 +124,6 @@ def show_wrong(kernel_set: str) -> int:
     layer = case.layers[1]
     result = case.check(kernel_set)
     print(f"Dense, {describe(layer)}, Dense, where\n  {type(layer).__doc__}\n\n{result}\n")
-    print(
-        textwrap.fill(
-            "The mistake is in a layer between the lowest wrong row and the right one below it. A mistake in"
-            " the gradient of a weight makes only that weight's row wrong.",
-            columns(),
-        )
-    )
+    where = "The mistake is in a layer between the lowest wrong row and the one below it."
+    print(textwrap.fill(where, columns()))
     return 1 if result.passed else 0

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from npnet.checking.differences import differentiate, differentiate_along, relative_error, rounding_noise
+from npnet.checking.differences import (
+    Derivatives,
+    compare,
+    differentiate,
+    differentiate_along,
+    relative_error,
+    rounding_noise,
+)  # fmt: skip
 
 NOISE = 4e-16
 FUNCTIONS = {
@@ -83,6 +90,19 @@ def test_noise_is_at_least_the_rounding_of_the_value():
     for value in (0.5, -3e5):
         noise = rounding_noise(lambda value=value: value, [np.ones(3)], np.random.default_rng(0))
         assert noise == eps * max(1, abs(value))
+
+
+def test_what_differences_prove():
+    right, tiny = np.array([1.0, 2.0]), np.full(2, 1e-15)
+    size = np.linalg.norm(right)
+    assert compare(right, Derivatives(right, tiny, tiny), 1e-8) == 0
+    wrong = compare(right + np.array([1e-6, 0]), Derivatives(right, tiny, tiny), 1e-8)
+    assert wrong == pytest.approx(1e-6 / (2 * size), rel=1e-3)
+    for spread, proves in ((0.9e-8 * size, True), (1.1e-8 * size, False), (np.nan, False)):
+        assert (compare(right, Derivatives(right, np.array([0, spread]), tiny), 1e-8) is not None) is proves
+    zero, rounding = np.zeros(2), np.full(2, 1e-12)
+    assert compare(5 * rounding, Derivatives(zero, zero, rounding), 1e-8) < 1e-8
+    assert compare(15 * rounding, Derivatives(zero, zero, rounding), 1e-8) > 1e-8
 
 
 def test_relative_error():

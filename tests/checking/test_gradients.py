@@ -292,6 +292,14 @@ def test_table(capsys):
     assert [line.split()[-1] for line in printed[1:]] == ["ok"] * 5
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("epsilon", 0.0), ("tolerance", -1), ("entries", 0), ("fused", "yes"), ("seed", -1)]
+)
+def test_arguments_are_checked(name, value):
+    with pytest.raises((TypeError, ValueError), match=name):
+        check([Dense(K, input_shape=(D,))], random(3, N, K), **{name: value})
+
+
 def test_needs_compile():
     with pytest.raises(RuntimeError, match="compile"):
         npnet.check_gradients(

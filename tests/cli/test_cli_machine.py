@@ -48,7 +48,7 @@ def test_check_explains_how_to_read_what_is_wrong(few_cases, capsys):
     assert "which fit takes by default" in check.__doc__
     few_cases.append(gradient_cases.wrong_case())
     main(["check", "--kernels", "numpy"])
-    reading = "layers nearer the loss stay right. Read from the bottom up."
+    reading = "layers nearer the loss stay right. Read from the bottom up. A wrong dW"
     assert reading in capsys.readouterr().out
     main(["check", "--wrong"])
     assert reading in capsys.readouterr().out
