@@ -44,6 +44,12 @@ def test_a_plain_difference_is_ten_times_less_exact():
     assert abs(derivative(np.exp, 1.0)[0] - np.e) < 0.1 * abs(plain - np.e)
 
 
+def test_a_smooth_function_takes_few_steps():
+    calls = []
+    derivative(lambda v: calls.append(v) or np.exp(v), 1.0)
+    assert len(calls) <= 8 and max(calls) == 1.001
+
+
 @pytest.mark.parametrize("distance", [2e-6, 1e-5, 1e-4, 5e-4, 2e-3])
 def test_a_kink_is_passed_by_or_makes_the_spread_large(distance):
     value, spread, rounding = derivative(lambda v: abs(v - distance), 0.0)
