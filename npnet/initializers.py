@@ -7,10 +7,14 @@ layer to layer; they differ in which fan they divide by:
     he      variance 2 / fan_in                     He et al. 2015, for ReLU
     lecun   variance 1 / fan_in                     LeCun et al. 1998, for SELU
 
+fan_in is the number of inputs that one output adds up, fan_out the number of outputs that one input reaches;
+see ``fans``.
+
 "uniform" draws from U(-sqrt(3 variance), sqrt(3 variance)); "normal" from a normal distribution truncated
 at two standard deviations and widened so that its variance is again the one wanted (as Keras does).
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -61,7 +65,7 @@ class VarianceScaling(Initializer):
     scale
         The variance of a weighted sum of ``fan`` unit signals.
     mode
-        Which fan: "fan_in" (rows of a dense kernel), "fan_out" (columns) or "fan_avg".
+        Which fan: "fan_in" (rows of a dense kernel), "fan_out" (columns) or "fan_avg", their mean.
     distribution
         "uniform" or "truncated_normal".
     seed
@@ -83,21 +87,34 @@ class VarianceScaling(Initializer):
         self.seed = checks.optional_seed(seed)
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
-        """Return weights of ``shape`` (fan_in, fan_out), drawn in float64 and rounded to ``dtype``."""
+        """Return weights of ``shape``, drawn in float64 and rounded to ``dtype``."""
         if self.seed is not None:
             rng = np.random.default_rng(self.seed)
-        fan_in, fan_out = shape[0], shape[-1]
+        fan_in, fan_out = fans(shape)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         deviation = np.sqrt(self.scale / fan)
         if self.distribution == "uniform":
             limit = np.sqrt(3) * deviation
-            return rng.uniform(-limit, limit, shape).astype(dtype)
-        return (truncated_normal(rng, shape) * (deviation / TRUNCATED_DEVIATION)).astype(dtype)
+            return np.asarray(rng.uniform(-limit, limit, shape), dtype)
+        return np.asarray(truncated_normal(rng, shape) * (deviation / TRUNCATED_DEVIATION), dtype)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return (fan_in, fan_out) of weights of a shape, as Keras counts them.
+
+    The last two axes are inputs and outputs. Axes before them, as a convolution's kernel has them, are places
+    that an output adds up: each multiplies both fans. For (3, 3, 64, 128) they are 9 * 64 and 9 * 128. A
+    vector's are its length, those of a single number 1.
+    """
+    if len(shape) < 2:
+        return math.prod(shape), math.prod(shape)
+    places = math.prod(shape[:-2])
+    return places * shape[-2], places * shape[-1]
 
 
 def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Draw from the standard normal distribution, again wherever the draw lies outside [-2, 2]."""
-    values = rng.standard_normal(shape)
+    values = np.asarray(rng.standard_normal(shape))
     while (outside := np.abs(values) > 2).any():
         values[outside] = rng.standard_normal(outside.sum())
     return values

@@ -46,6 +46,37 @@ def test_fans():
             assert values.var() == pytest.approx(3 / fan, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((), (1, 1)),
+        ((7,), (7, 7)),
+        ((300, 500), (300, 500)),
+        ((3, 64, 128), (3 * 64, 3 * 128)),
+        ((3, 3, 64, 128), (9 * 64, 9 * 128)),
+        ((2, 3, 4, 5, 6), (24 * 5, 24 * 6)),
+    ],
+)
+def test_fans_are_keras(shape, expected):
+    """keras.src.initializers.random_initializers.compute_fans"""
+    assert initializers.fans(shape) == expected
+
+
+def test_weights_of_any_number_of_axes_keep_the_size_of_signals():
+    """Of a convolution's kernel one output adds up width * inputs numbers, so their variance is 1 / that."""
+    kernel = draw("lecun_normal", (5, 60, 400))
+    assert kernel.var() == pytest.approx(1 / 300, rel=0.02)
+    limit = (6 / (5 * 100)) ** 0.5
+    assert np.abs(draw("glorot_uniform", (5, 60, 40))).max() == pytest.approx(limit, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", initializers.NAMES)
+def test_a_single_number(name):
+    for seed in range(30):  # some of a truncated distribution are drawn twice
+        value = draw(name, (), seed, np.float32)
+        assert isinstance(value, np.ndarray) and value.shape == () and value.dtype == np.float32
+
+
 def test_constants():
     assert draw("zeros", (2, 3)).tolist() == [[0, 0, 0], [0, 0, 0]]
     assert draw("ones", (2,), dtype=np.float32).tolist() == [1, 1]

@@ -6,6 +6,7 @@ from pathlib import Path
 from readme_lines import ROW, counted
 
 from npnet.cli import COMMANDS
+from npnet.models import Sequential, load_model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -44,3 +45,23 @@ def test_python_commands_name_files_that_exist():
 def test_commands_of_npnet_exist():
     named = set(re.findall(r"npnet ([a-z]+)(?= RUN|`| +#|$)", README, re.MULTILINE))
     assert named == set(COMMANDS)
+
+
+def test_a_layer_of_your_own_runs_as_it_stands(tmp_path, capsys):
+    section = README.split("### A layer of your own, in five steps")[1]
+    skeleton = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    assert len([line for line in skeleton.splitlines() if line]) <= 20
+    assert re.findall(r"# (\d)\.", skeleton) == ["1", "2", "3", "4", "5"]
+
+    names = {}
+    exec(skeleton, names)
+    *table, note = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in table[1:]] == ["ok"] * 4
+    assert note == 'To load a saved model: load_model(path, custom_objects={"Squared": Squared}).'
+
+    model = names["model"]
+    assert isinstance(model, Sequential)
+    model.fit([[0.1, 0.8]], [[1, 0, 0]], verbose=0)
+    model.save(tmp_path / "model")
+    loaded = load_model(tmp_path / "model", custom_objects={"Squared": names["Squared"]})
+    assert (loaded.predict([[1, 2]], verbose=0) == model.predict([[1, 2]], verbose=0)).all()

@@ -86,14 +86,14 @@ class Case:
         """``x``, or random numbers of shape (N, D)."""
         return _normal(1, N, D) if self.x is None else self.x
 
-    def check(self, kernels: str | None = "numpy") -> GradientCheck:
-        """Return the table of the check with a kernel set."""
+    def check(self, kernels: str | None = "numpy", fused: bool = False) -> GradientCheck:
+        """Return the table of the check with a kernel set, and of a fused step if ``fused``."""
         model = Sequential(copy.deepcopy(self.layers), dtype="float64", seed=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some losses are tried on outputs that do not suit them
             model.compile(loss=copy.deepcopy(self.loss), kernels=kernels)
         return check_gradients(
-            model, self.samples, self.y, self.sample_weight, entries=self.entries, verbose=False
+            model, self.samples, self.y, self.sample_weight, entries=self.entries, verbose=False, fused=fused
         )
 
 
@@ -110,7 +110,7 @@ EXAMPLES: dict[type[Configurable], Callable[[], list[Any]]] = {
         BatchNormalization(),
         BatchNormalization(input_shape=PICTURES),
         BatchNormalization(center=False),
-        BatchNormalization(scale=False, epsilon=0.1),
+        BatchNormalization(scale=False, epsilon=1e-5),
         BatchNormalization(trainable=False, moving_mean_initializer="ones"),
     ],
     Normalization: lambda: [Normalization(mean=0.5, variance=2.0)],

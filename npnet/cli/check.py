@@ -1,16 +1,21 @@
 """Is every gradient right?
 
 Each activation, layer, loss and regularizer is put into a small network,
-followed by three whole ones, and every number of its gradients is compared
-with (L(w + e) - L(w - e)) / 2e: the change of the loss when that number is
-nudged, in float64. What counts is |a - n| / (|a| + |n|), a from backward,
-n from nudging; right ones end far below 1e-8.
+followed by three whole ones. Every number of its gradients is compared, in
+float64, with differences of the loss: how much it changes when that number
+is changed a little. The error is |a - n| / (|a| + |n|), where a comes from
+backward and n from differences; right ones end far below 1e-8.
+
+For the whole networks the column "fused" compares one training step on the
+fused, compiled path, which fit takes by default, with the same step on
+NumPy's kernels: by how much each weight changes.
 """
 
 import argparse
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 from npnet import kernels
 from npnet.checking.gradient_cases import Case, describe, everything, wrong_case
@@ -18,10 +23,10 @@ from npnet.checking.gradient_check import GradientCheck
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs.terminal import columns
 
-HELP = "compare every gradient with finite differences"
+HELP = "compare every gradient with differences of the loss"
 EXAMPLES = """\
 examples:
-  npnet check                    both sets of kernels
+  npnet check                    both sets of kernels, and fused steps
   npnet check --kernels numpy    the readable ones alone
   npnet check --wrong            what a wrong gradient looks like
 
@@ -47,24 +52,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check, print the table, and tell whether all is right."""
     wanted = (arguments.kernels,) if arguments.kernels else ("numpy", None)  # None: Numba's where it is
-    sets = tuple(dict.fromkeys(kernels.name_of(kernels.load(name)) for name in wanted)) or "numpy"
+    sets = tuple(dict.fromkeys(kernels.name_of(kernels.load(name)) or "numpy" for name in wanted))
     return show_wrong(sets[0]) if arguments.wrong else show_everything(sets)
 
 
 def show_everything(sets: tuple[str, ...]) -> int:
-    """Print a row for each case, the largest error of each set of kernels, and the tables of wrong ones."""
+    """Print a row for each case, the largest error in each column, and the tables of wrong ones."""
     cases, started = everything(), time.perf_counter()
     print(f"Checking {len(cases)} networks, with the kernels of {' and of '.join(sets)} ...", flush=True)
     results: list[dict[str, GradientCheck]] = [{} for _ in cases]
     for name in sets:
         with announce_compilation(sys.stdout):
             for case, result in zip(cases, results, strict=True):
-                result[name] = case.check(name)
+                result |= columns_of(case, name)
     group = ""
     for case, result in zip(cases, results, strict=True):
         if case.group != group:
             group = case.group
-            print("\n" + line(TITLES.get(group, group), "shape", "numbers", list(sets), ""))
+            print("\n" + line(TITLES.get(group, group), "shape", "numbers", list(result), ""))
         print(row(case, result))
     tables = [table for result in results for table in result.values()]
     wrong = [(case, name) for case, result in zip(cases, results, strict=True)
@@ -79,6 +84,17 @@ def show_everything(sets: tuple[str, ...]) -> int:
         f" {tables[0].tolerance:.0e}; {time.perf_counter() - started:.1f} s."
     )
     return 1 if wrong else 0
+
+
+def columns_of(case: Case, kernel_set: str) -> dict[str, GradientCheck]:
+    """Return the check with a set of kernels by the set's name; of whole networks a fused step's, too."""
+    if kernel_set != "numba" or case.group != "models":
+        return {kernel_set: case.check(kernel_set)}
+    both = case.check(kernel_set, fused=True)
+    return {
+        name: replace(both, rows=[row for row in both.rows if row.fused is fused])
+        for name, fused in ((kernel_set, False), ("fused", True))
+    }
 
 
 def row(case: Case, result: dict[str, GradientCheck]) -> str:
@@ -109,12 +125,6 @@ def show_wrong(kernel_set: str) -> int:
     layer = case.layers[1]
     result = case.check(kernel_set)
     print(f"Dense, {describe(layer)}, Dense, where\n  {type(layer).__doc__}\n\n{result}\n")
-    print(
-        textwrap.fill(
-            "Blame flows from the loss to the input, so all that lies before the slip is wrong and all that"
-            " lies behind it is right. Read the table from below: the slip is in the layer between the last"
-            " wrong tensor and the first right one.",
-            columns(),
-        )
-    )
+    where = "The mistake is in a layer between the lowest wrong row and the one below it."
+    print(textwrap.fill(where, columns()))
     return 1 if result.passed else 0

@@ -81,6 +81,12 @@ class Configurable:
             for parameter in inspect.signature(type(self).__init__).parameters.values()
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         ][1:]
+        for name in names:
+            if not hasattr(self, name):
+                raise AttributeError(
+                    f"{type(self).__name__} has no attribute {name!r}: saving needs each argument of __init__"
+                    f" in an attribute of the same name. Add self.{name} = {name}."
+                )
         return {name: serialize(getattr(self, name)) for name in names}
 
     def __repr__(self) -> str:
@@ -114,7 +120,13 @@ def get(kind: str, identifier: Any, base: type[T], names: Mapping[str, type[T]])
     if isinstance(identifier, type) and issubclass(identifier, base):
         return identifier()
     if isinstance(identifier, Mapping) and set(identifier) == {"class_name", "config"}:
-        return lookup(kind, identifier["class_name"], classes)(**identifier["config"])
+        name, known = identifier["class_name"], {**classes, **custom.get()}
+        if name not in known:
+            raise ValueError(
+                f"Unknown {kind} {name!r}. If it is a class of your own, give it:"
+                f' custom_objects={{"{name}": {name}}}.{nearest(name, known)}'
+            )
+        return known[name](**identifier["config"])
     raise TypeError(
         f"{kind} must be a name or an instance of {base.__name__}, got {type(identifier).__name__}."
         f" Names: {', '.join(names)}."

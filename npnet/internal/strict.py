@@ -50,7 +50,7 @@ def _assigned(cls: type) -> set[str]:
 def _codes(member: Any) -> Iterator[CodeType]:
     """Go through the code of a method or property, and of the functions inside it."""
     functions = (member.fget, member.fset) if isinstance(member, property) else (member,)
-    todo = [function.__code__ for function in functions if inspect.isfunction(function)]
+    todo = [inspect.unwrap(function).__code__ for function in functions if inspect.isfunction(function)]
     while todo:
         code = todo.pop()
         yield code

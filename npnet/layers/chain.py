@@ -13,7 +13,7 @@ from npnet.internal.streams import WEIGHTS, stream
 from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, UsesKernels
 from npnet.layers.core import Input
-from npnet.layers.layer import Layer, Shape, check_shape
+from npnet.layers.layer import Layer, Shape, check_shape, output_shape
 from npnet.layers.parameter import Parameter, assign
 
 __all__ = ["Chain"]
@@ -142,13 +142,13 @@ class Chain(Strict, UsesKernels):
         first = shape
         for index, layer in enumerate(self.layers):
             self._build_layer(layer, shape, index)
-            shape = layer.compute_output_shape(shape)
+            shape = output_shape(layer, shape)
         self.input_shape = first
         self.built = True
 
     def _build_layer(self, layer: Layer, input_shape: Shape, index: int) -> None:
         """Create a layer's weights from the stream of its place, unless it has them already."""
-        layer.compute_output_shape(input_shape)
+        output_shape(layer, input_shape)
         if layer.built:
             if layer.input_shape != input_shape:
                 raise ValueError(
@@ -166,7 +166,7 @@ class Chain(Strict, UsesKernels):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one output sample for input samples of ``input_shape``."""
         for layer in self.layers:
-            input_shape = layer.compute_output_shape(input_shape)
+            input_shape = output_shape(layer, input_shape)
         return input_shape
 
     @property

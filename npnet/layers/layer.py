@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class Layer(Strict, config.Configurable, UsesKernels):
         Only where the shape changes.
 
     Constructor arguments are kept in attributes of the same names; that is what saving a model relies on.
+    ``check_gradients`` says what is missing.
 
     Parameters
     ----------
@@ -49,6 +50,11 @@ class Layer(Strict, config.Configurable, UsesKernels):
     ----------
     takes_integers
         Whether ``forward`` also takes integers, pictures' bytes for instance; else they are converted first.
+    rng
+        The random stream of a layer that draws numbers when it runs, else None: ``build`` keeps the generator
+        it is given, ``self.rng = rng``. It comes from the model's seed and the layer's place. A saved model
+        holds where it stands, so a resumed training draws what it would have drawn; the gradient check sets
+        it back before every forward pass.
     """
 
     takes_integers = False
@@ -70,8 +76,21 @@ class Layer(Strict, config.Configurable, UsesKernels):
         self.input_shape = None if input_shape is None else check_shape("input_shape", input_shape)
         self.trainable = checks.flag("trainable", trainable)
         self.parameters: list[Parameter] = []
-        self.rng: np.random.Generator | None = None  # of layers that draw random numbers when they run
+        self.rng: np.random.Generator | None = None
         self.built = False
+
+    if not TYPE_CHECKING:  # type checkers shall still find names that do not exist
+
+        def __getattr__(self, name):
+            """Say why there is no such attribute: called only for those that are not found."""
+            cls = type(self).__name__
+            if "parameters" not in vars(self):
+                raise AttributeError(
+                    f"{cls} has no attribute {name!r}: its __init__ must begin with"
+                    " super().__init__(**options), which sets what every layer has."
+                )
+            unbuilt = "" if self.built else "; it is not built yet: parameters come with the input's shape"
+            raise AttributeError(f"{cls} {self.name!r} has no attribute {name!r}{unbuilt}.")
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Create the parameters for samples of ``input_shape`` (without the batch axis)."""
@@ -155,6 +174,18 @@ class Layer(Strict, config.Configurable, UsesKernels):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def output_shape(layer: Layer, input_shape: Shape) -> Shape:
+    """Return what ``compute_output_shape`` returns, or raise a TypeError if that is no shape."""
+    shape = layer.compute_output_shape(input_shape)
+    try:
+        return check_shape("shape", shape)
+    except ValueError:
+        raise TypeError(
+            f"{type(layer).__name__}.compute_output_shape must return the shape of one sample, without the"
+            f" batch axis, such as (32,), got {shape!r}."
+        ) from None
 
 
 def check_shape(name: str, shape: Any) -> Shape:

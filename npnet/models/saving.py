@@ -271,7 +271,7 @@ def write(path: Path, tensors: Tensors, metadata: dict[str, Any], overwrite: boo
     if not overwrite and path.exists():
         raise FileExistsError(f"{path} exists; give another name or overwrite=True.")
     texts = {key: json.dumps(value) for key, value in metadata.items()} | {"format": FORMAT}
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}  # numbers, too
     texts["digest"] = digest(tensors, texts)
     write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
 

@@ -171,6 +171,63 @@ def test_wrong_gradient_is_caught_on_a_kink(wrong):
     assert not check([first, wrong(), Dense(K)], random(3, N, K), x=np.zeros((N, D))).passed
 
 
+def test_steep_functions_are_not_accused():
+    """Batch normalization of few samples with a small epsilon: plain differences are wrong by 1.3e-8."""
+    for seed in range(20):
+        x = np.random.default_rng(seed).uniform(-1, 1, (4, 2))
+        layers = [Dense(8, "relu", input_shape=(2,)), BatchNormalization(epsilon=1e-5), Dense(K, "softmax")]
+        model = compiled(layers, "sparse_categorical_crossentropy", seed=seed)
+        result = npnet.check_gradients(model, x, np.arange(4) % K, verbose=False)
+        assert max(row.error for row in result.rows) < 1e-9, f"\n{result}"
+
+
+@pytest.mark.parametrize(
+    ("loss", "last", "y"),
+    [
+        ("categorical_crossentropy", "softmax", one_hot(N, K)),
+        ("sparse_categorical_crossentropy", "softmax", np.arange(N) % K),
+        ("binary_crossentropy", "sigmoid", one_hot(N, K)),
+    ],
+)
+def test_a_network_that_is_sure_of_its_mistakes_is_not_accused(loss, last, y):
+    """The reported loss is clipped and flat, the gradient is not: bytes that were not scaled, say."""
+    layers = [Dense(16, "relu", input_shape=(D,)), Dense(K, last)]
+    result = check(layers, y, loss, x=255 * np.abs(random(1, N, D)))
+    assert_right(result)
+    wrong = [Dense(16, input_shape=(D,)), LeakyBackward(), Dense(K, last)]
+    assert not check(wrong, y, loss, x=255 * np.abs(random(1, N, D))).passed
+
+
+def test_a_clipped_loss_without_its_activation_is_refused():
+    layers = [Dense(K, "sigmoid", input_shape=(D,))]
+    with pytest.raises(RuntimeError, match="is clipped, because a probability is below 1e-7"):
+        check(layers, one_hot(N, K), "categorical_crossentropy", x=255 * random(1, N, D))
+
+
+def test_a_loss_that_is_not_finite_is_refused():
+    class Logarithm(Square):
+        def forward(self, x, training=False):
+            with np.errstate(invalid="ignore"):
+                return np.log(super().forward(x) - 1)
+
+    with pytest.raises(RuntimeError, match="the loss is nan"):
+        check([Logarithm(input_shape=(D,)), Dense(K)], random(3, N, K))
+
+
+def test_numbers_that_are_not_drawn_are_checked_along_a_direction():
+    class SlipInOneNumber(Dense):
+        def backward_parameters(self, dy):
+            super().backward_parameters(dy)
+            self.weight.grad[17, 23] *= 1.01
+
+    x = random(1, N, 30)
+    for cls, right in ((Dense, True), (SlipInOneNumber, False)):
+        for seed in range(5):
+            network = [cls(40, "tanh", input_shape=(30,)), Dense(K)]
+            result = check(network, random(3, N, K), x=x, entries=20, seed=seed)
+            assert result.passed is right, f"\n{result}"
+
+
 def test_rounding_of_small_derivatives_is_no_kink():
     """First weights that hardly matter: differences of 1e-5 cannot resolve their gradient."""
     first = Dense(16, "tanh", input_shape=(D,))
@@ -233,6 +290,14 @@ def test_table(capsys):
         "dense_1/bias": ((K,), K),
     }
     assert [line.split()[-1] for line in printed[1:]] == ["ok"] * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("epsilon", 0.0), ("tolerance", -1), ("entries", 0), ("fused", "yes"), ("seed", -1)]
+)
+def test_arguments_are_checked(name, value):
+    with pytest.raises((TypeError, ValueError), match=name):
+        check([Dense(K, input_shape=(D,))], random(3, N, K), **{name: value})
 
 
 def test_needs_compile():

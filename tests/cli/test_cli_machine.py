@@ -44,6 +44,27 @@ def test_check_shows_what_a_wrong_gradient_looks_like(capsys):
     assert out.count("WRONG") == 3 and "MasklessReLU" in out
 
 
+def test_check_explains_how_to_read_what_is_wrong(few_cases, capsys):
+    assert "which fit takes by default" in check.__doc__
+    few_cases.append(gradient_cases.wrong_case())
+    main(["check", "--kernels", "numpy"])
+    reading = "layers nearer the loss stay right. Read from the bottom up. A wrong dW"
+    assert reading in capsys.readouterr().out
+    main(["check", "--wrong"])
+    assert reading in capsys.readouterr().out
+
+
+def test_check_shows_a_fused_step_of_whole_networks(monkeypatch, capsys):
+    case = next(case for case in gradient_cases.everything() if case.name.startswith("a deep network"))
+    monkeypatch.setattr(check, "everything", lambda: [case])
+    assert main(["check", "--kernels", "numba"]) == 0
+    header, row = [
+        line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("Wh", "a "))
+    ]
+    assert header[-2:] == ["numba", "fused"]
+    assert row[-1] == "ok" and float(row[-2]) < 1e-12
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_check_fits_the_terminal(few_cases, capsys, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))

@@ -1,0 +1,82 @@
+"""The check accuses no correct code: random small networks of everything that has a gradient."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from npnet import layers, losses, regularizers
+from npnet.checking import gradient_cases
+from npnet.checking.gradient_cases import TARGETS, Case, K, N, examples
+from npnet.initializers import Constant, VarianceScaling
+from npnet.layers import BatchNormalization, Dense, Flatten, activations
+
+QUICK = 60
+LAYERS = [layer for cls in layers.CLASSES.values() if cls is not layers.Input for layer in examples(cls)]
+FIRST = [layer for layer in LAYERS if layer.input_shape is not None]
+LATER = [layer for layer in LAYERS if layer.input_shape is None and not isinstance(layer, Dense)]
+LATER += [BatchNormalization(epsilon=1e-5)]
+ACTIVATIONS = [None, *activations.NAMES]
+LOSSES = [
+    example
+    for cls in dict.fromkeys(losses.NAMES.values())
+    for example in gradient_cases.LOSS_EXAMPLES.get(cls, lambda cls=cls: [(cls(), None, "")])()
+]
+PENALTIES = [penalty for cls in dict.fromkeys(regularizers.NAMES.values()) for penalty in examples(cls)]
+KERNELS = ["glorot_uniform", "he_normal", "lecun_normal", "zeros", VarianceScaling(9.0)]
+BIASES = ["zeros", "ones", Constant(0.3)]
+SCALES = [0.01, 0.1, 1.0, 10.0, 100.0]  # of samples; large ones saturate what can be saturated
+
+
+def random_case(seed):
+    """Return a network of one to six layers with whatever options."""
+    rng = np.random.default_rng(seed)
+
+    def one_of(options):
+        return copy.deepcopy(options[rng.integers(len(options))])
+
+    def dense(units, activation, **options):
+        return Dense(
+            units, activation, use_bias=rng.random() < 0.8, trainable=rng.random() < 0.9,
+            kernel_initializer=one_of(KERNELS), bias_initializer=one_of(BIASES),
+            kernel_regularizer=one_of([None, *PENALTIES]), bias_regularizer=one_of([None, *PENALTIES]),
+            **options,
+        )  # fmt: skip
+
+    def units():
+        return int(rng.integers(1, 7))
+
+    if rng.random() < 0.3:
+        network = [one_of(FIRST), Flatten()]
+    else:
+        network = [dense(units(), one_of(ACTIVATIONS), input_shape=(units(),))]
+    for _ in range(rng.integers(0, 5)):
+        network.append(one_of(LATER) if rng.random() < 0.6 else dense(units(), one_of(ACTIVATIONS)))
+    loss, last, kind = one_of(LOSSES)
+    network.append(dense(K, last))
+    n = int(rng.integers(1, N + 1))
+    x = one_of([0.0, *SCALES]) * rng.standard_normal((n, *network[0].input_shape))
+    weight = rng.uniform(0, 3, n) if rng.random() < 0.3 else None
+    return Case("random", f"{seed}", network, TARGETS[kind][:n], loss, x, weight, entries=30)
+
+
+def check(seed):
+    """Check a network; where the loss is clipped in a way that has no derivative, the check must say so."""
+    try:
+        result = random_case(seed).check()
+    except RuntimeError as error:
+        assert "clipped" in str(error)
+        return False
+    assert result.passed, f"\n{seed}: {random_case(seed).layers}\n{result}"
+    return True
+
+
+def test_random_networks_are_right():
+    checked = sum(map(check, range(QUICK)))
+    assert checked >= 0.95 * QUICK
+
+
+@pytest.mark.slow
+def test_a_thousand_random_networks_are_right():
+    checked = sum(map(check, range(1000)))
+    assert checked >= 950
