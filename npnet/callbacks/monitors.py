@@ -39,7 +39,7 @@ class Monitor(Callback):
         if self.mode != "auto":
             return 1 if self.mode == "max" else -1
         grows = directions.grows(self.monitor)
-        for metric in (metric for group in self.model._metrics for metric in group):
+        for metric in self.model.metrics:
             if metric.name == self.monitor.removeprefix("val_"):
                 grows = metric.grows
         if grows is None:

@@ -10,6 +10,7 @@ from npnet.callbacks.callback import Logs
 from npnet.internal import config
 from npnet.layers.layer import Layer, refuse_layers
 from npnet.losses import Loss
+from npnet.metrics import Metric
 from npnet.models import onnx, saving
 from npnet.models.summary import html_summary, print_summary
 from npnet.optimizers import Optimizer
@@ -125,6 +126,11 @@ class Sequential(loops.Trainee):
     def loss(self) -> Loss:
         """The loss that ``compile`` was given."""
         return self.require_compiled("loss").loss
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics that ``compile`` was given, as objects that have seen nothing."""
+        return self.require_compiled("metrics").reported
 
     def require_compiled(self, what: str) -> Setup:
         """Return the setup; raise a RuntimeError that names ``what`` before ``compile``."""

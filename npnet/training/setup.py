@@ -116,6 +116,11 @@ class Setup:
         self.chain.use(self.kernels)
         self.loss.kernels = self.kernels
 
+    @property
+    def reported(self) -> list[Metric]:
+        """The metrics that are reported, as objects that have seen nothing."""
+        return [metric_names.get(metric) for metric in (*self.metrics, *self.weighted_metrics)]
+
     def means(self, samples: Samples) -> Means:
         """Return means of the loss and the metrics that have seen nothing, and that nobody else holds."""
         units = self.chain.compute_output_shape(samples.x.shape[1:])[-1]
