@@ -286,19 +286,35 @@ TESTS = Path(__file__).parents[1]
 ALL = [
     TESTS / room / f"test_{part}.py"
     for room, part in (
-        ("kernels", "kernels"), ("kernels", "every_kernel"), ("kernels", "functions"), ("training", "fusion")
+        ("kernels", "kernels"), ("kernels", "every_kernel"), ("kernels", "functions"),
+        ("kernels", "fused_phases"), ("training", "fusion"),
     )
 ]  # fmt: skip
 CORE = "tiles and (shape9-float32 or nan_and_infinity) or nothing_outside or many_classes"
+CORE_OF_UNIT = "matrix and (shape9-float32 or next_forward_pass)"
 
 
-@pytest.mark.parametrize(
-    "chosen", [["-k", CORE], pytest.param(["-k", "not lesser"], marks=pytest.mark.slow)], ids=["core", "all"]
-)
+def run_tests_again(chosen, **environment):
+    """Run the chosen ones of ALL tests in another process, in which kernels are compiled differently."""
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-k", chosen, *ALL]
+    environment = os.environ | environment
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def core_and_all(core):
+    """A few tests in every run; all but those that start such a process in the slow ones."""
+    everything = pytest.param("not processors and not emulated", marks=pytest.mark.slow)
+    return pytest.mark.parametrize("chosen", [core, everything], ids=["core", "all"])
+
+
+@core_and_all(CORE)
 @pytest.mark.parametrize("processor", ["haswell", "x86-64"])
 @pytest.mark.skipif(not sys.platform.startswith("linux") or os.uname().machine != "x86_64", reason="for x86")
 def test_lesser_processors(processor, chosen):
-    environment = os.environ | {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *chosen, *ALL]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
+    run_tests_again(chosen, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES="")
+
+
+@core_and_all(CORE_OF_UNIT)
+def test_an_emulated_matrix_unit(chosen):
+    run_tests_again(chosen, NPNET_MATRIX_UNIT="emulated")

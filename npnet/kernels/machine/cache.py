@@ -37,6 +37,8 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
+from npnet.kernels.vectors.registers import EMULATED
+
 KEPT = 4  # versions of the kernels whose folders are kept, the most recently used ones
 DIGEST = hashlib.sha256().digest_size
 CODE_OPTIONS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # of Numba
@@ -124,7 +126,7 @@ def _key() -> str:
     machine = cpu_target.target_context.codegen().magic_tuple()
     versions = numba.__version__, llvmlite.__version__, np.__version__, sys.implementation.cache_tag
     options = [getattr(config, option, None) for option in CODE_OPTIONS]
-    digest.update(repr((machine, sys.platform, platform.machine(), versions, options)).encode())
+    digest.update(repr((machine, sys.platform, platform.machine(), EMULATED, versions, options)).encode())
     return digest.hexdigest()[:16]
 
 

@@ -35,8 +35,17 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from npnet.kernels.machine.jit import compiled
+from npnet.kernels.products.emulated_unit import EmulatedUnit
 from npnet.kernels.vectors.memory import fill, load, transpose
-from npnet.kernels.vectors.registers import I32, I64, REGISTER_BYTES, broadcast, call_llvm, vector_of
+from npnet.kernels.vectors.registers import (
+    EMULATED,
+    I32,
+    I64,
+    REGISTER_BYTES,
+    broadcast,
+    call_llvm,
+    vector_of,
+)
 
 BLOCK = 32
 TILE = 16 * 16  # places of one of the unit's eight tiles: 16 rows of 64 bytes
@@ -61,7 +70,7 @@ def _permitted() -> bool:
     return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
 
 
-AMX = _permitted()
+AMX = EMULATED or _permitted()
 
 
 # --- splitting -------------------------------------------------------------------------------------------
@@ -138,11 +147,36 @@ def turn_block(source, start, row, target):
 # --- multiplying -----------------------------------------------------------------------------------------
 
 
+class _Unit:
+    """The unit's instructions. Its tiles are numbered from 0 to 7."""
+
+    def __init__(self, builder):
+        self.builder = builder
+
+    def zero(self, tile):
+        """Set a tile to zero."""
+        call_llvm(self.builder, "llvm.x86.tilezero", VOID, [I8(tile)])
+
+    def load(self, tile, start, row_bytes):
+        """Read a tile from memory, in which its rows are ``row_bytes`` apart."""
+        call_llvm(self.builder, "llvm.x86.tileloadd64", VOID, [I8(tile), start, row_bytes])
+
+    def store(self, tile, start, row_bytes):
+        """Write a tile to memory, in which its rows are ``row_bytes`` apart."""
+        call_llvm(self.builder, "llvm.x86.tilestored64", VOID, [I8(tile), start, row_bytes])
+
+    def multiply(self, c, a, b):
+        """C += A B, of float32, the factors bfloat16."""
+        call_llvm(self.builder, "llvm.x86.tdpbf16ps", VOID, [I8(c), I8(a), I8(b)])
+
+
 @intrinsic
 def start_unit(typing_context):
     """Tell the unit the shape of its tiles; a thread does so before it multiplies."""
 
     def emit(context, builder, signature, arguments):
+        if EMULATED:
+            return context.get_dummy_value()
         rows, row_bytes = [16] * 8, [64, 0] * 8
         configuration = bytes([1, *[0] * 15, *row_bytes, *[0] * 16, *rows, *[0] * 8])
         constant = ir.Constant(ir.ArrayType(I8, 64), bytearray(configuration))
@@ -159,7 +193,8 @@ def stop_unit(typing_context):
     """Let go of the unit: its 8 KiB of tiles need not be kept when threads take turns."""
 
     def emit(context, builder, signature, arguments):
-        call_llvm(builder, "llvm.x86.tilerelease", VOID, [])
+        if not EMULATED:
+            call_llvm(builder, "llvm.x86.tilerelease", VOID, [])
         return context.get_dummy_value()
 
     return types.void(), emit
@@ -218,23 +253,23 @@ def _emit_multiply(context, builder, kinds, arguments, do_piece=None):
 
     a, b, c = place(0, a_start), place(3, b_start), place(7, c_start)
     c_bytes = builder.mul(c_row, I64(4))
+    unit = EmulatedUnit(builder) if EMULATED else _Unit(builder)
 
-    def tile(name, number, base, offset, stride):
-        at = builder.bitcast(builder.gep(base, [offset]), I8.as_pointer())
-        call_llvm(builder, f"llvm.x86.{name}", VOID, [I8(number), at, stride])
+    def tile(move, number, base, offset, stride):
+        move(number, builder.bitcast(builder.gep(base, [offset]), I8.as_pointer()), stride)
 
-    def sums(name):
+    def sums(move):
         for i in range(2):
             for j in range(2):
                 offset = builder.add(builder.mul(c_row, I64(16 * i)), I64(16 * j))
-                tile(name, 2 * i + j, c, offset, c_bytes)
+                tile(move, 2 * i + j, c, offset, c_bytes)
 
     with builder.if_else(add) as (more, first):
         with more:
-            sums("tileloadd64")
+            sums(unit.load)
         with first:
             for number in range(4):
-                call_llvm(builder, "llvm.x86.tilezero", VOID, [I8(number)])
+                unit.zero(number)
     before, loop = builder.block, builder.append_basic_block("blocks")
     after = builder.append_basic_block("after")
     builder.branch(loop)
@@ -248,11 +283,10 @@ def _emit_multiply(context, builder, kinds, arguments, do_piece=None):
     ]  # fmt: skip
     for number, (a_part, b_part, half, r) in enumerate(products):
         if b_part == half == 0:
-            tile("tileloadd64", 4 + r, a, builder.add(a_at, I64(a_part * PART + r * TILE)), I64(64))
+            tile(unit.load, 4 + r, a, builder.add(a_at, I64(a_part * PART + r * TILE)), I64(64))
         if r == 0:
-            tile("tileloadd64", 6 + half, b, builder.add(b_at, I64(b_part * PART + half * TILE)), I64(64))
-        tiles = [I8(2 * r + half), I8(4 + r), I8(6 + half)]
-        call_llvm(builder, "llvm.x86.tdpbf16ps", VOID, tiles)
+            tile(unit.load, 6 + half, b, builder.add(b_at, I64(b_part * PART + half * TILE)), I64(64))
+        unit.multiply(2 * r + half, 4 + r, 6 + half)
         piece, rest = divmod((number + 1) * PIECES, len(products))
         if do_piece and rest == 0:
             do_piece(i, piece - 1)
@@ -260,5 +294,5 @@ def _emit_multiply(context, builder, kinds, arguments, do_piece=None):
     i.add_incoming(following, builder.block)
     builder.cbranch(builder.icmp_signed("<", following, blocks), loop, after)
     builder.position_at_end(after)
-    sums("tilestored64")
+    sums(unit.store)
     return context.get_dummy_value()

@@ -3,6 +3,8 @@
 What the machine has, the type, and what ``arithmetic.py``, ``memory.py`` and ``tiles.py`` emit it with.
 """
 
+import os
+
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
@@ -18,11 +20,25 @@ I32, I64 = ir.IntType(32), ir.IntType(64)
 # --- what the machine has --------------------------------------------------------------------------------
 
 
+def _emulated() -> bool:
+    """Whether kernels are compiled for a matrix unit that is emulated (see ``products/emulated_unit.py``)."""
+    chosen = os.environ.get("NPNET_MATRIX_UNIT", "")
+    if chosen not in ("", "emulated"):
+        raise ValueError(f"NPNET_MATRIX_UNIT must be unset or 'emulated', got {chosen!r}.")
+    return chosen == "emulated"
+
+
+EMULATED = _emulated()
+
+
 def _vector_registers() -> tuple[int, int]:
     """Bytes in a vector register and how many there are, asked of the compiler that will emit the kernels.
 
-    It knows what Numba was told to compile for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES change that).
+    It knows what Numba was told to compile for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES change that). Beside
+    an emulated matrix unit they are those of the processors that have one.
     """
+    if EMULATED:
+        return 64, 32
     vector = "<16 x float>"
     source = f"define {vector} @f({vector} %a) {{\n %b = fadd {vector} %a, %a\n ret {vector} %b\n}}"
     assembly = cpu_target.target_context.codegen()._tm.emit_assembly(llvm.parse_assembly(source))
