@@ -10,7 +10,7 @@ from numba import njit, prange
 
 from npnet.kernels import parallel, rules
 from npnet.kernels.fused import steps
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.layouts import SPARE_ROWS
 from npnet.kernels.products.tiles import ROWS, multiply_tile, width_of
@@ -89,7 +89,7 @@ def tiles(x, dy, weight, mean_square):
     parallel.update(rules.rmsprop, weight, gradient, [mean_square], RULE)
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def in_the_tile(x, dy, weight, mean_square):
     """Each square of the gradient is used from the nearest cache, never stored; its rows lie 2 KiB apart."""
     w, units, inputs = width_of(weight), weight.shape[1], weight.shape[0]

@@ -13,7 +13,7 @@ from numba.extending import overload
 from npnet.kernels import rules
 from npnet.kernels.fused import matrix_unit, vector_unit
 from npnet.kernels.fused.vector_unit import gather_tasks, softmax_tasks
-from npnet.kernels.machine.jit import compiled, get_num_threads, keep_small_alone, set_num_threads
+from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.tasks import new_counters, wait
 from npnet.kernels.products.amx import AMX, BLOCK
 from npnet.kernels.products.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
@@ -23,7 +23,7 @@ __all__ = [
     "softmax_cross_entropy", "squares", "to_panels", "to_squares", "train_steps", "update",
 ]  # fmt: skip
 
-SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
+SERIAL = 1 << 21  # multiplications below which waking the other threads costs more than they save
 
 
 def on_matrix_unit(dtype, n):
@@ -75,9 +75,9 @@ def update(rule, slots, x, dz, n, inputs, weight, bias, decay, hyperparameters):
 
 @cache
 def _phase(tasks):
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(work, arguments, numbers):
-        threads = keep_small_alone(work, SERIAL)
+        threads = serial_below(SERIAL, work)
         team = get_num_threads()
         counters = new_counters(1, team)
         for thread in prange(team):  # counts unsigned: not converted, everything here is compiled twice
@@ -122,7 +122,7 @@ def train_steps(on_unit, hidden, hidden_backward, remembers_x, update, slots):
     backward, learn = products.backward_tasks(hidden_backward), products.update_tasks(update, slots)
     learn_forward = products.update_forward_tasks(update, slots, hidden, remembers_x)
 
-    @compiled
+    @jit
     def work(
         team, x, index, scaling, batches, flows, remembered, flows_back, weights, biases, inputs, constants,
         y_true, sample_weight, loss_scale, losses, y_pred, decay, hyperparameters,
@@ -189,7 +189,7 @@ def train_steps(on_unit, hidden, hidden_backward, remembers_x, update, slots):
                 )  # fmt: skip
             wait(team, now, tasks)
 
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(
         x, index, scaling, batches, flows, remembered, flows_back, weights, biases, inputs, constants,
         y_true, sample_weight, loss_scale, losses, y_pred, decay, hyperparameters,
@@ -197,7 +197,7 @@ def train_steps(on_unit, hidden, hidden_backward, remembers_x, update, slots):
         size = 0
         for i in range(len(weights)):
             size += weights[i].size
-        threads = keep_small_alone(index.size * size, SERIAL)
+        threads = serial_below(SERIAL, index.size * size)
         team = get_num_threads()
         counters = new_counters(index.shape[0] * (3 * len(weights) + 2), team)
         for thread in prange(team):  # counts unsigned: not converted, everything here is compiled twice
