@@ -9,7 +9,7 @@ from numba import njit, prange
 from benchmarks.variants.phase import alone
 from npnet.kernels import rules
 from npnet.kernels.fused.vector_unit import forward_tasks
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.products import layouts
 from npnet.kernels.products.layouts import SPARE_ROWS
 from npnet.kernels.products.tiles import ROWS, multiply_tile, width, width_of
@@ -69,7 +69,7 @@ def blocks(x, weight, bias, y):
                 y[n, left + j] = max(sums[n, j] + bias[left + j], FLOAT(0))
 
 
-@compiled
+@jit
 def _relu_of_sums(bias, y, at, column):
     for r in range(ROWS):
         for j in range(0, width_of(y), lanes_of(y)):
@@ -78,7 +78,7 @@ def _relu_of_sums(bias, y, at, column):
             store(y, place, lanes_of(y), np.maximum(numbers, 0.0))
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def tile(x, weight, bias, y):
     """Explicit vector instructions: the sums of 8 samples x 32 units stay in registers for all inputs."""
     depth, units = weight.shape
@@ -90,7 +90,7 @@ def tile(x, weight, bias, y):
             _relu_of_sums(bias, y, at, column)
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def panels(x, weight, bias, y):
     """W in panels of 32 columns: the tile reads one line after the other and not one every 2 KiB."""
     depth, w, units = weight.shape[1], weight.shape[2], bias.size
@@ -103,7 +103,7 @@ def panels(x, weight, bias, y):
             _relu_of_sums(bias, y, at, p * w)
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def deep_blocks(x, weight, bias, y):
     """256 inputs at a time: these 32 KiB of a panel are still in the nearest cache for the next 8 samples."""
     depth, w, units = weight.shape[1], weight.shape[2], bias.size

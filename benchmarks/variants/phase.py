@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from npnet.kernels.machine.jit import compiled, get_num_threads
+from npnet.kernels.machine.jit import get_num_threads, jit
 from npnet.kernels.machine.tasks import new_counters
 
 
@@ -13,7 +13,7 @@ from npnet.kernels.machine.tasks import new_counters
 def alone(tasks):
     """The kernel (arguments, numbers) that carries out the tasks of one phase on all threads."""
 
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(arguments, numbers):
         team = get_num_threads()
         counters = new_counters(1, team)

@@ -11,7 +11,7 @@ from numba import njit, prange
 from benchmarks.variants.phase import alone
 from npnet.kernels import parallel, rules
 from npnet.kernels.fused.vector_unit import update_tasks
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.products import layouts
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.layouts import SPARE_ROWS
@@ -91,7 +91,7 @@ def tiles(x, dy, weight, mean_square):
     parallel.update(rules.rmsprop, weight, gradient, [mean_square], RULE)
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def in_the_tile(x, dy, weight, mean_square):
     """Each square of the gradient is used from the nearest cache, never stored; its rows lie 2 KiB apart."""
     w, units, inputs = width_of(weight), weight.shape[1], weight.shape[0]

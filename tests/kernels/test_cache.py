@@ -14,7 +14,7 @@ from effort import times
 
 import npnet
 from npnet.kernels.machine import cache
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 MISSES = "use(); print(sum(square._cache_misses.values()))"
@@ -162,7 +162,7 @@ def shifted(amount):
     def inner(x):
         return x + amount
 
-    @compiled
+    @jit
     def kernel(x):
         return inner(x)
 
@@ -186,7 +186,7 @@ def test_a_kernel_that_closes_over_an_array_is_refused():
 def test_a_kernel_bound_to_this_process_says_why_it_cannot_be_kept(filled):
     code = """
         import numba
-        @compiled
+        @jit
         def bound():
             numba.set_num_threads(1)
         bound()

@@ -6,7 +6,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from npnet.kernels.machine import cache
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.products import amx
 from npnet.kernels.products.emulated_unit import EmulatedUnit
 from npnet.kernels.vectors import registers
@@ -35,11 +35,11 @@ def product(unit_class):
 
         return types.void(a, b, c), emit
 
-    @compiled
+    @jit
     def on_emulated_unit(a, b, c):
         multiply(a, b, c)
 
-    @compiled
+    @jit
     def on_unit(a, b, c):
         amx.start_unit()
         multiply(a, b, c)

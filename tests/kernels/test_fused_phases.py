@@ -9,7 +9,7 @@ from numba import prange
 from npnet.kernels import rules
 from npnet.kernels.fused import matrix_unit, vector_unit
 from npnet.kernels.machine import threads
-from npnet.kernels.machine.jit import compiled, get_num_threads
+from npnet.kernels.machine.jit import get_num_threads, jit
 from npnet.kernels.machine.tasks import new_counters
 from npnet.kernels.products.amx import AMX
 from npnet.kernels.products.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
@@ -49,17 +49,17 @@ def _few_threads(monkeypatch):
 def phase(tasks, then_forward=False):
     """A kernel that runs one phase on all threads: tasks(team, phase, *arguments, numbers, ...)."""
 
-    @compiled
+    @jit
     def alone(team, arguments, numbers, following):
         tasks(team, 0, *arguments, numbers)
 
-    @compiled
+    @jit
     def with_forward(team, arguments, numbers, following):
         tasks(team, 0, *arguments, numbers, *following, ())
 
     work = with_forward if then_forward else alone
 
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(arguments, numbers, following):
         team = get_num_threads()
         counters = new_counters(1, team)

@@ -1,4 +1,4 @@
-"""What ``compiled`` promises of every kernel: honest numbers, the same bits, a word while compiling."""
+"""What ``@jit`` promises of every kernel: honest numbers, the same bits, a word while compiling."""
 
 import io
 
@@ -8,9 +8,9 @@ import pytest
 from numba import prange
 from numba.core import event
 
-from npnet.kernels.machine import description, jit, threads
+from npnet.kernels.machine import description, threads
 from npnet.kernels.machine.announce import announce_compilation
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 
 
 @pytest.fixture
@@ -23,22 +23,22 @@ def counts(monkeypatch):
 # --- the decorator ---------------------------------------------------------------------------------------
 
 
-@compiled
+@jit
 def positive_part(x):
     return x if x > 0.0 else 0.0 * x
 
 
-@compiled
+@jit
 def is_nan(x):
     return x != x
 
 
-@compiled
+@jit
 def divide(x, y):
     return x / y
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def positive_parts(x, out):
     for i in prange(x.size):
         out[i] = positive_part(x[i])
@@ -67,19 +67,34 @@ def test_errors_of_a_kernel_reach_the_caller():
 
 
 def test_a_kernel_knows_and_changes_its_threads(counts):
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def count(used, alone):
-        before = jit.get_num_threads()
+        before = get_num_threads()
         if alone:
-            jit.set_num_threads(1)
+            set_num_threads(1)
         for i in prange(used.size):
-            used[i] = jit.get_num_threads()
-        jit.set_num_threads(before)
+            used[i] = get_num_threads()
+        set_num_threads(before)
 
     most = min(3, threads.start().most)  # OpenMP takes more threads than there are CPUs, the others do not
     counts(most)
     for alone, expected in [(False, most), (True, 1), (False, most)]:
         count(used := np.zeros(1), alone)
+        assert used[0] == expected
+
+
+def test_a_kernel_with_little_to_do_runs_on_one_thread(counts):
+    @jit(parallel=True)
+    def count(work, used):
+        before = serial_below(10, work)
+        for i in prange(used.size):
+            used[i] = get_num_threads()
+        set_num_threads(before)
+
+    most = min(3, threads.start().most)
+    counts(most)
+    for work, expected in [(9, 1), (10, most), (9, 1)]:
+        count(work, used := np.zeros(1))
         assert used[0] == expected
 
 
@@ -149,7 +164,7 @@ def test_a_progress_line_gives_way_to_the_announcement(monkeypatch):
 
 
 def test_an_error_ends_the_announced_line():
-    @compiled
+    @jit
     def wrong(x):
         return x + "1"
 

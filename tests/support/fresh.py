@@ -10,9 +10,9 @@ import os, sys, threading, warnings
 import numpy as np
 from numba import prange
 from npnet.kernels.machine import cache, threads
-from npnet.kernels.machine.jit import compiled, get_num_threads
+from npnet.kernels.machine.jit import get_num_threads, jit
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def square(x, out):
     for i in prange(x.shape[0]):
         out[i] = x[i] * x[i]

@@ -16,7 +16,7 @@ How tasks are cut depends on the number of threads; in what order a sum is added
 from functools import cache
 
 from npnet.kernels.fused.vector_unit import apply_update, backward_finish, forward_finish
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.machine.tasks import done, take
 from npnet.kernels.products.amx import (
     BLOCK,
@@ -47,7 +47,7 @@ PANELS = 8  # of the result or of weights, at most, that a task handles: samples
 TASKS = 4  # a thread, where there is enough to do
 
 
-@compiled
+@jit
 def _shape(panels, blocks, threads):
     """How many panels of the result and blocks of samples a task handles, so that there are enough."""
     across, height = min(PANELS, panels), min(HEIGHT, blocks)
@@ -63,7 +63,7 @@ def _shape(panels, blocks, threads):
 def _panels_of_blocks(do_task):
     """The phase in which ``do_task`` computes some panels of ``out`` for some blocks of samples at a time."""
 
-    @compiled
+    @jit
     def work(team, phase, n, out, operands):
         blocks = -(-n // BLOCK)
         across, height = _shape(out.shape[0], blocks, team[2])
@@ -94,7 +94,7 @@ def _forward_panel(rule, remembers_x):
     """One panel of y for some blocks of samples, as far as some squares of the weights go."""
     finish = forward_finish(rule, remembers_x)
 
-    @compiled(borrows=True)
+    @jit(refcount=False)
     def work(
         split_x, split, at, bias, z, y, p, first, blocks, squares, add, is_last, weight, following, to_split,
         constants,
@@ -123,7 +123,7 @@ def forward_tasks(rule, remembers_x):
     """y = rule(x W + b); where the rule's derivative wants x W + b, that is written to z."""
     forward_panel = _forward_panel(rule, remembers_x)
 
-    @compiled(borrows=True)
+    @jit(refcount=False)
     def do_task(n, y, operands, left, panels, top, blocks, split_x, split):
         x, weight, bias, z, constants = operands
         depth, square = x.shape[0], weight.shape[2] * SQUARE
@@ -141,7 +141,7 @@ def forward_tasks(rule, remembers_x):
 
     phase_of = _panels_of_blocks(do_task)
 
-    @compiled
+    @jit
     def work(team, phase, x, weight, bias, n, z, y, constants):
         return phase_of(team, phase, n, y, (x, weight, bias, z, constants))
 
@@ -156,7 +156,7 @@ def backward_tasks(rule):
     """dz = rule(dy W', remembered): the gradient before the previous layer's activation."""
     finish = backward_finish(rule)
 
-    @compiled(borrows=True)
+    @jit(refcount=False)
     def do_task(n, dz, operands, left, panels, top, blocks, split_dy, split):
         dy, weight, remembered, turned, constants = operands
         depth, square = dy.shape[0], weight.shape[2] * SQUARE
@@ -178,7 +178,7 @@ def backward_tasks(rule):
 
     phase_of = _panels_of_blocks(do_task)
 
-    @compiled
+    @jit
     def work(team, phase, dy, weight, n, remembered, dz, constants):
         turned = aligned_empty(SQUARE, dz)
         return phase_of(team, phase, n, dz, (dy, weight, remembered, turned, constants))
@@ -186,7 +186,7 @@ def backward_tasks(rule):
     return work
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned):
     """Sum the gradients of some squares of some panels over all but the last HEIGHT blocks of samples.
 
@@ -214,13 +214,13 @@ def _update_panels(rule, slots):
     """(weights, bias): the update of some squares of some panels, and of a panel's bias."""
     apply, update_bias = apply_update(rule, slots)
 
-    @compiled(inline=True, borrows=True)
+    @jit(inline=True, refcount=False)
     def apply_part(i, piece, weight, here, sums, at, count, decay, hyperparameters):
         if i == 0:
             first, last = piece * SQUARE // PIECES, (piece + 1) * SQUARE // PIECES
             apply(weight, here, sums, at, first, min(last, count), decay, hyperparameters)
 
-    @compiled(borrows=True)
+    @jit(refcount=False)
     def work(
         split_x, split_dz, p, panels, first, blocks, sums, weight, here, depth, squares, rows, decay,
         hyperparameters,
@@ -245,7 +245,7 @@ def _update_panels(rule, slots):
     return work, update_bias
 
 
-@compiled
+@jit
 def _scratch(blocks, across, like):
     """Memory for some panels of x and dz, split, for sums of gradients, and for a block turned over.
 
@@ -264,7 +264,7 @@ def update_tasks(rule, slots):
     """W, slots <- rule(decay W, x' dz, slots), and of b: the gradient is never stored."""
     update_panels, update_bias = _update_panels(rule, slots)
 
-    @compiled(borrows=True)
+    @jit(refcount=False)
     def do_task(x, dz, n, inputs, weight, bias, decay, hyperparameters, left, panels, top, bottom, scratch):
         split_x, split_dz, sums, turned = scratch
         blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
@@ -282,7 +282,7 @@ def update_tasks(rule, slots):
             for p in range(left, left + panels):
                 update_bias(bias, dz, p, n, decay, hyperparameters)
 
-    @compiled
+    @jit
     def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
         depth = x.shape[0]
         across, tall = min(PANELS, weight.shape[0]), -(-depth // SQUARES) * SQUARES
@@ -316,7 +316,7 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
     update_panels, update_bias = _update_panels(rule, slots)
     forward_panel = _forward_panel(activation, remembers_x)
 
-    @compiled(borrows=True)
+    @jit(refcount=False)
     def do_task(
         x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants, left, panels,
         scratch, split_next, split,
@@ -355,7 +355,7 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
                         q > 0, q + squares == depth, weight, 0, 0, constants,
                     )  # fmt: skip
 
-    @compiled
+    @jit
     def work(
         team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants
     ):  # fmt: skip

@@ -19,7 +19,7 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from npnet.kernels.fused import matrix_unit, vector_unit
 from npnet.kernels.fused.vector_unit import apply_update, gather_tasks, softmax_tasks
-from npnet.kernels.machine.jit import compiled, get_num_threads, keep_small_alone, set_num_threads
+from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
 from npnet.kernels.products.amx import AMX, BLOCK
 from npnet.kernels.products.tiles import width_of
@@ -133,14 +133,14 @@ def _products(on_unit):
 # --- where things are ------------------------------------------------------------------------------------
 
 
-@compiled
+@jit
 def _flow(operands, number):
     """The panels of a flow."""
     start, panels = operands.flow_table[number, 0], operands.flow_table[number, 1]
     return view(operands.flows, start, (panels, operands.rows, width_of(operands.flows)))
 
 
-@compiled
+@jit
 def _weights(operands, number):
     """The squares of a layer's weights with their slots, and its biases with theirs."""
     layer, w = operands.layer_table[number], width_of(operands.weights)
@@ -151,7 +151,7 @@ def _weights(operands, number):
     )
 
 
-@compiled
+@jit
 def _gradients(operands, number):
     """The gradients of a layer's weights and biases, laid out as those are."""
     layer, w = operands.layer_table[number], width_of(operands.weights)
@@ -171,7 +171,7 @@ def _gradients(operands, number):
 def gather():
     """y = scale x[index] + offset, as panels."""
 
-    @compiled(spliced=True)
+    @jit(spliced=True)
     def operation(team, number, phase, operands):
         scaling = operands.scale, operands.offset
         out = _flow(operands, phase.y)
@@ -185,7 +185,7 @@ def forward(on_unit, rule, remembers_x, constants):
     """y = rule(x W + b, *constants); z = x W + b if the rule's derivative wants that."""
     tasks = _products(on_unit).forward_tasks(rule, remembers_x)
 
-    @compiled(spliced=True)
+    @jit(spliced=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -201,7 +201,7 @@ def forward(on_unit, rule, remembers_x, constants):
 def softmax_cross_entropy():
     """The weighted losses and softmax of logits x, and dx = d loss / d x."""
 
-    @compiled(spliced=True)
+    @jit(spliced=True)
     def operation(team, number, phase, operands):
         step = phase.step
         return softmax_tasks(
@@ -217,7 +217,7 @@ def backward(on_unit, rule, constants):
     """dx = rule(dy W', z, *constants), where the rule is the derivative of the activation that made x."""
     tasks = _products(on_unit).backward_tasks(rule)
 
-    @compiled(spliced=True)
+    @jit(spliced=True)
     def operation(team, number, phase, operands):
         weight, _ = _weights(operands, phase.layer)
         return tasks(
@@ -234,7 +234,7 @@ def update(on_unit, rule, slots, hyperparameters):
     """W, slots <- rule(decay W, x' dy, slots), and of b: the gradient is never stored."""
     tasks = _products(on_unit).update_tasks(rule, slots)
 
-    @compiled(spliced=True)
+    @jit(spliced=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -251,7 +251,7 @@ def update_forward(on_unit, rule, slots, hyperparameters, activation, remembers_
     """``update`` with the present batch and ``forward`` with the next one, in one pass over the weights."""
     tasks = _products(on_unit).update_forward_tasks(rule, slots, activation, remembers_x)
 
-    @compiled(spliced=True)
+    @jit(spliced=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -266,7 +266,7 @@ def update_forward(on_unit, rule, slots, hyperparameters, activation, remembers_
     return operation
 
 
-@compiled
+@jit
 def _keep(before, gradient):
     return (gradient,)
 
@@ -276,7 +276,7 @@ def gradient(on_unit):
     """dW = x' dy and db, as arrays: to clip them, to look at them, to add them up."""
     tasks = _products(on_unit).update_tasks(_keep, 0)
 
-    @compiled(spliced=True)
+    @jit(spliced=True)
     def operation(team, number, phase, operands):
         weight, bias = _gradients(operands, phase.layer)
         return tasks(
@@ -293,14 +293,14 @@ def apply(rule, slots, hyperparameters):
     apply_square, _ = apply_update(rule, slots)
     planes = (0,) * (1 + slots)
 
-    @compiled
+    @jit
     def apply_bias(bias, gradient, decay, hyperparameters):
         for j in range(0, bias.shape[1], lanes_of(bias)):
             before = load_stack(bias, j, bias.shape[1], planes)
             after = rule(before[0] * decay, load(gradient, j, lanes_of(bias)), *before[1:], *hyperparameters)
             store_stack(bias, j, bias.shape[1], after)
 
-    @compiled(spliced=True)
+    @jit(spliced=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         gradient, bias_gradient = _gradients(operands, phase.layer)
@@ -329,7 +329,7 @@ def apply(rule, slots, hyperparameters):
 # --- carrying programs out -------------------------------------------------------------------------------
 
 
-@compiled(spliced=True)
+@jit(spliced=True)
 def _nothing(team, number, phase, operands):
     return 0
 
@@ -344,7 +344,7 @@ def _program(operations):
     unused = (_nothing,) * (MOST_OPERATIONS - len(operations))
     op0, op1, op2, op3, op4, op5, op6, op7, op8, op9, op10, op11 = operations + unused
 
-    @compiled
+    @jit
     def work(team, program, operands):
         tasks = np.empty(len(program), np.int64)
         for number in range(len(program)):
@@ -383,9 +383,9 @@ def _program(operations):
             else:
                 tasks[number] = op11(team, number, phase, operands)
 
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(program, operands, multiplications):
-        threads = keep_small_alone(multiplications, SERIAL)
+        threads = serial_below(SERIAL, multiplications)
         team = get_num_threads()
         counters = new_counters(len(program), team)
         # prange counts in uint64, for which everything would be compiled a second time.

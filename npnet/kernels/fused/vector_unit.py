@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.machine.tasks import done, take
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.tiles import ROWS, multiply_tile_ahead, multiply_tile_ahead_to_write, width_of
@@ -39,7 +39,7 @@ PANELS = 8  # of weights, at most, that a task of many samples updates and uses:
 # --- the batch -------------------------------------------------------------------------------------------
 
 
-@compiled
+@jit
 def gather_tasks(team, phase, x, index, out, numbers):
     """out = scale x[index] + offset, converted to out's dtype; ``numbers`` are scale and offset."""
     # A few samples at a time, so that each panel is written in stretches and not row by row.
@@ -66,7 +66,7 @@ def gather_tasks(team, phase, x, index, out, numbers):
 def _product_block(finish):
     """One panel of y = x W for one block of samples, as far as some squares of the weights go."""
 
-    @compiled
+    @jit
     def work(x, weight, here, square, n, y, p, q, blocks, top, ahead, ahead_here, ahead_square, arguments):
         """Add x W to y for samples from ``top`` on and ``blocks`` squares from q on.
 
@@ -94,7 +94,7 @@ def _product_block(finish):
 def forward_finish(rule, remembers_x):
     """What makes of sums x W, ROWS rows of a panel, what they are to be: rule(x W + b)."""
 
-    @compiled(borrows=True)
+    @jit(refcount=False)
     def finish(y, at, column, bias, z, constants):
         for r in range(ROWS):
             for j in range(0, width_of(y), lanes_of(y)):
@@ -112,7 +112,7 @@ def _forward_block(rule, remembers_x):
     """One panel of y for one block of samples, as far as some squares of the weights go."""
     product_block = _product_block(forward_finish(rule, remembers_x))
 
-    @compiled
+    @jit
     def work(x, weight, bias, n, z, y, p, q, blocks, top, constants):
         square = weight.shape[2] * weight.shape[3] * weight.shape[4]
         here = (p * x.shape[0] + q) * square
@@ -129,7 +129,7 @@ def forward_tasks(rule, remembers_x):
     """y = rule(x W + b); where the rule's derivative wants x W + b, that is written to z."""
     forward_block = _forward_block(rule, remembers_x)
 
-    @compiled
+    @jit
     def work(team, phase, x, weight, bias, n, z, y, constants):
         block = DEPTH // width_of(y)
         group = max(1, y.shape[0] * -(-n // ROW_BLOCK) // TASKS)  # panels of y that a task computes
@@ -156,7 +156,7 @@ def forward_tasks(rule, remembers_x):
 def backward_finish(rule):
     """What makes of sums dy W', ROWS rows of a panel, what they are to be: rule(dy W', remembered)."""
 
-    @compiled(borrows=True)
+    @jit(refcount=False)
     def finish(dz, at, column, remembered, constants):
         for place in range(at, at + ROWS * width_of(dz), lanes_of(dz)):
             numbers = load(dz, place, lanes_of(dz)), load(remembered, place, lanes_of(dz))
@@ -170,7 +170,7 @@ def backward_tasks(rule):
     """dz = rule(dy W', remembered): the gradient before the previous layer's activation."""
     product_block = _product_block(backward_finish(rule))
 
-    @compiled
+    @jit
     def turn_over(weight, q, out):
         # out[m, i] = W[i, m] for the rows of W in square q of each panel
         w, every, squares = width_of(weight), lanes_of(weight), weight.shape[1]
@@ -180,7 +180,7 @@ def backward_tasks(rule):
                 for j in range(0, w, every):
                     transpose(weight, here + i * w + j, w, every, out, (p * w + j) * w + i, w)
 
-    @compiled
+    @jit
     def work(team, phase, dy, weight, n, remembered, dz, constants):
         w, block = width_of(dz), DEPTH // width_of(dz)
         square = weight.shape[2] * w * w
@@ -211,7 +211,7 @@ def apply_update(rule, slots):
     """(weights, bias): the rule for some numbers of a square of weights, and for one panel's bias."""
     layers = (0,) * (1 + slots)
 
-    @compiled(inline=True, borrows=True)
+    @jit(inline=True, refcount=False)
     def apply(weight, at, gradient, start, first, last, decay, hyperparameters):
         every, square = lanes_of(weight), width_of(weight) * width_of(weight)
         for e in range(first, last, every):
@@ -219,7 +219,7 @@ def apply_update(rule, slots):
             after = rule(before[0] * decay, load(gradient, start + e, every), *before[1:], *hyperparameters)
             store_stack(weight, at + e, square, after)
 
-    @compiled(borrows=True)
+    @jit(refcount=False)
     def update_bias(bias, dz, p, n, decay, hyperparameters):
         if bias.size == 0:
             return
@@ -240,7 +240,7 @@ def _update(rule, slots):
     """(square, bias): the update of one square of the weights, and of one panel's bias."""
     apply, update_bias = apply_update(rule, slots)
 
-    @compiled
+    @jit
     def update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters):
         w, rows = width_of(weight), x.shape[1]
         here = (p * x.shape[0] + q) * weight.shape[2] * w * w
@@ -276,7 +276,7 @@ def update_tasks(rule, slots):
     """W, slots <- rule(decay W, x' dz, slots), and of b: the gradient is never stored."""
     update_square, update_bias = _update(rule, slots)
 
-    @compiled
+    @jit
     def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
         gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
         if n <= PANEL_ROWS:  # a task is a stretch of one panel of weights
@@ -309,7 +309,7 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
     update_square, update_bias = _update(rule, slots)
     forward_block = _forward_block(activation, remembers_x)
 
-    @compiled
+    @jit
     def work(
         team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants
     ):  # fmt: skip
@@ -339,7 +339,7 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
 # --- the end: softmax with cross-entropy -----------------------------------------------------------------
 
 
-@compiled
+@jit
 def softmax_tasks(team, phase, logits, y_true, weight, losses, probabilities, dlogits, numbers):
     """Write each sample's weighted loss, softmax(logits) and d loss / d logits.
 
@@ -357,7 +357,7 @@ def softmax_tasks(team, phase, logits, y_true, weight, losses, probabilities, dl
     return tasks
 
 
-@compiled
+@jit
 def _softmax_row(logits, y_true, n, factor, probabilities, dlogits):
     """-sum t log p of one sample, p clipped; the probabilities and (p sum t - t) factor are written."""
     classes, rows, w, every = y_true.shape[1], logits.shape[1], width_of(logits), lanes_of(logits)

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
-from npnet.kernels.machine import announce, cache, threads
+from npnet.kernels.machine import cache, threads
 
 # What LLVM may do with floating-point arithmetic. Never "nnan" or "ninf": with them relu(NaN) is 0 and
 # isnan lies.
@@ -30,8 +30,7 @@ class Kernel(CPUDispatcher):
     def compile(self, signature: Any) -> Any:
         """Return the machine code for one set of argument types."""
         threads.start()  # the code is linked to what starts its threads
-        with announce.waiting():
-            return super().compile(signature)
+        return super().compile(signature)
 
 
 class ParallelKernel(Kernel):
@@ -66,39 +65,48 @@ def set_num_threads(typing_context, count):
     return types.void(types.intp), emit
 
 
-def compiled(
+def jit(
     function: Callable | None = None,
     *,
     parallel: bool = False,
     inline: bool = False,
-    borrows: bool = False,
     spliced: bool = False,
+    refcount: bool = True,
 ) -> Any:
     """Compile a kernel at its first call, once per set of argument types, and keep the machine code.
 
-    ``@compiled`` runs on the thread that calls it, ``@compiled(parallel=True)`` turns ``numba.prange`` into
-    a loop over threads, ``@compiled(inline=True)`` becomes part of its callers in LLVM's hands,
-    ``@compiled(spliced=True)`` before that, which spares a small function a compilation of its own.
-    With ``borrows`` a kernel that makes no arrays does not count who holds those it is given: counting waits
-    until everything the processor has begun is done. Kernels release the GIL and divide as NumPy divides
-    (1/0 is infinite). A kernel made inside a function may close over numbers, strings, tuples, types and
-    functions. Its machine code must not hold addresses of this process: it calls no ctypes function, and
-    ``set_num_threads`` from here.
+    Kernels release the GIL and divide as NumPy divides (1/0 is infinite). A kernel made inside a function may
+    close over numbers, strings, tuples, types and functions. Its machine code must not hold addresses of this
+    process: it calls no ctypes function, and ``set_num_threads`` from here.
+
+    Parameters
+    ----------
+    parallel
+        Make ``numba.prange`` a loop over threads. Such a kernel is called from Python only.
+    inline
+        Let LLVM make the kernel part of its callers.
+    spliced
+        Let Numba do so, before it compiles: a small function then needs no compilation of its own.
+    refcount
+        False turns off reference counting of the arguments, for kernels that make no arrays: the atomic
+        operations would stall the processor until everything it has begun is done.
     """
     if function is None:
-        return partial(compiled, parallel=parallel, inline=inline, borrows=borrows, spliced=spliced)
+        return partial(jit, parallel=parallel, inline=inline, spliced=spliced, refcount=refcount)
     options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
-    options |= {"forceinline": inline, "_nrt": not borrows}
-    if spliced:
-        options["inline"] = "always"
+    options |= {"forceinline": inline, "_nrt": refcount} | ({"inline": "always"} if spliced else {})
     make = ParallelKernel if parallel else Kernel
     return make(function, targetoptions={**options, "parallel": parallel, "fastmath": FASTMATH})
 
 
-@compiled
-def keep_small_alone(work, least):
-    """Run the next loop on this thread alone if ``work`` is at most ``least``; return what to set back."""
+@jit
+def serial_below(limit, work):
+    """Let the next loop run on the calling thread alone if ``work`` is below ``limit``.
+
+    Return the number of threads before, which the kernel gives to ``set_num_threads`` after the loop. This is
+    done inside the kernel: from Python, the two calls would take a tenth of the time of a small kernel.
+    """
     threads = get_num_threads()
-    if work <= least:
+    if work < limit:
         set_num_threads(1)
     return threads

@@ -14,12 +14,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 
 LINE = 8  # int64 numbers in a cache line: counters on lines of their own do not disturb each other
 
 
-@compiled
+@jit
 def new_counters(phases, threads):
     """Counters of tasks taken and done. Written out: in a parallel kernel np.zeros is a loop over threads."""
     counters = np.empty(phases * (threads + 1) * LINE, np.int64)
@@ -28,7 +28,7 @@ def new_counters(phases, threads):
     return counters
 
 
-@compiled
+@jit
 def take(team, phase, tasks):
     """Return the number of a task of the phase that nobody has taken; ``tasks`` if there is none left."""
     counters, thread, threads = team
@@ -40,14 +40,14 @@ def take(team, phase, tasks):
     return tasks
 
 
-@compiled
+@jit
 def done(team, phase):
     """Say that one task of the phase is done."""
     counters, _, threads = team
     _add(counters, (phase * (threads + 1) + threads) * LINE)
 
 
-@compiled
+@jit
 def wait(team, phase, tasks):
     """Return when all ``tasks`` of the phase are done."""
     counters, _, threads = team

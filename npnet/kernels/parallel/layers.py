@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from npnet.kernels import reference, rules
-from npnet.kernels.machine.jit import compiled, keep_small_alone, set_num_threads
+from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, plain
 from npnet.kernels.products.blocked import multiply
 from npnet.kernels.vectors.arithmetic import difference
@@ -53,9 +53,9 @@ def elementwise(rule, *operands):
 
 @cache
 def _elementwise_kernel(rule):
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(out, operands):
-        threads = keep_small_alone(out.size, SERIAL)
+        threads = serial_below(SERIAL, out.size)
         for block in prange(-(-out.size // BLOCK)):
             for i in range(block * BLOCK, min(out.size, (block + 1) * BLOCK), lanes_of(out)):
                 store(out, i, out.size - i, rule(*load_each(operands, i, out.size - i)))
@@ -102,10 +102,10 @@ def log_softmax_backward(dy, y):
 def _forward_kernel(name):
     logarithm = name.startswith("log")
 
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(x, y):
         rows, columns = x.shape
-        threads = keep_small_alone(x.size, SERIAL)
+        threads = serial_below(SERIAL, x.size)
         for n in prange(rows):
             shift = row_maximum(x[n])
             powers = _powers(x[n], shift, y[n])
@@ -125,10 +125,10 @@ def _forward_kernel(name):
 def _backward_kernel(name):
     logarithm = name.startswith("log")
 
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(dy, y, dx):
         rows, columns = y.shape
-        threads = keep_small_alone(y.size, SERIAL)
+        threads = serial_below(SERIAL, y.size)
         for n in prange(rows):
             sums = fill(y, 0.0)
             for k in range(0, columns, lanes_of(y)):
@@ -149,7 +149,7 @@ def _backward_kernel(name):
     return kernel
 
 
-@compiled
+@jit
 def row_maximum(row):
     """The largest number of a row; NaN if there is one."""
     highest = fill(row, -np.inf)
@@ -162,7 +162,7 @@ def row_maximum(row):
     return result
 
 
-@compiled
+@jit
 def _powers(row, shift, out):
     """Write out = e^(row - shift) and return the sum."""
     sums = fill(row, 0.0)
@@ -206,10 +206,10 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
     return dx
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
     rows, columns = x.shape
-    threads = keep_small_alone(x.size, SERIAL)
+    threads = serial_below(SERIAL, x.size)
     for chunk in prange(-(-columns // lanes_of(x))):
         c = chunk * lanes_of(x)
         left = columns - c
@@ -232,10 +232,10 @@ def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
     set_num_threads(threads)
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def _column_sums(dy, normalized, dgamma, dbeta):
     rows, columns = dy.shape
-    threads = keep_small_alone(dy.size, SERIAL)
+    threads = serial_below(SERIAL, dy.size)
     for chunk in prange(-(-columns // lanes_of(dy))):
         c = chunk * lanes_of(dy)
         left = columns - c
@@ -248,10 +248,10 @@ def _column_sums(dy, normalized, dgamma, dbeta):
     set_num_threads(threads)
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def _batch_norm_backward_input(dy, normalized, scale, dgamma, dbeta, dx):
     rows, columns = dy.shape
-    threads = keep_small_alone(dy.size, SERIAL)
+    threads = serial_below(SERIAL, dy.size)
     for n in prange(rows):
         for c in range(0, columns, lanes_of(dy)):
             left = columns - c

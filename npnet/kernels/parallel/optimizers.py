@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 
 from npnet.kernels import reference, rules
-from npnet.kernels.machine.jit import compiled, keep_small_alone, set_num_threads
+from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy
 from npnet.kernels.products.blocked import multiply
 from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
@@ -33,9 +33,9 @@ def update(rule, weight, grad, slots, hyperparameters):
 
 @cache
 def _update_kernel(rule):
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(weight, grad, slots, hyperparameters):
-        threads = keep_small_alone(weight.size, SERIAL)
+        threads = serial_below(SERIAL, weight.size)
         for block in prange(-(-weight.size // BLOCK)):
             for i in range(block * BLOCK, min(weight.size, (block + 1) * BLOCK), lanes_of(weight)):
                 left = weight.size - i

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.vectors.memory import lanes_of, load, load_as, store
 
 
@@ -32,7 +32,7 @@ def standardize(x, mean, deviation):
 def _moving(channels):
     """The kernel of ``move_pixels``, for x and y (N, H, W channels): the rows of a picture in one piece."""
 
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def move(x, rows, columns, ways, fill, y):
         width = columns.shape[1]
         for n in prange(y.shape[0]):
@@ -54,7 +54,7 @@ def _moving(channels):
     return move
 
 
-@compiled(parallel=True)
+@jit(parallel=True)
 def _standardize(x, mean, deviation, y):
     """y = (x - mean) / deviation, column by column, x of any real dtype."""
     columns = x.shape[1]

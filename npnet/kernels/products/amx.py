@@ -34,7 +34,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.products.emulated_unit import EmulatedUnit
 from npnet.kernels.vectors.memory import fill, load, transpose
 from npnet.kernels.vectors.registers import (
@@ -105,7 +105,7 @@ def store_split(typing_context, target, start, low, high):
     return types.void(target, types.intp, vector, vector), emit
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def split_rows(source, start, row, rows, columns, target, to, panel):
     """Split blocks beside each other for the left of a product, ``panel`` places apart.
 
@@ -119,7 +119,7 @@ def split_rows(source, start, row, rows, columns, target, to, panel):
             store_split(target, to + j // BLOCK * panel + r * 16, low, high)
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def split_pairs(source, start, row, rows, columns, target, to, panel):
     """Split blocks beside each other for the right of a product, ``panel`` places apart.
 
@@ -136,7 +136,7 @@ def split_pairs(source, start, row, rows, columns, target, to, panel):
             store_split(target, to + columns // BLOCK * panel + TILE + r * 16, zeros, zeros)
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def turn_block(source, start, row, target):
     """target[j * BLOCK + i] = source[start + i * row + j], all of them there."""
     for i in range(0, BLOCK, 16):

@@ -18,7 +18,7 @@ from functools import cache
 import numpy as np
 from numba import prange
 
-from npnet.kernels.machine.jit import compiled, get_num_threads, keep_small_alone, set_num_threads
+from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.tasks import new_counters, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.amx import (
@@ -45,7 +45,7 @@ FEW = 96  # rows up to which it pays to turn A over and not a transposed B, whic
 # Multiplications up to which a product is NumPy's: OpenBLAS does it on one thread, as quickly. With more it
 # wakes threads that afterwards keep a core busy for 30 ms, with nothing.
 SMALL = 1 << 18
-SERIAL = 1 << 20  # multiplications up to which waking the other threads costs more than they save
+SERIAL = 1 << 20  # multiplications below which waking the other threads costs more than they save
 LARGE = 1 << 24  # multiplications from which on the matrix unit is quicker
 MOVING = 8  # multiplications in the time in which a number comes from memory
 
@@ -140,7 +140,7 @@ def _share(length, parts, multiple):
     return _up.py_func(-(-length // parts), multiple)
 
 
-@compiled
+@jit
 def _up(number, multiple):
     """The next multiple, from ``number`` on."""
     return -(-number // multiple) * multiple
@@ -150,14 +150,14 @@ def _up(number, multiple):
 def _multiply(do_task):
     """The kernel that has ``do_task`` compute each task; it returns whether all of them said True."""
 
-    @compiled(parallel=True)
+    @jit(parallel=True)
     def kernel(a, b, strides, bias, out, turned, shape, depth, blocks, work, scratch, share):
         """out, or its transpose if ``turned``, is A B; ``bias`` is added to the rows of out.
 
         ``shape`` (R, C) is that of A B, ``depth`` is K; ``strides`` are the distances in a of rows and of
         steps, in b of steps and of columns; ``blocks`` are the rows and columns of a task.
         """
-        threads = keep_small_alone(work, SERIAL)
+        threads = serial_below(SERIAL, work)
         team = min(get_num_threads(), scratch.size // share)
         counters = new_counters(1, team)
         right = np.empty(team, np.bool_)
@@ -182,7 +182,7 @@ def _multiply(do_task):
     return kernel
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def _do_task_amx(a, b, strides, bias, out, turned, depth, row, column, size, memory):
     """``_do_task`` on the matrix unit. Return whether out is finite there; if not, it may be wrong."""
     (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
@@ -214,7 +214,7 @@ def _do_task_amx(a, b, strides, bias, out, turned, depth, row, column, size, mem
     return _finish(sums, tall, bias, out, row, rows, column, columns)
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def _split_left(a, start, a_row, a_step, rows, steps, split, line, turned_block):
     """Split rows of A for some steps; the blocks of a row lie in order, rows a line apart."""
     if a_step == 1:
@@ -228,7 +228,7 @@ def _split_left(a, start, a_row, a_step, rows, steps, split, line, turned_block)
                 split_rows(turned_block, 0, BLOCK, BLOCK, BLOCK, split, to, SPLIT)
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def _turn(source, start, row, rows, columns, target):
     """target[j * BLOCK + i] = source[start + i * row + j]; missing numbers are zero."""
     if rows >= BLOCK and columns >= BLOCK:
@@ -240,7 +240,7 @@ def _turn(source, start, row, rows, columns, target):
                 target[j * BLOCK + i] = source[start + i * row + j] if inside else 0
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def _split_right(b, start, b_step, b_column, steps, columns, split, line, turned_block):
     """Split columns of B for some steps; the blocks of a column lie in order, columns a line apart."""
     if b_column == 1:
@@ -254,7 +254,7 @@ def _split_right(b, start, b_step, b_column, steps, columns, split, line, turned
                 split_pairs(turned_block, 0, BLOCK, BLOCK, BLOCK, split, to, line)
 
 
-@compiled
+@jit
 def _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory):
     """Compute ``size`` rows and columns of A B from (row, column) on; return that they are right."""
     (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
@@ -295,7 +295,7 @@ def _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory)
     return True
 
 
-@compiled
+@jit
 def _multiply_panel(a, a_start, a_rows, a_tile, panel_of_b, rows, steps, sums, c_at, add):
     """The sums (+)= A B for one panel of B, tile by tile; the first one packs B on its way.
 
@@ -318,7 +318,7 @@ def _multiply_panel(a, a_start, a_rows, a_tile, panel_of_b, rows, steps, sums, c
             multiply_part(1, a, at, a_rows, r, packed, 0, w, steps, sums, to, add)
 
 
-@compiled
+@jit
 def _copy_rows(source, start, row, rows, steps, packed, line):
     """Rows a line apart: as far apart as in the source they may compete for the same cache sets."""
     every = lanes_of(packed)
@@ -327,7 +327,7 @@ def _copy_rows(source, start, row, rows, steps, packed, line):
             store(packed, r * line + k, steps - k, load(source, start + r * row + k, steps - k))
 
 
-@compiled
+@jit
 def _pack_rows(source, start, step, rows, steps, packed, distance):
     """Tiles of ROWS rows, each step by step, where the rows are neighbours; zeros fill the missing rows."""
     every = lanes_of(packed)
@@ -337,7 +337,7 @@ def _pack_rows(source, start, step, rows, steps, packed, distance):
             store_parts(packed, r // ROWS * distance + k * ROWS + r % ROWS, distance, ROWS, numbers)
 
 
-@compiled
+@jit
 def _pack_panel(source, start, step, columns, steps, packed):
     """Up to a tile's columns, step by step; zeros fill the missing columns."""
     w, every = width_of(packed), lanes_of(packed)
@@ -346,7 +346,7 @@ def _pack_panel(source, start, step, columns, steps, packed):
             store(packed, k * w + j, every, load(source, start + k * step + j, columns - j))
 
 
-@compiled
+@jit
 def _pack_panel_turned(source, start, column, columns, steps, packed):
     """As ``_pack_panel``, where the steps are neighbours; missing columns repeat the last one."""
     w, square = width_of(packed), lanes_of(packed)
@@ -359,7 +359,7 @@ def _pack_panel_turned(source, start, column, columns, steps, packed):
                 packed[k * w + j + c] = source[start + (j + min(c, rows - 1)) * column + k]
 
 
-@compiled
+@jit
 def _finish(sums, tall, bias, out, row, rows, column, columns):
     """Write a task's sums plus bias to where they belong, row by row: memory likes long stretches.
 
@@ -377,7 +377,7 @@ def _finish(sums, tall, bias, out, row, rows, column, columns):
     return total(zeros) == 0
 
 
-@compiled
+@jit
 def _finish_turned(sums, tall, bias, out, row, rows, column, columns):
     """``_finish`` where they belong in the transpose of out."""
     w, zero = width_of(out), 0.0
@@ -389,7 +389,7 @@ def _finish_turned(sums, tall, bias, out, row, rows, column, columns):
     return zero == 0
 
 
-@compiled
+@jit
 def aligned_empty(size, like):
     """An uninitialised vector of ``like``'s dtype on a cache line's boundary."""
     spare = 64 // like.itemsize

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.products.amx import (
     BLOCK,
     SPLIT,
@@ -73,14 +73,14 @@ def _make_multiply_add(dtype):
 
         return number(types.intp, number, number), emit
 
-    @compiled
+    @jit
     def multiply_add(a, b):
         return loop(ROUNDS, a, b)
 
     return multiply_add
 
 
-@compiled
+@jit
 def _axpy(s, x, y):
     for i in range(y.size):
         y[i] += s * x[i]
@@ -112,7 +112,7 @@ def multiply_add_rate(dtype, threads, seconds):
     return _rate(lambda _: kernel(number(0.5), number(1)), operations / 1e9, threads, seconds)
 
 
-@compiled
+@jit
 def _multiply_split(numbers, a, b, c, times):
     for block in range(2):
         start = block * BLOCK * BLOCK

@@ -3,7 +3,7 @@
 ``layouts.py`` says how matrices lie, ``amx.py`` what a block is when it has been split.
 """
 
-from npnet.kernels.machine.jit import compiled
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.products.amx import (
     BLOCK,
     PIECES,
@@ -21,7 +21,7 @@ SQUARES = 4  # of weights, used at a time: the parts of four, 25 KB, fit the L1 
 HEIGHT = 16  # blocks of samples, used at a time: the parts of 16 by 4, 0.4 MB, fit the L2 cache
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def split_samples(x, q, squares, first, blocks, n, split):
     """Split ``blocks`` blocks of samples from the first on, each of some panels of x from q on."""
     for b in range(blocks):
@@ -31,7 +31,7 @@ def split_samples(x, q, squares, first, blocks, n, split):
             split_rows(x, at, BLOCK, rows, BLOCK, split, (b * SQUARES + i) * SPLIT, SPLIT)
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def split_samples_turned(x, q, squares, first, blocks, n, split, turned):
     """Split some panels of x from q on turned over, each HEIGHT blocks of samples apart."""
     for i in range(squares):
@@ -41,7 +41,7 @@ def split_samples_turned(x, q, squares, first, blocks, n, split, turned):
             split_rows(turned, 0, BLOCK, BLOCK, rows, split, (i * HEIGHT + b) * SPLIT, SPLIT)
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def split_deltas(dz, left, panels, n, split):
     """Split all blocks of some panels of what flows back, panel by panel."""
     blocks = -(-n // BLOCK)
@@ -51,7 +51,7 @@ def split_deltas(dz, left, panels, n, split):
             split_pairs(dz, at, BLOCK, n - b * BLOCK, BLOCK, split, (p * blocks + b) * SPLIT, SPLIT)
 
 
-@compiled(inline=True, borrows=True)
+@jit(inline=True, refcount=False)
 def split_part(i, piece, weight, here, squares, split, at):
     """A part of ``split_weights``, of square i: a job to do beside a product."""
     if i < squares:
@@ -63,7 +63,7 @@ def split_part(i, piece, weight, here, squares, split, at):
                 store_split(split, at + i * SPLIT + half * TILE + row * 16, low, high)
 
 
-@compiled(borrows=True)
+@jit(refcount=False)
 def split_weights(weight, here, squares, split, at):
     """Split some squares of weights below each other."""
     for i in range(squares):
