@@ -21,6 +21,25 @@ import numpy as np
 
 from npnet.internal import checks, config
 
+__all__ = [
+    "NAMES",
+    "TRUNCATED_DEVIATION",
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Initializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+    "VarianceScaling",
+    "Zeros",
+    "fans",
+    "get",
+    "truncated_normal",
+]
+
 TRUNCATED_DEVIATION = 0.87962566103423978  # standard deviation of a standard normal cut off at +-2
 
 

@@ -11,6 +11,18 @@ import numpy as np
 from npnet.internal import checks, config
 from npnet.kernels import UsesKernels, rules
 
+__all__ = [
+    "NAMES",
+    "BinaryCrossentropy",
+    "CategoricalCrossentropy",
+    "Crossentropy",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "SparseCategoricalCrossentropy",
+    "get",
+]
+
 
 class Loss(config.Configurable, UsesKernels):
     """L = reduce(weight[n] * values[n]).

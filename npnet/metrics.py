@@ -7,6 +7,20 @@ import numpy as np
 from npnet.internal import checks, config, directions
 from npnet.kernels import reference
 
+__all__ = [
+    "NAMES",
+    "BinaryAccuracy",
+    "CategoricalAccuracy",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Means",
+    "Metric",
+    "SparseCategoricalAccuracy",
+    "SparseTopKCategoricalAccuracy",
+    "TopKCategoricalAccuracy",
+    "get",
+]
+
 
 class Metric(config.Configurable):
     """Running mean over samples of ``values(y_true, y_pred)``.

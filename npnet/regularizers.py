@@ -6,6 +6,8 @@ import numpy as np
 
 from npnet.internal import checks, config
 
+__all__ = ["L1", "L1L2", "L2", "NAMES", "Regularizer", "get"]
+
 
 class Regularizer(config.Configurable):
     """A penalty on one array. Subclasses give ``penalty`` and ``gradient``."""

@@ -7,6 +7,8 @@ import numpy as np
 
 from npnet.internal import checks
 
+__all__ = ["new_seed", "set_random_seed", "to_categorical"]
+
 _default_seed: int | None = None
 _models = 0  # made since that seed was set
 

@@ -1,6 +1,7 @@
 """The architecture, held by reading the source: who may import whom, and what importing npnet costs."""
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -177,3 +178,20 @@ def test_public_names_exist():
     for module in (npnet.layers, npnet.callbacks, npnet.models):
         for name in module.__all__:
             assert hasattr(module, name)
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if not name.endswith("__main__")])
+def test_public_modules_say_what_is_public(module):
+    """A module that defines something has ``__all__``, and what it lists is there."""
+    tree = SOURCES[module]
+    defined = [
+        n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"
+    ]
+    listed = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    assert listed or not defined, f"{module} has no __all__"
+    for name in listed[0] if listed else []:
+        assert hasattr(importlib.import_module(module), name), f"{module} lists {name}"

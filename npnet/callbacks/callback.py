@@ -3,6 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
+__all__ = [
+    "EVENTS",
+    "NAMES_OF",
+    "Callback",
+    "CallbackList",
+    "Logs",
+    "check_callbacks",
+    "has_own",
+    "hears_batches",
+]
+
 Logs = dict[str, float]
 EVENTS = (
     "on_train_begin", "on_train_end", "on_epoch_begin", "on_epoch_end",

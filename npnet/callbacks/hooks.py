@@ -9,6 +9,8 @@ from typing import Any
 from npnet.callbacks.callback import EVENTS, NAMES_OF, Callback, Logs
 from npnet.internal import checks
 
+__all__ = ["DivergedError", "LambdaCallback", "LearningRateScheduler", "TerminateOnNaN"]
+
 
 class LambdaCallback(Callback):
     """A callback made of functions: ``LambdaCallback(on_epoch_end=lambda epoch, logs: ...)``.

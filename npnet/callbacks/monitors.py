@@ -11,6 +11,8 @@ from npnet.callbacks.callback import Callback, Logs
 from npnet.internal import checks, config, directions
 from npnet.internal.files import refuse_other_formats
 
+__all__ = ["EarlyStopping", "ModelCheckpoint", "Monitor", "ReduceLROnPlateau"]
+
 
 class Monitor(Callback):
     """Base of the callbacks that watch one value and want it better.

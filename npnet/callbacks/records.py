@@ -10,6 +10,8 @@ from npnet.internal.files import write_atomically
 from npnet.internal.progress import NoPauses, Pauses, Progress
 from npnet.plotting import markup
 
+__all__ = ["CSVLogger", "History", "ProgbarLogger"]
+
 
 class History(Callback):
     """Records the logs of every epoch.

@@ -14,6 +14,8 @@ import numpy as np
 from npnet.callbacks.callback import Callback, Logs
 from npnet.internal import checks, config
 
+__all__ = ["TensorBoard"]
+
 
 class TensorBoard(Callback):
     """Write a run for ``tensorboard --logdir logs``.

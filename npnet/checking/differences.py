@@ -17,6 +17,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+__all__ = [
+    "CAUTION",
+    "HALVINGS",
+    "PROBES",
+    "PROBE_STEP",
+    "Derivatives",
+    "compare",
+    "differentiate",
+    "differentiate_along",
+    "relative_error",
+    "rounding_noise",
+]
+
 HALVINGS = 7  # from the largest step h down to h / 128
 PROBES = 24  # values of a function from which its rounding is estimated
 PROBE_STEP = 1e-9

@@ -6,6 +6,8 @@ import numpy as np
 
 from npnet.training.batches import gather
 
+__all__ = ["first_non_finite"]
+
 
 def first_non_finite(model: Any, x: np.ndarray, y: np.ndarray) -> str | None:
     """Return in words where the first value that is not finite appears on the way to the loss of a batch.

@@ -21,6 +21,29 @@ from npnet.losses import Loss
 from npnet.models import Sequential
 from npnet.training.batches import gather
 
+__all__ = [
+    "ENTRIES",
+    "INDENT",
+    "STEP",
+    "TOLERANCE",
+    "Array",
+    "Call",
+    "Explanation",
+    "Nudge",
+    "Operation",
+    "Recorder",
+    "array_of",
+    "explain",
+    "first_line",
+    "formula",
+    "heading",
+    "left_sides",
+    "titles",
+    "told",
+    "verdict",
+    "wrapped",
+]
+
 STEP, TOLERANCE = 1e-3, 1e-8  # the largest nudge, and what counts as agreement
 ENTRIES = 200  # numbers nudged in each array
 INDENT = 4

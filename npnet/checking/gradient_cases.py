@@ -32,6 +32,27 @@ from npnet.layers.preprocessing import Normalization, RandomFlip, RandomTranslat
 from npnet.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 from npnet.models import Sequential
 
+__all__ = [
+    "ANY",
+    "EXAMPLES",
+    "LABELS",
+    "LOSS_EXAMPLES",
+    "PICTURES",
+    "SOFT",
+    "SQUARES",
+    "TARGETS",
+    "Case",
+    "D",
+    "K",
+    "M",
+    "MasklessReLU",
+    "N",
+    "describe",
+    "everything",
+    "examples",
+    "wrong_case",
+]
+
 N, D, M, K = 6, 5, 4, 3
 PICTURES = (2, 3, 2)  # shape of one
 

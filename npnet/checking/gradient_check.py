@@ -42,6 +42,19 @@ from npnet.training.samples import Samples
 from npnet.training.setup import check_features
 from npnet.training.step import joined
 
+__all__ = [
+    "ATTEMPTS",
+    "HEADER",
+    "NEAREST",
+    "READING",
+    "GradientCheck",
+    "Point",
+    "Row",
+    "check_gradients",
+    "float64_twin",
+    "measured_loss",
+]
+
 ATTEMPTS = 10
 NEAREST = 1e-3  # standard deviation of the first move
 READING = (

@@ -17,6 +17,8 @@ from npnet.layers.layer import Layer, output_shape
 from npnet.layers.parameter import Parameter
 from npnet.models import Sequential
 
+__all__ = ["SUPER", "examine"]
+
 SUPER = "super().__init__(**options)"
 
 

@@ -28,6 +28,8 @@ import npnet
 from npnet.internal.interrupts import Terminated
 from npnet.runs.terminal import columns
 
+__all__ = ["COMMANDS", "EPILOG", "Parser", "command_parser", "main"]
+
 COMMANDS = (
     "train", "evaluate", "predict", "report", "compare", "check", "explain", "bench", "info", "warmup",
 )  # fmt: skip

@@ -18,6 +18,8 @@ from npnet.measuring.neighbours import Neighbours
 from npnet.measuring.timing import table
 from npnet.runs.terminal import say
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run", "show"]
+
 HELP = "measure this machine's limits, the kernels and a training step"
 EXAMPLES = """\
 examples:

@@ -23,6 +23,20 @@ from npnet.checking.gradient_check import GradientCheck
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs.terminal import columns
 
+__all__ = [
+    "EXAMPLES",
+    "HELP",
+    "LEAST",
+    "TITLES",
+    "add_arguments",
+    "columns_of",
+    "line",
+    "row",
+    "run",
+    "show_everything",
+    "show_wrong",
+]
+
 HELP = "compare every gradient with differences of the loss"
 EXAMPLES = """\
 examples:

@@ -7,6 +7,8 @@ from pathlib import Path
 from npnet.measuring.timing import table
 from npnet.runs import comparison
 
+__all__ = ["EXAMPLES", "FORMATS", "HELP", "add_arguments", "fitted", "run"]
+
 HELP = "runs side by side: a table, and their curves in one picture"
 EXAMPLES = """\
 examples:

@@ -14,6 +14,8 @@ from npnet.measuring.timing import table
 from npnet.runs import trained
 from npnet.runs.terminal import say
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "rows", "run", "share"]
+
 HELP = "loss, accuracy and a table of the classes, on the test part"
 EXAMPLES = """\
 examples:

@@ -21,6 +21,8 @@ from npnet.runs.terminal import columns
 from npnet.training.batches import cut, epoch_order
 from npnet.utils import to_categorical
 
+__all__ = ["ATTEMPTS", "EXAMPLES", "HELP", "add_arguments", "run", "sizes"]
+
 HELP = "one training step, told with formulas, norms and checks"
 EXAMPLES = """\
 examples:

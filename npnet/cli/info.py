@@ -12,6 +12,8 @@ from npnet.models.summary import binary_size
 from npnet.runs import installation
 from npnet.runs.terminal import say
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "lines", "run"]
+
 HELP = "versions, processor, threads, caches, and what could be better"
 EXAMPLES = """\
 examples:

@@ -16,6 +16,8 @@ from npnet.internal.progress import can_encode
 from npnet.runs import trained
 from npnet.runs.terminal import columns, say
 
+__all__ = ["BAR", "EXAMPLES", "HELP", "add_arguments", "run", "show"]
+
 HELP = "what a trained network takes pictures for"
 EXAMPLES = """\
 examples:

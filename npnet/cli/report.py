@@ -9,6 +9,8 @@ import argparse
 from npnet.runs import report
 from npnet.runs.folder import RunFolder
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
 HELP = "write a run's report.html again"
 EXAMPLES = """\
 examples:

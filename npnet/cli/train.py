@@ -15,6 +15,8 @@ from npnet.kernels import MODULES
 from npnet.runs import recipes, settings, train
 from npnet.runs.datasets import LOADERS
 
+__all__ = ["EXAMPLES", "EXIT_CODES", "HELP", "add_arguments", "run"]
+
 HELP = "train a network: history, checkpoints, pictures, report"
 EXAMPLES = """\
 settings come from, each over the next: options, --config, --recipe

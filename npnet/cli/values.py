@@ -2,6 +2,8 @@
 
 import argparse
 
+__all__ = ["positive"]
+
 
 def positive(text: str) -> int:
     """Return a number from 1 on."""

@@ -13,6 +13,8 @@ from npnet.internal.progress import clock
 from npnet.kernels import load
 from npnet.models.summary import binary_size
 
+__all__ = ["EXAMPLES", "HELP", "add_arguments", "run"]
+
 HELP = "compile the kernels now"
 EXAMPLES = """\
 examples:

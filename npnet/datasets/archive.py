@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 from npnet.datasets.errors import CorruptDatasetError
 
+__all__ = ["members"]
+
 _BLOCK = 512  # a tar archive is a row of blocks of this size
 _CHUNK = 1 << 20
 _REGULAR = (b"0", b"\0")

@@ -17,6 +17,8 @@ from npnet.datasets.errors import CorruptDatasetError
 from npnet.internal.files import write_atomically
 from npnet.internal.locking import locked
 
+__all__ = ["folder", "load", "save"]
+
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 1 << 16
 

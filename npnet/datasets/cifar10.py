@@ -12,6 +12,8 @@ from npnet.datasets import cache, cifar10_files
 from npnet.datasets.errors import CorruptDatasetError, DatasetUnavailableError, DownloadError
 from npnet.internal import checks
 
+__all__ = ["CLASS_NAMES", "SOURCES", "Arrays", "Split", "load_data"]
+
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 SOURCES = {  # of each published archive: the author's page, then mirrors; the SHA-256 makes any of them safe

@@ -23,6 +23,21 @@ import numpy as np
 from npnet.datasets import archive, pickled
 from npnet.datasets.errors import CorruptDatasetError
 
+__all__ = [
+    "ARCHIVES",
+    "BATCHES",
+    "BINARY",
+    "MD5",
+    "PIXELS",
+    "PYTHON",
+    "RECORDS",
+    "Distribution",
+    "fingerprint",
+    "locate",
+    "read",
+    "shapes",
+]
+
 RECORDS = 10_000  # pictures in a batch
 PIXELS = 3 * 32 * 32  # bytes of a picture
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")

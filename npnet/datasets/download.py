@@ -26,6 +26,8 @@ from npnet.internal.files import sync_folder
 from npnet.internal.locking import locked
 from npnet.internal.progress import is_watched
 
+__all__ = ["ATTEMPTS", "Patience", "fetch"]
+
 ATTEMPTS = 5  # connections to one source before the next is tried
 _CHUNK = 1 << 16
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")

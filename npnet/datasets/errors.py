@@ -1,5 +1,7 @@
 """What can go wrong with a dataset: nothing to be had, a file that is not what it should be."""
 
+__all__ = ["CorruptDatasetError", "DatasetUnavailableError", "DownloadError"]
+
 
 class DatasetUnavailableError(OSError):
     """The dataset could be had nowhere; the text says what was tried and the ways out."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from npnet.datasets.errors import CorruptDatasetError
 
+__all__ = ["PickledArray", "load"]
+
 
 @dataclass
 class PickledArray:

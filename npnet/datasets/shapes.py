@@ -11,6 +11,8 @@ import numpy as np
 
 from npnet.internal import checks
 
+__all__ = ["CLASS_NAMES", "Distance", "Split", "load_data"]
+
 Split = tuple[np.ndarray, np.ndarray]
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -4,6 +4,8 @@ import numpy as np
 
 from npnet.internal import checks
 
+__all__ = ["Split", "load_data"]
+
 Split = tuple[np.ndarray, np.ndarray]
 
 

@@ -13,6 +13,31 @@ from typing import Any
 
 import numpy as np
 
+__all__ = [
+    "CHUNK",
+    "array",
+    "features",
+    "finite",
+    "flag",
+    "flat",
+    "function",
+    "integer",
+    "label_range",
+    "labels",
+    "like_outputs",
+    "number",
+    "numbers",
+    "optional_seed",
+    "positive",
+    "predictions",
+    "same_length",
+    "sample_weight",
+    "share",
+    "text",
+    "validation_epochs",
+    "warn_about_pixels",
+]
+
 CHUNK = 1 << 22  # elements looked at together, so that checking needs no copy of a large array
 
 

@@ -8,6 +8,20 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
+__all__ = [
+    "ANY",
+    "Configurable",
+    "F",
+    "T",
+    "custom",
+    "custom_objects",
+    "get",
+    "keras_arguments",
+    "lookup",
+    "nearest",
+    "serialize",
+]
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -1,5 +1,7 @@
 """Whether more or less of a value is better, by the name under which it is reported."""
 
+__all__ = ["LESS", "MORE", "grows"]
+
 # The names of npnet's metrics and of Keras's.
 MORE = frozenset({
     "acc", "accuracy", "auc", "binary_io_u", "cosine_similarity", "f1_score", "fbeta_score", "io_u",

@@ -10,6 +10,16 @@ from typing import IO
 
 from npnet.internal.locking import is_still, try_to_lock
 
+__all__ = [
+    "FORMATS",
+    "MOVES_OPEN_FILES",
+    "owner_of",
+    "refuse_other_formats",
+    "sync_folder",
+    "unfinished",
+    "write_atomically",
+]
+
 MOVES_OPEN_FILES = os.name != "nt"  # Windows renames and deletes closed files only
 
 

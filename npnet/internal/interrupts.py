@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+__all__ = ["Interrupt", "Terminated", "deferred", "immediate", "terminable"]
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM where ``terminable`` makes it mean what Ctrl-C does."""

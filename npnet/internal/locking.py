@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+__all__ = ["is_still", "locked", "try_to_lock"]
+
 if sys.platform == "win32":
     import msvcrt
 

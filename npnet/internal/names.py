@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from npnet.internal.config import nearest
 
+__all__ = ["explain_missing", "public"]
+
 
 def explain_missing(package: str) -> None:
     """Let a package and its public modules answer a name they lack with a sentence: where or what it is."""

@@ -7,6 +7,21 @@ import sys
 import time
 from typing import Protocol, TextIO
 
+__all__ = [
+    "BAR_CELLS",
+    "REFRESH_SECONDS",
+    "NoPauses",
+    "Pauses",
+    "Progress",
+    "can_encode",
+    "check_verbose",
+    "clock",
+    "folded",
+    "is_watched",
+    "listed",
+    "per_step",
+]
+
 BAR_CELLS = 20
 REFRESH_SECONDS = 0.05
 

@@ -14,6 +14,26 @@ from npnet.internal import checks, config
 from npnet.kernels import rules
 from npnet.layers.layer import Layer
 
+__all__ = [
+    "ELU",
+    "GELU",
+    "NAMES",
+    "SELU",
+    "Activation",
+    "Elementwise",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "ReLU",
+    "RowWise",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "get",
+]
+
 
 class Elementwise(Layer):
     """y = f(x) element by element.

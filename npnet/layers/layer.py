@@ -12,6 +12,8 @@ from npnet.internal.strict import Strict
 from npnet.kernels import UsesKernels
 from npnet.layers.parameter import Parameter
 
+__all__ = ["Layer", "Shape", "check_shape", "output_shape", "refuse_layers", "shapes_in_file"]
+
 Shape = tuple[int, ...]
 
 # While a model is loaded: what the file holds, so that nothing is allocated that it does not hold.

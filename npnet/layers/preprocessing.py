@@ -12,6 +12,8 @@ import numpy as np
 from npnet.internal import checks, config
 from npnet.layers.layer import Layer, Shape
 
+__all__ = ["LEAST_DEVIATION", "Normalization", "PixelMover", "RandomFlip", "RandomTranslation"]
+
 LEAST_DEVIATION = 1e-7  # Keras's epsilon
 
 

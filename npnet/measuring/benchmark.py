@@ -14,6 +14,17 @@ from npnet.models import Sequential
 from npnet.optimizers import RMSprop
 from npnet.training.batches import Batch
 
+__all__ = [
+    "CHECKED_STEPS",
+    "ROUNDS",
+    "ROWS",
+    "SECONDS",
+    "STEPS",
+    "TOLERANCE",
+    "measure_kernels",
+    "measure_steps",
+]
+
 ROUNDS, SECONDS = 3, 0.1  # a thread that slept shares the other's processor for some hundredths of a second
 ROWS = 4096  # samples that steps go through
 CHECKED_STEPS, TOLERANCE = 5, 5e-4  # of the losses; a flipped ReLU moves them by 1e-4

@@ -12,6 +12,8 @@ import numpy as np
 
 from npnet.kernels import reference, rules
 
+__all__ = ["ADAM", "CASES", "LAYERS", "MOMENTUM", "PRODUCTS", "RMSPROP", "Case", "Shapes", "network_cases"]
+
 RMSPROP, ADAM, MOMENTUM = (1e-3, 0.9, 1e-7), (1e-3, 0.9, 0.999, 1e-7), (1e-2, 0.9)
 LAYERS = [(3072, 512), (512, 512), (512, 10)]  # of the tutorial's network
 

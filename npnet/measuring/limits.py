@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from importlib import import_module
 
+__all__ = ["FOOTPRINTS", "MB", "Limits", "measure_limits"]
+
 MB = 2**20
 FOOTPRINTS = (1.5 * MB, 3 * MB, 24 * MB, 384 * MB)  # bytes: in one or two second caches, the third, memory
 

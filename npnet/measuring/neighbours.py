@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+__all__ = ["Neighbours"]
+
 
 class Neighbours:
     """Measures what other programs take of the processors while a block runs, on Linux.

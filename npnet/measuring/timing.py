@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+__all__ = ["PAUSE", "calibrated", "interleave", "median", "stopwatch", "table"]
+
 PAUSE = 0.05  # seconds; OpenBLAS's idle threads keep a core busy for 0.03 after their last product
 
 median = statistics.median

@@ -18,6 +18,21 @@ from npnet.layers import activations
 from npnet.layers.chain import Chain
 from npnet.layers.layer import Layer
 
+__all__ = [
+    "CONVERTERS",
+    "FORMAT",
+    "OPERATORS",
+    "Converter",
+    "Graph",
+    "batch_normalization",
+    "converter_of",
+    "dense",
+    "export",
+    "normalization",
+    "relu",
+    "unchanged",
+]
+
 OPERATORS = 20  # the set of operators: the first with Gelu (ONNX 1.15, onnxruntime 1.17)
 FORMAT = 9  # the file format of its time, so that the runtimes of its time read the file
 

@@ -34,6 +34,29 @@ from npnet.training.batches import Position
 from npnet.training.loops import Trainee
 from npnet.training.setup import Setup
 
+__all__ = [
+    "FORMAT",
+    "MOST_LAYERS",
+    "MOST_NUMBERS",
+    "MOST_STEPS",
+    "T",
+    "Tensors",
+    "architecture",
+    "assign",
+    "digest",
+    "load_model",
+    "load_weights",
+    "named_parameters",
+    "read",
+    "restore_training",
+    "save_model",
+    "save_weights",
+    "slots_of",
+    "training_state",
+    "weights_of",
+    "write",
+]
+
 FORMAT = "npnet 1"
 # What a file may describe. The time to build grows with the square of the layers; a sample of 2^30 numbers
 # takes 4 GiB in float32; and a step count is turned into a float, exactly.

@@ -10,6 +10,18 @@ from npnet.internal.progress import can_encode
 from npnet.layers.chain import Chain
 from npnet.plotting import markup
 
+__all__ = [
+    "ASCII",
+    "BOX",
+    "HEADER",
+    "binary_size",
+    "html_summary",
+    "layer_rows",
+    "print_summary",
+    "table",
+    "totals",
+]
+
 BOX = "┏┳┓┡╇┩├┼┤└┴┘━─┃│…"
 HEADER = ("Layer (type)", "Output Shape", "Param #")
 ASCII = str.maketrans(BOX, "++++++++++++--||.")

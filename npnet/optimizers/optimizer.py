@@ -16,6 +16,8 @@ from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
 from npnet.layers.parameter import Parameter
 from npnet.optimizers import schedules
 
+__all__ = ["NAMES", "SGD", "SQUARES", "Adagrad", "Adam", "AdamW", "Muon", "Optimizer", "RMSprop", "get"]
+
 SQUARES = frozenset({"accumulator", "largest", "mean_square", "second_moment"})  # slots of roots to be taken
 
 

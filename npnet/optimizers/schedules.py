@@ -9,6 +9,16 @@ from typing import Any
 
 from npnet.internal import checks, config
 
+__all__ = [
+    "NAMES",
+    "CosineDecay",
+    "ExponentialDecay",
+    "LearningRateSchedule",
+    "OneCycle",
+    "PiecewiseConstantDecay",
+    "get",
+]
+
 
 class LearningRateSchedule(config.Configurable):
     """A learning rate that depends on the step."""

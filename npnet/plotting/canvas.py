@@ -11,6 +11,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+__all__ = [
+    "COLORS",
+    "DPI",
+    "GREY",
+    "HAIRLINE",
+    "HEADER",
+    "INK",
+    "MARGIN",
+    "MARKERS",
+    "Caption",
+    "PathLike",
+    "finish",
+    "mosaic",
+    "new_figure",
+    "quantity",
+    "tidy",
+]
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure

@@ -9,6 +9,8 @@ import numpy as np
 
 from npnet.internal import directions
 
+__all__ = ["PLACES", "Curve", "Panel", "panels"]
+
 PLACES = ("epoch", "seconds", "learning_rate")  # what a run's history.json holds besides loss and metrics
 
 

@@ -30,6 +30,16 @@ from npnet.plotting.canvas import (
 )
 from npnet.plotting.curves import Panel, panels
 
+__all__ = [
+    "confident_mistakes",
+    "confusion_matrix",
+    "decision_boundary",
+    "first_layer_images",
+    "first_layer_weights",
+    "history_curves",
+    "image_grid",
+]
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure

@@ -11,6 +11,28 @@ from typing import Any
 
 from npnet.plotting.curves import Curve, Panel, panels
 
+__all__ = [
+    "BOTTOM",
+    "COLORS",
+    "HEIGHT",
+    "LEFT",
+    "MANY",
+    "NAME_HEIGHT",
+    "RIGHT",
+    "TOP",
+    "WIDTH",
+    "apart",
+    "dot",
+    "learning",
+    "line_chart",
+    "panel_chart",
+    "path",
+    "table",
+    "text",
+    "ticks",
+    "widened",
+]
+
 # Okabe & Ito 2008: told apart with every kind of colour vision, on white and on black.
 COLORS = {"training": "var(--training, #0072b2)", "validation": "var(--validation, #d55e00)"}
 

@@ -2,6 +2,8 @@
 
 import time
 
+__all__ = ["NAMES", "Clock"]
+
 NAMES = ("loading", "compiling", "training", "validating", "saving", "pictures")
 
 

@@ -10,6 +10,8 @@ from npnet.plotting.curves import Panel, panels
 from npnet.runs.folder import RunFolder
 from npnet.runs.report.contents import words
 
+__all__ = ["DASHES", "NO_SETTINGS", "Entry", "differing", "draw", "read", "rows"]
+
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of the runs that come when all colours are used
 NO_SETTINGS = ("npnet", "data")  # what a config.json holds that decides nothing
 

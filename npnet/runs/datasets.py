@@ -8,6 +8,8 @@ import numpy as np
 
 from npnet.datasets import cifar10, shapes, spiral
 
+__all__ = ["LOADERS", "Dataset", "Splits", "load"]
+
 Splits = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 

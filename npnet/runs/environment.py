@@ -9,6 +9,8 @@ import numpy as np
 import npnet
 from npnet.kernels import load, name_of
 
+__all__ = ["describe", "processor"]
+
 
 def describe(kernels: str | None, dataset_sha256: str) -> dict[str, Any]:
     """Return versions, processor, threads and kernels, and what the data were.

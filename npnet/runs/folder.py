@@ -25,6 +25,8 @@ from typing import Any
 from npnet.internal.files import write_atomically
 from npnet.internal.locking import locked
 
+__all__ = ["RUNS", "RunFolder"]
+
 RUNS = Path("runs")  # where runs without a name are kept
 
 

@@ -9,6 +9,8 @@ from npnet.datasets import cache
 from npnet.kernels import why_no_numba
 from npnet.runs import environment
 
+__all__ = ["EXTRA", "describe", "hints", "requirements", "version"]
+
 EXTRA = re.compile(r"([\w.-]+)[^;]*(?:; extra == ['\"](\w+)['\"])?")
 
 

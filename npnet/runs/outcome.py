@@ -18,6 +18,8 @@ from npnet.runs.folder import RunFolder
 from npnet.runs.recorder import BEST, LAST, Recorder
 from npnet.utils import to_categorical
 
+__all__ = ["BATCH", "MISTAKES", "conclude", "draw", "examine", "write_confusion"]
+
 BATCH = 1000  # samples at a time where nothing is learned
 MISTAKES = 25
 

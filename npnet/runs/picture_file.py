@@ -9,6 +9,8 @@ import numpy as np
 
 from npnet.layers.layer import Shape
 
+__all__ = ["FORMATS", "MODES", "ON_ITS_SIDE", "ORIENTATION", "in_colours", "read_picture"]
+
 FORMATS = ("PNG", "JPEG")
 MODES = {1: "L", 3: "RGB"}  # Pillow's names of grey and colour, by channels
 ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the tag of EXIF, and its values for a quarter turn

@@ -23,6 +23,8 @@ from npnet.layers import (
 from npnet.layers.layer import Layer, Shape
 from npnet.models import Sequential
 
+__all__ = ["BEST", "INPUTS", "RECIPES", "SCHEDULES", "TUTORIAL", "Recipe", "build"]
+
 INPUTS = ("raw", "unit", "standardised")
 SCHEDULES = ("constant", "cosine", "onecycle")
 

@@ -9,6 +9,8 @@ from npnet.internal.files import write_atomically
 from npnet.runs.clock import Clock
 from npnet.runs.folder import RunFolder
 
+__all__ = ["BEST", "COLUMNS", "LAST", "History", "Recorder"]
+
 BEST, LAST = "best.safetensors", "last.safetensors"
 COLUMNS = ("epoch", "seconds", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
 History = dict[str, list[float]]

@@ -15,6 +15,8 @@ from npnet.kernels import MODULES
 from npnet.runs import recipes
 from npnet.runs.datasets import LOADERS
 
+__all__ = ["CHECKS", "NAMES", "OF_RECIPES", "OF_SPIRAL", "OWN", "Check", "Settings", "complete", "recipe_of"]
+
 Settings = dict[str, Any]
 Check = Callable[[str, Any], Any]
 

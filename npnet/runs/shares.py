@@ -10,6 +10,8 @@ import numpy as np
 from npnet.models import Sequential
 from npnet.training.batches import Batch, cut, gather
 
+__all__ = ["STEPS", "WARM", "measure"]
+
 STEPS, WARM = 20, 3
 
 

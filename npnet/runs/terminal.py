@@ -16,6 +16,21 @@ from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
 from npnet.runs.settings import Settings
 
+__all__ = [
+    "BAR",
+    "LABEL",
+    "NO_BREAK",
+    "WIDEST",
+    "columns",
+    "describe_network",
+    "describe_training",
+    "duration",
+    "print_header",
+    "print_result",
+    "say",
+    "say_classes",
+]
+
 WIDEST = 100  # columns that text fills at most
 LABEL = 11  # columns of the words on the left
 NO_BREAK = "\u00a0"

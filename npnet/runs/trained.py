@@ -13,6 +13,8 @@ from npnet.runs.picture_file import read_picture
 from npnet.runs.recorder import BEST, LAST
 from npnet.runs.settings import Settings, complete
 
+__all__ = ["Trained", "load"]
+
 
 @dataclass(frozen=True)
 class Trained:

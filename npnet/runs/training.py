@@ -28,6 +28,8 @@ from npnet.runs.settings import Settings, complete, recipe_of
 from npnet.training.batches import cut, epoch_order
 from npnet.utils import to_categorical
 
+__all__ = ["Training", "Watch", "build", "train"]
+
 
 def train(
     config: Mapping[str, Any],

@@ -11,6 +11,8 @@ from npnet.checking import gradient_cases
 from npnet.models import Sequential
 from npnet.runs import recipes
 
+__all__ = ["BATCHES", "compile_kernels"]
+
 BATCHES = 32, 128  # the first for vector units, the second for a matrix unit where there is one
 
 

@@ -19,6 +19,8 @@ from npnet.losses import (
 )
 from npnet.training.batches import Batch
 
+__all__ = ["Samples", "check_targets", "class_weights", "warn_about_last_layer"]
+
 
 @dataclass
 class Samples:

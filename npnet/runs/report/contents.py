@@ -12,6 +12,8 @@ from npnet.plotting.curves import Curve, Panel, panels
 from npnet.runs.folder import RunFolder
 from npnet.runs.report import pictures
 
+__all__ = ["LIST_ROWS", "SHOWN_MISTAKES", "Content", "duration", "read", "words"]
+
 Content = dict[str, Any]
 SHOWN_MISTAKES = 24  # fills rows of 8, 6, 4 and 3
 LIST_ROWS = 30

@@ -13,6 +13,8 @@ from npnet.internal.files import write_atomically
 from npnet.models import Sequential
 from npnet.runs.folder import RunFolder
 
+__all__ = ["FILE", "SAMPLES", "UNITS", "Content", "address", "keep_images", "png", "read"]
+
 FILE = "images.safetensors"
 SAMPLES, UNITS = 32, 64
 Content = dict[str, Any]
