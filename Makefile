@@ -4,13 +4,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOK := {"jupytext": null, "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
-.PHONY: train test test-slow test-peers test-browser notebook bench lint clean
+.PHONY: train test test-lowest test-slow test-peers test-browser notebook bench lint clean
 
 train: .venv/installed
 	$(BIN)/npnet train
 
 test: .venv/tested
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# with the lowest versions of all packages that pyproject.toml allows
+test-lowest:
+	PYTHON=$(PYTHON) .ci/lowest
 
 test-slow: .venv/tested
 	$(BIN)/python -m pytest -m slow
@@ -73,4 +77,4 @@ lint: .venv/tested
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-lowest
