@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOK := {"jupytext": null, "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
-.PHONY: help train test test-slow test-peers test-browser notebook bench lint lines clean
+.PHONY: help train test test-lowest test-slow test-peers test-browser notebook bench lint lines clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -14,6 +14,9 @@ train: .venv/installed  ## train the tutorial's network on CIFAR-10 and write a 
 
 test: .venv/tested  ## the tests of every change
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-lowest:  ## the lowest versions of all packages that pyproject.toml allows
+	PYTHON=$(PYTHON) .ci/lowest
 
 test-slow: .venv/tested  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -78,5 +81,5 @@ lint: .venv/tested  ## style and types
 lines:  ## write the numbers of lines into README's reading lists
 	$(PYTHON) tests/support/readme_lines.py
 
-clean:  ## remove the virtual environment
-	rm -rf .venv
+clean:  ## remove the virtual environments
+	rm -rf .venv .venv-lowest

@@ -37,9 +37,22 @@ def read_picture(path: str | Path, shape: Shape) -> tuple[np.ndarray, str]:
     ValueError
         If it is no PNG or JPEG file, is damaged, or holds more pixels than any photograph (179 million).
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     height, width, channels = shape
+    upright, size = _decoded(path, (4 * width, 4 * height))
+    plain = in_colours(upright, MODES[channels])
+    result = np.array(ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC))
+    return result.reshape(shape), _changes(size, (width, height))
+
+
+def _decoded(path: str | Path, enough: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
+    """Return the picture of a file, upright and of ``enough`` pixels, and the size it has in the file.
+
+    Nothing but Pillow reading the file happens here: whatever goes wrong is in the file.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     data = Path(path).read_bytes()
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
@@ -47,17 +60,15 @@ def read_picture(path: str | Path, shape: Shape) -> tuple[np.ndarray, str]:
             size = picture.size
             if picture.getexif().get(ORIENTATION) in ON_ITS_SIDE:
                 size = size[1], size[0]
-            picture.draft(None, (4 * width, 4 * height))  # a JPEG need not be unpacked whole to be shrunk
-            upright = ImageOps.exif_transpose(picture)
-            plain = in_colours(upright, MODES[channels])
-            result = np.array(ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC))
+            picture.draft(None, enough)  # a JPEG need not be unpacked whole to be shrunk
+            picture.load()
+            return ImageOps.exif_transpose(picture), size
     except UnidentifiedImageError:
         raise ValueError(f"{path} is no {' or '.join(FORMATS)} file, or damaged at its beginning.") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} holds more pixels than any photograph and is not opened.") from None
     except Exception as error:  # a damaged file ends in anything: SyntaxError, struct.error, EOFError ...
         raise ValueError(f"{path} is damaged: {error}.") from error
-    return result.reshape(shape), _changes(size, (width, height))
 
 
 def in_colours(picture: Any, mode: str) -> Any:

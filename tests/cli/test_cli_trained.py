@@ -144,6 +144,16 @@ def cut_off(picture, kind):
     return file.getvalue()[: len(file.getvalue()) // 2]
 
 
+def test_a_file_is_not_blamed_for_what_goes_wrong_afterwards(big, tmp_path, monkeypatch):
+    def outdated(*arguments):
+        raise AttributeError("'Image' object has no attribute 'has_transparency_data'")
+
+    big.save(tmp_path / "good.png")
+    monkeypatch.setattr("npnet.runs.picture_file.in_colours", outdated)
+    with pytest.raises(AttributeError, match="has_transparency_data"):
+        read_picture(tmp_path / "good.png", SHAPE)
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_is_answered(run, big, tmp_path, capsys):
     files = {
         "good.png": None,
