@@ -5,6 +5,7 @@ TypeError that names the argument, what was expected, what came and what to do. 
 unless they arrive as lists: rows are converted batch by batch.
 """
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable
@@ -35,6 +36,7 @@ __all__ = [
     "share",
     "text",
     "validation_epochs",
+    "warn",
     "warn_about_pixels",
 ]
 
@@ -218,13 +220,20 @@ def features(
     return x
 
 
+def warn(message: str) -> None:
+    """Warn at the line that called npnet, however many of npnet's own calls lie between."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "npnet":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
 def warn_about_pixels(x: np.ndarray) -> None:
     """Hint once at pixel values that were not scaled."""
     if x.dtype.kind in "ui" and x.max() > 1:
-        warnings.warn(
+        warn(
             f"x holds integers up to {x.max()}. Networks learn better from small numbers: divide by 255, or"
-            " begin the model with Rescaling(1 / 255), which keeps the array as it is.",
-            stacklevel=4,  # the line that called fit
+            " begin the model with Rescaling(1 / 255), which keeps the array as it is."
         )
 
 

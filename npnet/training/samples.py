@@ -1,6 +1,5 @@
 """Samples and targets, checked against the model they are for."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,16 +115,14 @@ def warn_about_last_layer(chain: list[Layer], loss: Loss) -> None:
             continue
         present = isinstance(chain[-1], activations.NAMES[name])
         if present and loss.from_logits:
-            warnings.warn(
+            checks.warn(
                 f"{kind.__name__}(from_logits=True) applies {name} to an output that had it already."
-                f" Drop from_logits=True or the last layer's {name}.",
-                stacklevel=4,  # the line that called compile
+                f" Drop from_logits=True or the last layer's {name}."
             )
         elif not present and not loss.from_logits:
-            warnings.warn(
+            checks.warn(
                 f"{kind.__name__} expects probabilities, but the last layer has no {name}. Give it"
-                f' activation="{name}", or use {type(loss).__name__}(from_logits=True).',
-                stacklevel=4,  # the line that called compile
+                f' activation="{name}", or use {type(loss).__name__}(from_logits=True).'
             )
 
 
@@ -139,10 +136,9 @@ def _warn_about_one_output(chain: list[Layer], loss: Loss) -> bool:
     if not where and units == 1 and isinstance(loss, CategoricalCrossentropy):
         where = f"{type(loss).__name__} of a last layer"
     if where:
-        warnings.warn(
+        checks.warn(
             f"{where} with one unit: the probability of the only class is 1 whatever the weights, and nothing"
             ' is learned. For two classes use Dense(1, activation="sigmoid") and loss="binary_crossentropy",'
-            ' or Dense(2, activation="softmax").',
-            stacklevel=4,
+            ' or Dense(2, activation="softmax").'
         )
     return bool(where)
