@@ -10,6 +10,7 @@ import safetensors.numpy
 
 from npnet import plotting
 from npnet.internal.files import write_atomically
+from npnet.plotting.canvas import percent
 
 if TYPE_CHECKING:
     from npnet.models import Sequential
@@ -61,7 +62,7 @@ def read(
                     "source": png(image),
                     "true": names[mistake["true"]],
                     "answer": names[mistake["predicted"]],
-                    "probability": f"{mistake['probability']:.1%}",
+                    "probability": percent(mistake["probability"], 1),
                 }
                 for image, mistake in zip(kept["mistakes"], mistakes, strict=False)
             ]
