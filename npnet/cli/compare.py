@@ -37,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error(f"argument --output: must end in {endings}, got {arguments.output!r}")
     runs = comparison.read([arguments.first, *arguments.others])
     print(fitted(*comparison.rows(runs)))
+    if any(run.is_open for run in runs):
+        print("\n* from the last validation: this run has not been measured on the test samples")
     if not comparison.differing(runs):
         print("\nAll settings are the same.")
     comparison.draw(runs, arguments.output)

@@ -1,8 +1,13 @@
 """How good is a trained network?
 
 Its loss and accuracy on the test part of the dataset it was trained on, and
-for each class how much of it was found, how often its name was right when
-given, and what it was taken for most.
+for each class recall (the share of its samples that were recognised),
+precision (the share of the samples called so that are of it), and the class
+it is most often taken for.
+
+The network is the one after the last epoch. Where samples were held out of
+training (npnet train --validation-split), it is that of the epoch which was
+best on them, and --last gives the last one.
 """
 
 import argparse
@@ -19,7 +24,7 @@ __all__ = ["EXAMPLES", "HELP", "add_arguments", "rows", "run", "share"]
 HELP = "loss, accuracy and a table of the classes, on the test part"
 EXAMPLES = """\
 examples:
-  npnet evaluate runs/cifar10-001           the model after its best epoch
+  npnet evaluate runs/cifar10-001
   npnet evaluate runs/cifar10-001 --last    the model as training left it
   npnet evaluate runs/cifar10-001 --json
 
@@ -31,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.epilog = EXAMPLES
     parser.add_argument("run_folder", metavar="RUN", help="folder of a run")
-    parser.add_argument("--last", action="store_true", help="the last model instead of the best")
+    parser.add_argument(
+        "--last", action="store_true", help="the last model, not the best on samples held out"
+    )
     parser.add_argument("--data", metavar="PATH", help="archive or folder of CIFAR-10 [the run's]")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -41,7 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     model = trained.load(arguments.run_folder, arguments.last)
     result = model.examine(arguments.data)
     if arguments.json:
-        about = {"run": str(model.folder.path), "model": model.which, "epoch": model.model.position.epoch}
+        about = {
+            "run": str(model.folder.path),
+            "model": model.which,
+            "epoch": model.model.position.epoch,
+            "validation_split": model.settings["validation_split"],
+        }
         print(json.dumps({**about, **result}, indent=2))
         return 0
     confusion = np.array(result["confusion"])
@@ -51,9 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     say("accuracy", f"{result['test']['accuracy']:.4f}")
     print(
         "\n"
-        + table(["class", "samples", "found", "right", "taken for"], rows(confusion, result["class_names"]))
+        + table(
+            ["class", "samples", "recall", "precision", "most often taken for"],
+            rows(confusion, result["class_names"]),
+        )
     )
-    print("\nfound: share of its samples; right: share of those called so")
     return 0
 
 

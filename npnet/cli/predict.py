@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("run_folder", metavar="RUN", help="folder of a run")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG or JPEG file")
-    parser.add_argument("--last", action="store_true", help="the last model instead of the best")
+    parser.add_argument(
+        "--last", action="store_true", help="the last model, not the best on samples held out"
+    )
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="classes to name [5]")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

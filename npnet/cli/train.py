@@ -27,6 +27,7 @@ examples:
   npnet train shapes --epochs 5                 pictures drawn on the spot: no download
   npnet train --epochs 2 --limit 5000           a quick look
   npnet train --recipe best                     the best training for the same network
+  npnet train --validation-split 0.1            the epoch that is best on 5,000 images held out of training
   npnet train --hidden 1024,512,256 --dropout 0.2 --optimizer adamw --schedule cosine
   npnet train --config runs/cifar10-001/config.json --seed 1
   npnet train --resume runs/cifar10-001         go on after Ctrl-C, or after a crash
@@ -53,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cifar10, shapes or spiral [cifar10; shapes where that cannot be had]")  # fmt: skip
     add(data, "data", "archive or folder of CIFAR-10", metavar="PATH")
     add(data, "limit", "train on the first N samples only", type=int, metavar="N")
+    words = "share of the training samples, the last ones, held out to choose the epoch by"
+    add(data, "validation_split", words, type=float, metavar="SHARE")
     add(data, "inputs", f"how pixels come in: {_listed(recipes.INPUTS)}",
         choices=list(recipes.INPUTS), metavar="FORM")  # fmt: skip
     add(data, "flip", "mirror pictures at random", action=argparse.BooleanOptionalAction)

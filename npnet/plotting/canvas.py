@@ -135,6 +135,17 @@ def mosaic(
     return figure
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """99% for 0.995 and <1% for 0.001: 100% and 0% are said of all and of none only."""
+    least = 10.0**-digits
+    rounded = round(100 * share, digits)
+    if 0 < share < 1:
+        rounded = min(rounded, 100 - least)
+        if rounded < least:
+            return f"<{least:.{digits}f}%"
+    return f"{rounded:.{digits}f}%"
+
+
 def quantity(number: int, noun: str) -> str:
     """1 epoch, 20 epochs, 10,000 images."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

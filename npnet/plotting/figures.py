@@ -25,6 +25,7 @@ from npnet.plotting.canvas import (
     finish,
     mosaic,
     new_figure,
+    percent,
     quantity,
     tidy,
 )
@@ -118,7 +119,8 @@ def confusion_matrix(
     np.add.at(counts, (true, predicted), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
-    subtitle = f"{np.mean(true == predicted):.1%} of {quantity(len(true), 'sample')} are right: the diagonal"
+    right = percent(np.mean(true == predicted), 1)
+    subtitle = f"{right} of {quantity(len(true), 'sample')} are right: the diagonal"
     side = max(4.2, 0.55 * size + 0.9)
     figure = new_figure(side, side, "Confusion matrix", subtitle)
     axes = figure.subplots()
@@ -219,7 +221,7 @@ def confident_mistakes(
     else:
         subtitle = f"none: {quantity(len(true), 'image')}, no mistake"
     captions = [
-        [(f"{class_names[answer[i]]}, {probabilities[i, answer[i]]:.1%}", COLORS[1]),
+        [(f"{class_names[answer[i]]}, {percent(probabilities[i, answer[i]], 1)}", COLORS[1]),
          (f"true: {class_names[true[i]]}", INK)]
         for i in shown
     ]  # fmt: skip
@@ -227,7 +229,13 @@ def confident_mistakes(
     return finish(mosaic("The most confident mistakes", subtitle, images[shown], cols, captions), path)
 
 
-def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike | None = None) -> "Figure":
+def decision_boundary(
+    model: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    path: PathLike | None = None,
+    class_names: Sequence[str] | None = None,
+) -> "Figure":
     """What the network answers everywhere in the plane, with the data on top.
 
     Parameters
@@ -240,11 +248,13 @@ def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike |
         Their labels.
     path : str or path, optional
         Where to save the picture.
+    class_names : sequence of str, optional
+        For the legend; by default "class 0", "class 1" ...
 
     Raises
     ------
     ValueError
-        If these are not points of a plane, or do not match the labels.
+        If these are not points of a plane, or do not match the labels or the class names.
     """
     from matplotlib.colors import to_rgb
 
@@ -262,8 +272,13 @@ def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike |
     true = _classes("y", y, size)
     checks.same_length("y", true, "x", x)
     answer = _class_probabilities(model, x).argmax(axis=1)
+    names = [f"class {k}" for k in range(size)] if class_names is None else class_names
+    if len(names) != size:
+        raise ValueError(f"class_names must hold {size} names, one a class, got {len(names)}.")
 
-    subtitle = f"{np.mean(answer == true):.1%} of {quantity(len(x), 'point')} lie in the area of their class"
+    subtitle = (
+        f"{percent(np.mean(answer == true), 1)} of {quantity(len(x), 'point')} lie in the area of their class"
+    )
     figure = new_figure(4.9, 3.9, "Decision boundary", subtitle)
     axes = figure.subplots()
     palette = np.array([to_rgb(COLORS[k % len(COLORS)]) for k in range(size)])
@@ -277,8 +292,7 @@ def decision_boundary(model: Any, x: np.ndarray, y: np.ndarray, path: PathLike |
             lead = lead.reshape(steps, steps)
             axes.contour(columns, rows, lead, levels=[0], colors="white", linewidths=1.5)
         points, marker = x[true == k].T, MARKERS[k % len(MARKERS)]
-        label = f"class {k}"
-        axes.plot(*points, marker, color=palette[k], ms=5, mec="white", mew=0.6, label=label)
+        axes.plot(*points, marker, color=palette[k], ms=5, mec="white", mew=0.6, label=names[k])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor=INK, fontsize=9)
     tidy(axes, spines=())
     return finish(figure, path)

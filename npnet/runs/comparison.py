@@ -8,7 +8,7 @@ from typing import Any
 from npnet.plotting.canvas import COLORS, GREY, HAIRLINE, INK, PathLike, finish, new_figure, tidy
 from npnet.plotting.curves import Panel, panels
 from npnet.runs.folder import RunFolder
-from npnet.runs.report.contents import words
+from npnet.runs.report.contents import readable
 
 __all__ = ["DASHES", "NO_SETTINGS", "Entry", "differing", "draw", "read", "rows"]
 
@@ -37,7 +37,12 @@ class Entry:
     def accuracy(self) -> Panel | None:
         """The curves of its accuracy, None before the first epoch has ended."""
         found = panels(self.history) if self.history.get("epoch") else []
-        return next((panel for panel in found if panel.metric == "accuracy" and panel.best), None)
+        return next((panel for panel in found if panel.metric == "accuracy" and panel.points), None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has trained and not been measured on the test samples."""
+        return bool(self.history.get("epoch")) and not self.result.get("test")
 
 
 def read(paths: Sequence[str | Path]) -> list[Entry]:
@@ -72,28 +77,42 @@ def differing(runs: Sequence[Entry]) -> list[str]:
 
 
 def rows(runs: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the rows of a table, a run a row: its figures, then the settings that differ."""
+    """Return the head and the rows of a table, a run a row: its figures, then the settings that differ.
+
+    Figures with a * are those of the last validation of a run that has no result.
+    """
     settings = differing(runs)
-    head = ["run", "accuracy", "loss", "best epoch", "seconds", "samples/s"]
+    head = ["run", "accuracy", "loss", "epoch", "seconds", "samples/s"]
     return [*head, *(name.replace("_", " ") for name in settings)], [
-        [run.name, *_figures(run), *(words(run.config.get(name)) for name in settings)] for run in runs
+        [run.name, *_figures(run), *(readable(run.config, name) for name in settings)] for run in runs
     ]
 
 
 def _figures(run: Entry) -> list[str]:
-    test, seconds = run.result.get("test") or {}, run.result.get("seconds") or {}
     done, best = len(run.history.get("epoch") or []), run.result.get("best_epoch")
-    return [
-        f"{test['accuracy']:.4f}" if test else "-",
-        f"{test['loss']:.4f}" if test else "-",
-        f"{best}/{done}" if best else f"-/{done}",
-        f"{seconds['total']:,.1f}" if seconds else "-",
-        f"{run.result['images_per_second']:,.0f}" if run.result.get("images_per_second") else "-",
-    ]
+    accuracy = loss = seconds = "-"
+    if test := run.result.get("test"):
+        accuracy, loss = f"{test['accuracy']:.4f}", f"{test['loss']:.4f}"
+    elif run.is_open:
+        last = {panel.metric: panel.points[-1][1] for panel in panels(run.history) if panel.points}
+        accuracy, loss = (f"{last[name]:.4f}*" if name in last else "-" for name in ("accuracy", "loss"))
+    if run.result.get("seconds"):
+        seconds = f"{run.result['seconds']['total']:,.1f}"
+    elif run.is_open:
+        seconds = f"{run.history['seconds'][-1]:,.1f}"
+    speed = run.result.get("images_per_second")
+    return [accuracy, loss, f"{best or done}/{done}", seconds, f"{speed:,.0f}" if speed else "-"]
+
+
+def _marked(run: Entry, panel: Panel) -> tuple[float, float]:
+    """Return the best point where samples were held out to choose it by, else the last."""
+    return (run.config.get("validation_split") and panel.best) or panel.points[-1]
 
 
 def draw(runs: Sequence[Entry], path: PathLike | None = None) -> Any:
     """Draw the validation accuracy of all runs over the epochs, and over the seconds since their start.
+
+    Marked is the best epoch of a run that chose it on samples held out, else the last.
 
     Raises
     ------
@@ -101,16 +120,17 @@ def draw(runs: Sequence[Entry], path: PathLike | None = None) -> Any:
         If no run has ended an epoch.
     """
     drawn = [(run, run.accuracy) for run in runs]
-    curves = [(run, panel.curves[-1], panel.best) for run, panel in drawn if panel and panel.best]
+    curves = [(run, panel.curves[-1], _marked(run, panel)) for run, panel in drawn if panel]
     if not curves:
         raise ValueError("None of these runs has ended an epoch: there are no curves to draw yet.")
     names = ", ".join(run.name for run, *_ in curves)
-    figure = new_figure(9.4, 3.2 + 0.2 * len(curves), "Accuracy on the test part", f"of {names}")
+    figure = new_figure(9.4, 3.2 + 0.2 * len(curves), "Accuracy after every epoch", f"of {names}")
     over_epochs, over_seconds = figure.subplots(1, 2, sharey=True)
     for i, (run, curve, (epoch, value)) in enumerate(curves):
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
         seconds = dict(zip(run.history["epoch"], run.history["seconds"], strict=True))
-        label = f"{run.name}: {value:.4f} after epoch {epoch:.0f}, {seconds[epoch]:,.0f} s"
+        samples = "samples held out" if run.config.get("validation_split") else "test samples"
+        label = f"{run.name}: {value:.4f} of the {samples} after epoch {epoch:.0f}, {seconds[epoch]:,.0f} s"
         for axes, places in ((over_epochs, curve.x), (over_seconds, [seconds[epoch] for epoch in curve.x])):
             size = 3 if len(curve.points) < 40 else 0
             axes.plot(places, curve.y, color=color, ls=dash, lw=1.8, marker="o", ms=size, label=label)

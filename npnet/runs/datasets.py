@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npnet.datasets import cifar10, shapes, spiral
+from npnet.training import batches as data
 
 __all__ = ["LOADERS", "Dataset", "Splits", "load"]
 
@@ -15,11 +16,23 @@ Splits = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples (N, ...) as they were published, and labels (N,) from 0 to K - 1."""
+    """Samples (N, ...) as they were published, and labels (N,) from 0 to K - 1.
+
+    Attributes
+    ----------
+    x_train, y_train
+        To learn from.
+    x_held, y_held
+        Held out of the training part, to choose an epoch by; empty where none is chosen.
+    x_test, y_test
+        To measure the trained network on.
+    """
 
     name: str
     x_train: np.ndarray
     y_train: np.ndarray
+    x_held: np.ndarray
+    y_held: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
     class_names: tuple[str, ...]
@@ -29,21 +42,34 @@ class Dataset:
         """Whether a sample is a picture (H, W, C)."""
         return self.x_train.ndim == 4
 
+    @property
+    def validation(self) -> tuple[np.ndarray, np.ndarray]:
+        """What a network is measured on after every epoch: the samples held out, else the test samples."""
+        return (self.x_held, self.y_held) if len(self.x_held) else (self.x_test, self.y_test)
+
     def describe(self) -> str:
         """Return size and shape in words."""
         kind = "images" if self.of_images else "points"
         shape = " x ".join(map(str, self.x_train.shape[1:])) + ("" if self.of_images else " coordinates")
+        held = f"{len(self.x_held):,} held out of them to choose the epoch by, " if len(self.x_held) else ""
         return (
-            f"{self.name}: {len(self.x_train):,} {kind} to train on, {len(self.x_test):,} to test on,"
+            f"{self.name}: {len(self.x_train):,} {kind} to train on, {held}{len(self.x_test):,} to test on,"
             f" {shape}, {len(self.class_names)} classes"
         )
 
     def sha256(self) -> str:
         """Return the SHA-256 of all samples and labels."""
         result = hashlib.sha256()
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            result.update(f"{array.dtype.str} {array.shape}\n".encode())
-            result.update(np.ascontiguousarray(array).data)
+        for parts in (
+            (self.x_train, self.x_held),
+            (self.y_train, self.y_held),
+            (self.x_test,),
+            (self.y_test,),
+        ):
+            shape = (sum(map(len, parts)), *parts[0].shape[1:])
+            result.update(f"{parts[0].dtype.str} {shape}\n".encode())
+            for part in parts:
+                result.update(np.ascontiguousarray(part).data)
         return result.hexdigest()
 
 
@@ -68,7 +94,9 @@ LOADERS: dict[str, tuple[Callable[[str | None, int | None], Splits], tuple[str, 
 }
 
 
-def load(name: str, path: str | None = None, limit: int | None = None) -> Dataset:
+def load(
+    name: str, path: str | None = None, limit: int | None = None, validation_split: float = 0.0
+) -> Dataset:
     """Return a dataset.
 
     Parameters
@@ -79,6 +107,8 @@ def load(name: str, path: str | None = None, limit: int | None = None) -> Datase
         Where CIFAR-10 lies; the others are drawn.
     limit
         How many samples to train on at most; the test part is whole.
+    validation_split
+        Share of the training samples to hold out, the last ones, as in Keras.
 
     Raises
     ------
@@ -88,5 +118,6 @@ def load(name: str, path: str | None = None, limit: int | None = None) -> Datase
     if path is not None and name != "cifar10":
         raise ValueError(f"data says where CIFAR-10 lies, but {name} is drawn. Leave it out, got {path!r}.")
     loader, class_names = LOADERS[name]
-    (x_train, y_train), (x_test, y_test) = loader(path, limit)
-    return Dataset(name, x_train, y_train.reshape(-1), x_test, y_test.reshape(-1), class_names)
+    (x, y), (x_test, y_test) = loader(path, limit)
+    y, kept = y.reshape(-1), data.split(len(x), validation_split) if validation_split else len(x)
+    return Dataset(name, x[:kept], y[:kept], x[kept:], y[kept:], x_test, y_test.reshape(-1), class_names)

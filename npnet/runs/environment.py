@@ -1,7 +1,12 @@
 """What a run ran on, for its env.json."""
 
+import contextlib
 import os
 import platform
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +15,32 @@ import npnet
 from npnet.kernels import load, name_of
 
 __all__ = ["describe", "processor"]
+
+
+def occasion() -> dict[str, Any]:
+    """Return when, where and how this process was started, and from which commit of the user's repository."""
+    return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "host": platform.node() or None,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[0] else None,
+        "commit": commit(Path.cwd()),
+    }
+
+
+def commit(folder: Path) -> str | None:
+    """Return the commit that is checked out where a folder lies, read from the files of Git, or None."""
+    with contextlib.suppress(OSError, ValueError):
+        for parent in (folder, *folder.parents):
+            if (git := parent / ".git").is_dir():
+                head = (git / "HEAD").read_text(encoding="utf-8").strip()
+                name = head.removeprefix("ref: ")
+                if name == head:
+                    return head
+                if (git / name).is_file():
+                    return (git / name).read_text(encoding="utf-8").strip()
+                packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
+                return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
+    return None
 
 
 def describe(kernels: str | None, dataset_sha256: str) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 =====================  =================================================================================
 config.json            every setting of the run; ``npnet train --config`` takes it
-env.json               versions, processor, threads, kernels, and the SHA-256 of the dataset
+env.json               when, where and by which command it began; versions, processor, threads, kernels, and
+                       the SHA-256 of the dataset
 history.csv, .json     loss, metrics, learning rate and seconds of every epoch, rewritten after each
 last.safetensors       model, optimizer, streams and the place in the epoch: what ``--resume`` goes on from
-best.safetensors       the model after its best epoch
+best.safetensors       the model after its best epoch on the samples held out, where some were
 result.json            what the finished (or stopped) run came to
 confusion.csv          how often which class was taken for which
 *.png                  samples, history, confusion, mistakes, weights, boundary (of spiral)

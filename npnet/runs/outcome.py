@@ -27,7 +27,10 @@ MISTAKES = 25
 def conclude(
     folder: RunFolder, dataset: Dataset, recorder: Recorder, known: dict[str, Any]
 ) -> dict[str, Any]:
-    """Examine the best model, draw the pictures, write result.json and the report; return the result.
+    """Examine the model, draw the pictures, write result.json and the report; return the result.
+
+    The model is that of the best epoch where samples were held out to choose it by, else the last: it is
+    measured on the test samples once, and nothing is chosen by what comes out.
 
     A run that is killed before result.json is there does all of this when it goes on.
 
@@ -39,7 +42,7 @@ def conclude(
     clock = recorder.clock
     clock.start("pictures")
     last = load_model(folder / LAST)
-    best = load_model(folder / BEST) if (folder / BEST).exists() else None
+    best = load_model(folder / BEST) if recorder.best_epoch else None
     model = best or last
     probabilities = model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
     summary: list[str] = []
@@ -48,6 +51,7 @@ def conclude(
         **known,
         "epochs": last.position.epoch,
         "best_epoch": best.position.epoch if best else None,
+        "held_out": len(dataset.x_held),
         **examine(model, dataset, probabilities),
         "parameters": last.count_params(),
         "summary": "\n".join(summary),
@@ -132,7 +136,7 @@ def draw(
             "weights.png": lambda path: plotting.first_layer_weights(model, x.shape[1:], path=path),
         }
     else:
-        pictures["boundary.png"] = lambda path: plotting.decision_boundary(model, x, y, path=path)
+        pictures["boundary.png"] = lambda path: plotting.decision_boundary(model, x, y, path, names)
     for name, draw_to in pictures.items():
         try:
             draw_to(folder / name)

@@ -19,6 +19,9 @@ History = dict[str, list[float]]
 class Recorder(Callback):
     """Writes history, best and last checkpoint after every epoch, in this order, each file whole.
 
+    There is a best epoch only where samples were held out to choose it by: one that was chosen on the test
+    samples would make their accuracy say more than is true.
+
     Whenever the run is killed, ``last`` is a state the history covers: what it holds beyond is dropped by the
     run that goes on, which comes to the same values and the same best model again.
 
@@ -30,10 +33,13 @@ class Recorder(Callback):
         Gets the seconds of "training" and "validating".
     epochs
         Epochs done before, of which the folder's history is kept.
+    chooses
+        Whether validation runs on samples held out of training.
     """
 
-    def __init__(self, folder: RunFolder, clock: Clock, epochs: int = 0):
+    def __init__(self, folder: RunFolder, clock: Clock, epochs: int = 0, chooses: bool = False):
         self.folder = folder
+        self.chooses = chooses
         self.clock = clock
         self.history: History = {name: [] for name in COLUMNS}
         if epochs:
@@ -42,8 +48,8 @@ class Recorder(Callback):
 
     @property
     def best_epoch(self) -> int | None:
-        """The first epoch, from 1, with the highest validation accuracy."""
-        accuracies = self.history["val_accuracy"]
+        """The first epoch, from 1, with the highest accuracy on the samples held out, if there are any."""
+        accuracies = self.history["val_accuracy"] if self.chooses else []
         return accuracies.index(max(accuracies)) + 1 if accuracies else None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:

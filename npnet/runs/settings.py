@@ -27,6 +27,7 @@ OWN: Settings = {  # the settings that are no recipe's, with their defaults
     "threads": None,
     "kernels": None,
     "limit": None,
+    "validation_split": 0.0,
     "data": None,
 }
 OF_RECIPES = tuple(field.name for field in dataclasses.fields(recipes.Recipe))
@@ -71,6 +72,12 @@ def complete(given: Mapping[str, Any]) -> Settings:
     if checked["dataset"] == "spiral" and (checked["flip"] or checked["shift"]):
         raise ValueError("flip and shift are for pictures; the samples of spiral are points of a plane.")
     return {"npnet": npnet.__version__, **checked}
+
+
+def learning_rate(settings: Mapping[str, Any]) -> float:
+    """Return the highest learning rate of a run: the one that was set, else the optimizer's own."""
+    own = optimizers.get(settings["optimizer"]).learning_rate
+    return float(own if settings["learning_rate"] is None else settings["learning_rate"])
 
 
 def recipe_of(settings: Settings) -> recipes.Recipe:
@@ -131,5 +138,6 @@ CHECKS: dict[str, Check] = {
     "threads": _or_none(_whole(1)),
     "kernels": _or_none(_one_of(MODULES)),
     "limit": _or_none(_whole(1)),
+    "validation_split": checks.share,
     "data": _or_none(checks.text),
 }

@@ -14,7 +14,7 @@ from npnet.plotting.canvas import quantity
 from npnet.runs.clock import NAMES
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
-from npnet.runs.settings import Settings
+from npnet.runs.settings import Settings, learning_rate
 
 __all__ = [
     "BAR",
@@ -66,11 +66,11 @@ def describe_network(settings: Settings, dataset: Dataset, model: Sequential) ->
 
 
 def describe_training(settings: Settings, n: int) -> str:
-    """Return "20 epochs of 1,563 steps of 32 samples, rmsprop"."""
-    batch_size, rate = settings["batch_size"], settings["learning_rate"]
+    """Return "20 epochs of 1,563 steps of 32 samples, rmsprop 0.001"."""
+    batch_size, rate = settings["batch_size"], learning_rate(settings)
     epochs, steps = quantity(settings["epochs"], "epoch"), quantity(-(-n // batch_size), "step")
     parts = [f"{epochs} of {steps} of {quantity(batch_size, 'sample')}"]
-    parts += [settings["optimizer"] + ("" if rate is None else f" {rate:g}")]
+    parts += [f"{settings['optimizer']} {rate:g}"]
     parts += [f"weight decay {settings['weight_decay']:g}"] if settings["weight_decay"] else []
     parts += [f"{settings['schedule']} schedule"] if settings["schedule"] != "constant" else []
     parts += ["flips"] if settings["flip"] else []
@@ -85,10 +85,12 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     if result["status"] == "failed":
         say("Failed", result["reason"])
     best, test = result["best_epoch"], result["test"]
-    which = "the last weights" + (" saved" if result["status"] == "failed" else "")
+    which = f"weights of epoch {result['epochs']}, the last" + (
+        " saved" if result["status"] == "failed" else ""
+    )
     if best is not None:
-        say("Best epoch", f"{best} of {result['epochs']}")
-        which = f"weights of epoch {best}, the best on them"
+        say("Best epoch", f"{best} of {result['epochs']}, chosen on {result['held_out']:,} samples held out")
+        which = f"weights of epoch {best}"
     samples = sum(map(sum, result["confusion"]))
     scores = f"accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}"
     say("Test", f"{scores} ({samples:,} samples; {which})")

@@ -32,7 +32,8 @@ class Trained:
 
     def __str__(self) -> str:
         done, planned = self.model.position.epoch, self.settings["epochs"]
-        return f"the {self.which} model of {self.folder.path}, after {done} of {planned} epochs"
+        chosen = "the last" if self.which == "last" else "the best on the samples held out of training"
+        return f"{self.folder.path} after epoch {done} of {planned}, {chosen}"
 
     def examine(self, data: str | None = None) -> dict[str, Any]:
         """Return loss, accuracy, confusion and mistakes on the test part; see ``outcome.examine``.
@@ -86,7 +87,12 @@ class Trained:
 
 
 def load(folder: str | Path, last: bool = False) -> Trained:
-    """Return the best model of a run, or the ``last``.
+    """Return the model of a run's best epoch where samples were held out to choose it by, else the last one.
+
+    Parameters
+    ----------
+    last
+        Return the last one in any case.
 
     Raises
     ------
@@ -95,5 +101,6 @@ def load(folder: str | Path, last: bool = False) -> Trained:
     """
     run = RunFolder(folder)
     settings = complete(run.read_json("config.json"))
-    best = not last and (run / BEST).exists()  # a run stopped in its first epoch has no best
+    # A run stopped in its first epoch has no best one yet.
+    best = not last and settings["validation_split"] > 0 and (run / BEST).exists()
     return Trained(run, settings, "best" if best else "last", load_model(run / (BEST if best else LAST)))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from npnet import optimizers
 from npnet.callbacks import DivergedError, LambdaCallback, TerminateOnNaN
 from npnet.checking.divergence import first_non_finite
 from npnet.datasets import DatasetUnavailableError
@@ -24,7 +23,7 @@ from npnet.runs.clock import Clock
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
 from npnet.runs.recorder import LAST, Recorder
-from npnet.runs.settings import Settings, complete, recipe_of
+from npnet.runs.settings import Settings, complete, learning_rate, recipe_of
 from npnet.training.batches import cut, epoch_order
 from npnet.utils import to_categorical
 
@@ -89,9 +88,10 @@ def _start(config: Mapping[str, Any], folder: str | Path | None) -> dict[str, An
     run = RunFolder.new(folder, dataset.name)
     with run.held():
         run.write_json("config.json", settings)
-        run.write_json("env.json", environment.describe(settings["kernels"], sha256))
+        run.write_json("env.json", environment.occasion() | environment.describe(settings["kernels"], sha256))
         model.save(run / LAST)
-        return Training(run, settings, dataset, model, Recorder(run, clock)).run()
+        recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0)
+        return Training(run, settings, dataset, model, recorder).run()
 
 
 def _go_on(config: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _go_on(config: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
                 f"{run.path} was trained on other data: the SHA-256 of {dataset.name} is not the one in its"
                 " env.json. Give it the data it had, or start a new run."
             )
-        recorder = Recorder(run, clock, done)
+        recorder = Recorder(run, clock, done, chooses=len(dataset.x_held) > 0)
         run.write_json("config.json", settings)
         (run / "result.json").unlink(missing_ok=True)
         return Training(run, settings, dataset, model, recorder).run()
@@ -155,7 +155,8 @@ def _load(settings: Settings, clock: Clock) -> tuple[Dataset, str]:
     if settings["threads"] is not None:
         threads.set_threads(settings["threads"])
     clock.start("loading")
-    dataset = datasets.load(settings["dataset"], settings["data"], settings["limit"])
+    wanted = (settings[name] for name in ("dataset", "data", "limit", "validation_split"))
+    dataset = datasets.load(*wanted)
     sha256 = dataset.sha256()
     clock.stop()
     return dataset, sha256
@@ -192,9 +193,9 @@ class Training:
     ):
         self.folder, self.settings, self.dataset, self.model = run, settings, dataset, model
         self.recorder, self.clock = recorder, recorder.clock
-        self.y_train, self.y_test = (
-            to_categorical(y, len(dataset.class_names)) for y in (dataset.y_train, dataset.y_test)
-        )
+        x_val, y_val = dataset.validation
+        self.y_train = to_categorical(dataset.y_train, len(dataset.class_names))
+        self.validation = x_val, to_categorical(y_val, len(dataset.class_names))
 
     def run(self) -> dict[str, Any]:
         """Train, and leave what it came to."""
@@ -233,7 +234,7 @@ class Training:
                 epochs=epochs,
                 verbose=0 if quietly else 1,
                 callbacks=callbacks,
-                validation_data=None if quietly else (dataset.x_test, self.y_test),
+                validation_data=None if quietly else self.validation,
                 initial_epoch=model.position,
                 validation_batch_size=outcome.BATCH,
             )
@@ -246,7 +247,7 @@ class Training:
         self.clock.start("compiling")
         twin, batch_size = build(self.settings, self.dataset), self.settings["batch_size"]
         x, y = self.dataset.x_train, self.y_train
-        x_val, y_val = self.dataset.x_test[: outcome.BATCH], self.y_test[: outcome.BATCH]
+        x_val, y_val = (array[: outcome.BATCH] for array in self.validation)
         with interrupts.immediate(), announce_compilation(sys.stdout), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the training itself gives the same
             few = batch_size + 1
@@ -279,8 +280,7 @@ class Training:
 
     def _advice(self) -> str:
         """Return two things to try."""
-        own = optimizers.get(self.settings["optimizer"]).learning_rate
-        highest = self.settings["learning_rate"] or own
+        highest = learning_rate(self.settings)
         if self.dataset.of_images and self.settings["inputs"] == "raw":
             other = "--inputs unit"
         elif self.settings["optimizer"] == "sgd":

@@ -81,7 +81,7 @@ def test_options_come_before_the_config_and_that_before_the_recipe(plain, tmp_pa
 @pytest.mark.parametrize("width", [60, 200])
 def test_what_it_says_fits_the_terminal(width, plain, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
-    assert main(["train", *OPTIONS, "--epochs", "1"]) == 0
+    assert main(["train", *OPTIONS, "--epochs", "1", "--validation-split", "0.1"]) == 0
     said = capsys.readouterr().out
     progress = [line for line in said.splitlines() if line.startswith("Epoch ")]
     assert len(progress) == 1, "a line an epoch where nobody watches"

@@ -20,9 +20,14 @@ from npnet.runs.settings import complete, recipe_of
 SHAPE = (32, 32, 3)
 
 
-def make_run(path, dataset, input_shape):
+def make_run(path, dataset, input_shape, validation_split=0.25):
     """A folder with the files that evaluate and predict read; its models are as they began."""
-    settings = complete({"dataset": dataset, "hidden": [8], "kernels": "numpy", "epochs": 2})
+    settings = complete(
+        {
+            "dataset": dataset, "hidden": [8], "kernels": "numpy", "epochs": 2,
+            "validation_split": validation_split,
+        }
+    )  # fmt: skip
     classes = len(datasets.LOADERS[dataset][1])
     run = RunFolder(path)
     run.write_json("config.json", settings)
@@ -214,5 +219,17 @@ def test_evaluate(tmp_path, capsys):
     assert found["test"]["accuracy"] == pytest.approx(np.trace(found["confusion"]) / 600)
     assert found["test"] == trained.load(tmp_path).examine()["test"]
     assert main(["evaluate", str(tmp_path), "--last"]) == 0
-    out = capsys.readouterr().out
-    assert "the last model" in out and "second arm" in out and "taken for" in out
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"{tmp_path} after epoch 0 of 2, the last" in out and "second arm" in out
+    assert "recall precision most often taken for" in out
+
+
+def test_without_samples_held_out_the_model_is_the_last_and_the_words_say_so(tmp_path, capsys):
+    make_run(tmp_path, "spiral", (2,), validation_split=0.0)
+    assert main(["evaluate", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["model"], found["validation_split"]) == ("last", 0.0)
+    make_run(tmp_path, "spiral", (2,))
+    assert main(["evaluate", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "after epoch 0 of 2, the best on the samples held out of training" in out

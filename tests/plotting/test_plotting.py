@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from npnet import plotting
+from npnet.plotting.canvas import percent
 
 NAMES = ["cat", "dog", "frog"]
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
@@ -246,6 +247,28 @@ def test_boundary_runs_where_the_answer_changes(outputs):
     np.testing.assert_allclose(edge[:, 0], 0, atol=1e-2)
     left, right = pictures(figure)[0][150, 0], pictures(figure)[0][150, -1]
     assert left[2] > left[0] and right[0] > right[2]  # blue for class 0, orange for class 1
+
+
+def test_boundary_names_the_classes():
+    x = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    model = SimpleNamespace(predict=lambda x, **options: np.tile([0.5, 0.3, 0.2], (len(x), 1)))
+    for names, shown in ((None, ["class 0", "class 1", "class 2"]), (NAMES, NAMES)):
+        (axes,) = plotting.decision_boundary(model, x, [0, 1, 2], class_names=names).axes
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == shown
+    with pytest.raises(ValueError, match="class_names must hold 3 names, one a class, got 2"):
+        plotting.decision_boundary(model, x, [0, 1, 2], class_names=NAMES[:2])
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "words"),
+    [
+        (1, 0, "100%"), (199 / 200, 0, "99%"), (0.994, 0, "99%"), (0, 0, "0%"), (0.001, 0, "<1%"),
+        (0.012, 0, "1%"), (0.9996, 1, "99.9%"), (1.0, 1, "100.0%"), (0.0004, 1, "<0.1%"),
+        (0.4411, 1, "44.1%"),
+    ],
+)  # fmt: skip
+def test_percent_says_100_of_all_and_0_of_none_only(share, digits, words):
+    assert percent(share, digits) == words
 
 
 def test_boundary_of_a_network_that_knows_one_answer():

@@ -1,10 +1,13 @@
 """`npnet report` and `npnet compare`, as a user calls them."""
 
+import shutil
+
 import pytest
 from finished import change, make_run
 
 from npnet.cli import main
 from npnet.runs import comparison
+from npnet.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +19,15 @@ def runs(tmp_path_factory):
     (started / "result.json").unlink()
     (started / "history.json").unlink()
     return [first, second, started]
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """A run that ended two of three epochs and was killed."""
+    folder = make_run(tmp_path / "killed", dataset="spiral", epochs=2)
+    change(folder, "config.json", epochs=3)
+    (folder / "result.json").unlink()
+    return folder
 
 
 def test_report_writes_reports_again_and_says_where(runs, capsys):
@@ -37,12 +49,12 @@ def test_compare_shows_figures_the_settings_that_differ_and_the_curves(runs, tmp
     picture = tmp_path / "both.png"
     assert main(["compare", *(str(run.path) for run in runs), "--output", str(picture)]) == 0
     head, _, first, second, started, _, where = capsys.readouterr().out.splitlines()
-    assert head.split(None, 5)[5].split() == ["seconds", "samples/s", "epochs", "hidden", "seed"]
+    assert head.split(None, 4)[4].split() == ["seconds", "samples/s", "epochs", "hidden", "seed"]
     test = runs[0].read_json("result.json")["test"]
     assert first.split()[:3] == ["spiral-001", f"{test['accuracy']:.4f}", f"{test['loss']:.4f}"]
-    assert first.split()[3].endswith("/2") and first.split()[4:6] == ["9.2", "12,345"]
+    assert first.split()[3:6] == ["2/2", "9.2", "12,345"]
     assert second.split()[4:] == ["9.2", "12,345", "3", "8", "1"]
-    assert started.split()[:6] == ["spiral-003", "-", "-", "-/0", "-", "-"]
+    assert started.split()[:6] == ["spiral-003", "-", "-", "0/0", "-", "-"]
     assert where == f"curves: {picture}" and picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -52,7 +64,7 @@ def test_a_narrow_terminal_gets_a_column_a_run(runs, tmp_path, capsys, monkeypat
     assert main(["compare", *(str(run.path) for run in runs), "--output", str(picture)]) == 0
     head, *lines = capsys.readouterr().out.splitlines()[:11]
     assert head.split() == ["run", "spiral-001", "spiral-002", "spiral-003"]
-    assert [line.split()[0] for line in lines[1:4]] == ["accuracy", "loss", "best"]
+    assert [line.split()[0] for line in lines[1:4]] == ["accuracy", "loss", "epoch"]
     assert all(len(line) <= 60 for line in lines)
 
 
@@ -62,7 +74,39 @@ def test_curves_lie_over_epochs_and_over_seconds(runs):
     longer = over_epochs.lines[2]  # each run has its curve and its best point
     assert list(longer.get_xdata()) == [1, 2, 3] and list(longer.get_ydata()) == history["val_accuracy"]
     assert list(over_seconds.lines[2].get_xdata()) == history["seconds"]
-    assert over_epochs.lines[3].get_ydata() == [max(history["val_accuracy"])]
+    assert over_epochs.lines[3].get_ydata() == history["val_accuracy"][-1:], "the last, not the best"
+
+
+def test_a_run_that_chose_its_epoch_is_compared_by_it(runs, tmp_path):
+    shutil.copytree(runs[1].path, tmp_path / "chosen")
+    chosen = RunFolder(tmp_path / "chosen")
+    change(chosen, "config.json", validation_split=0.2)
+    change(chosen, "result.json", best_epoch=2, held_out=12)
+    change(chosen, "history.json", val_accuracy=[0.25, 0.75, 0.5])
+    entries = comparison.read([chosen.path, runs[0].path])
+    assert comparison.rows(entries)[1][0][3] == "2/3"
+    figure = comparison.draw(entries)
+    assert list(figure.axes[0].lines[1].get_ydata()) == [0.75]
+    first, second = (text.get_text() for text in figure.legends[0].get_texts())
+    assert first.startswith("chosen: 0.7500 of the samples held out after epoch 2, ")
+    assert " of the test samples after epoch 2, " in second
+
+
+def test_a_killed_run_is_compared_by_its_last_figures(runs, killed, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    arguments = ["compare", str(killed.path), str(runs[0].path), "--output", str(tmp_path / "both.png")]
+    assert main(arguments) == 0
+    _, _, first, _, _, remark, *_ = capsys.readouterr().out.splitlines()
+    history = killed.read_json("history.json")
+    figures = [f"{history[name][-1]:.4f}*" for name in ("val_accuracy", "val_loss")]
+    assert first.split()[:6] == ["killed", *figures, "2/2", "3.0", "-"]
+    assert remark == "* from the last validation: this run has not been measured on the test samples"
+
+
+def test_a_setting_that_was_not_made_is_compared_as_what_it_is(runs, tmp_path):
+    other = make_run(tmp_path / "other", dataset="spiral", epochs=2, learning_rate=0.5)
+    head, rows = comparison.rows(comparison.read([runs[0].path, other.path]))
+    assert head[-1] == "learning rate" and [row[-1] for row in rows] == ["0.001, the optimizer's own", "0.5"]
 
 
 def test_equal_settings_and_names_are_told_apart(runs, tmp_path, capsys, monkeypatch):

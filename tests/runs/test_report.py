@@ -98,7 +98,10 @@ def test_it_tells_what_the_run_came_to(made):
     result = made.read_json("result.json")
     text = Page((made / "report.html").read_text(encoding="utf-8")).text
     for words in (
-        f"{result['test']['accuracy']:.1%}", "of 100 test images", "Guessing would name 10%", "Finished:",
+        f"{result['test']['accuracy']:.1%}", "of 100 test images", "Guessing would give 10%", "Finished:",
+        "2025-11-30 09:05, on desk, npnet 0.1.0, commit c0ffeec0ff", "command npnet train shapes",
+        "shapes-001: shapes, recipe tutorial", "learning rate 0.001, the optimizer's own", "limit 200",
+        "threads as many as CPUs are allowed",
         f"{result['parameters']:,}", "12,345", "dense_2 (Dense)", "batch size", "512", result["digest"],
         "backward 45%", "training 55% 5.1 s", "other 2% 0.2 s", "knows which pixels are neighbours",
         f"npnet compare {made.path} OTHER_RUN", f"npnet train --config {made.path}/config.json",
@@ -112,8 +115,61 @@ def test_classes_stand_with_their_share_and_their_commonest_mistake(run):
     )
     (run / "images.safetensors").unlink()
     text = re.sub(r"\s+", " ", report_of(run).text)
-    assert "ship 100% nothing else dog 80% cat 10% cat 60% dog 40%" in text
+    assert "ship 100% no other dog 80% cat 10% cat 60% dog 40%" in text
     assert "cat 60 40 dog 10 80 10 ship 100" in text
+
+
+# --- which figure is said, and on what it was chosen -------------------------------------------------------
+
+
+def test_without_images_held_out_the_figure_is_the_last_epoch_s_and_says_so(made):
+    text = report_of(made).text
+    assert "after the last epoch, 3. Nothing was chosen by what comes out on the test images;" in text
+    assert "the validation curve on the test images, after every epoch" in text and "Best epoch" not in text
+
+
+def test_with_images_held_out_the_figure_is_that_of_the_epoch_chosen_on_them(run):
+    change(run, "config.json", validation_split=0.25)
+    change(run, "result.json", best_epoch=2, held_out=50)
+    text = report_of(run).text
+    assert (
+        "after epoch 2, which was chosen on 50 images held out of training. The test images were used" in text
+    )
+    assert "the validation curve on 50 images held out of training" in text
+    assert "Best epoch 2 of 3, on the samples held out" in text
+
+
+def test_a_stopped_run_s_figure_says_where_it_was_stopped(run):
+    change(run, "result.json", status="interrupted", epochs=2)
+    assert (
+        "classified correctly after 2 epochs, where training was stopped; the network" in report_of(run).text
+    )
+
+
+@pytest.mark.parametrize("split", [0.0, 0.25])
+def test_the_figure_of_a_run_that_goes_on_is_its_last_validation(run, split):
+    (run / "result.json").unlink()
+    change(run, "config.json", validation_split=split)
+    where = "images held out of training" if split else "the test images"
+    assert f"validation accuracy after epoch 3, the last so far, on {where}." in report_of(run).text
+
+
+def test_all_and_none_are_said_of_all_and_none_only(run):
+    names = ["cat", "dog", "ship"]
+    change(run, "result.json", class_names=names, confusion=[[199, 1, 0], [0, 9998, 2], [0, 0, 10]])
+    (run / "images.safetensors").unlink()
+    text = re.sub(r"\s+", " ", report_of(run).text)
+    assert "ship 100% no other dog 99% ship <1% cat 99% dog <1%" in text
+    assert text.count("99.9% 10,207 of 10,210 test images") == 1
+
+
+def test_a_failed_run_leads_with_its_failure(run):
+    change(run, "result.json", status="failed", reason="The loss was nan in step 7.")
+    page = report_of(run)
+    assert page.text.startswith("Failed: run - npnet")
+    assert page.text.index("The loss was nan in step 7.") < page.text.index(
+        "classified correctly by the last"
+    )
 
 
 def test_what_users_named_is_text(tmp_path):
@@ -150,7 +206,7 @@ def test_a_failed_run_says_why(run):
 
 
 def test_a_run_stopped_before_anything_was_measured(run):
-    for name in ("result.json", "history.json", "images.safetensors", "best.safetensors"):
+    for name in ("result.json", "history.json", "images.safetensors", "last.safetensors"):
         (run / name).unlink()
     parsed = report_of(run)
     assert "Not finished: 0 of 3 epochs so far" in parsed.text

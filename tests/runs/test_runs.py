@@ -4,21 +4,22 @@ import json
 import re
 import threading
 import warnings
+from datetime import datetime
 
 import numpy as np
 import pytest
 
-from npnet.datasets import DatasetUnavailableError, shapes
+from npnet.datasets import DatasetUnavailableError, shapes, spiral
 from npnet.internal.files import write_atomically
 from npnet.models import load_model
-from npnet.runs import datasets, outcome, train
+from npnet.runs import datasets, environment, outcome, train
 from npnet.runs.folder import RunFolder
 from npnet.runs.recipes import RECIPES
 from npnet.runs.recorder import Recorder
 from npnet.runs.settings import complete
 
 SMALL = {"dataset": "spiral", "kernels": "numpy", "epochs": 3, "hidden": [8], "schedule": "constant"}
-RANDOM = {**SMALL, "dropout": 0.2, "batch_norm": True}
+RANDOM = {**SMALL, "dropout": 0.2, "batch_norm": True, "validation_split": 0.2}
 PICTURES = {
     "dataset": "shapes", "kernels": "numba", "epochs": 2, "hidden": [8, 8], "limit": 100, "flip": True,
     "shift": 2, "dropout": 0.1, "recipe": "best", "batch_size": 8,
@@ -106,17 +107,15 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out == ""
     folder = RunFolder(tmp_path / "run")
     assert {path.name for path in folder.path.iterdir()} == {
-        "config.json", "env.json", "history.csv", "history.json", "last.safetensors", "best.safetensors",
+        "config.json", "env.json", "history.csv", "history.json", "last.safetensors",
         "result.json", "confusion.csv", "confusion.png", "history.png", "boundary.png", "report.html",
     }  # fmt: skip
     assert result == folder.read_json("result.json")
     assert (result["status"], result["reason"], result["epochs"]) == ("finished", None, 3)
     history = folder.read_json("history.json")
     assert history["epoch"] == [1, 2, 3]
-    best = int(np.argmax(history["val_accuracy"]))
-    assert result["best_epoch"] == best + 1
-    assert result["test"]["accuracy"] == pytest.approx(history["val_accuracy"][best])
-    assert load_model(folder / "best.safetensors").position.epoch == best + 1
+    assert (result["best_epoch"], result["held_out"]) == (None, 0), "nothing is chosen on the test samples"
+    assert result["test"]["accuracy"] == pytest.approx(history["val_accuracy"][-1])
     header, *rows = (folder / "history.csv").read_text().splitlines()
     assert header.split(",") == list(history)
     assert [float(value) for value in rows[1].split(",")] == [values[1] for values in history.values()]
@@ -131,6 +130,66 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path, monkeypatch, capsys)
     environment = folder.read_json("env.json")
     assert environment["kernels"] == "numpy"
     assert len(environment["dataset_sha256"]) == 64
+
+
+def test_an_epoch_is_chosen_on_samples_held_out_and_measured_on_the_test_samples(
+    tmp_path, monkeypatch, capsys
+):
+    config = {**SMALL, "validation_split": 0.25, "epochs": 8, "learning_rate": 0.1, "inputs": "standardised"}
+    monkeypatch.setenv("COLUMNS", "200")
+    result = train(config, tmp_path / "run")
+    said = " ".join(capsys.readouterr().out.split())
+    folder = RunFolder(tmp_path / "run")
+    history = folder.read_json("history.json")
+    best = history["val_accuracy"].index(max(history["val_accuracy"])) + 1
+    assert best < 8, "or this test shows nothing"
+    assert (result["best_epoch"], result["held_out"]) == (best, 150)
+    model = load_model(folder / "best.safetensors")
+    (x, y), (x_test, y_test) = spiral.load_data()
+    held, test = (model.evaluate(a, np.eye(3)[b.reshape(-1)], 1000, 0, return_dict=True)
+                  for a, b in ((x[450:], y[450:]), (x_test, y_test)))  # fmt: skip
+    assert held["accuracy"] == pytest.approx(max(history["val_accuracy"]))
+    assert test["accuracy"] == pytest.approx(result["test"]["accuracy"])
+    np.testing.assert_allclose(model.layers[0].mean, x[:450].mean(axis=0, dtype=float))
+    assert "450 points to train on, 150 held out of them to choose the epoch by, 600 to test on" in said
+    assert f"Best epoch {best} of 8, chosen on 150 samples held out" in said
+    assert f"(600 samples; weights of epoch {best})" in said
+
+
+def test_what_is_held_out_does_not_change_the_fingerprint_of_the_data():
+    whole, split = (datasets.load("spiral", validation_split=share) for share in (0.0, 0.3))
+    assert whole.sha256() == split.sha256() and len(split.x_train) == 420
+    assert np.array_equal(np.concatenate([split.x_train, split.x_held]), whole.x_train)
+    assert whole.validation[0] is whole.x_test and split.validation[0] is split.x_held
+    with pytest.raises(ValueError, match="leaves none to train on"):
+        datasets.load("spiral", limit=1, validation_split=0.5)
+
+
+def test_a_run_says_when_where_and_how_it_was_started(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/npnet", "train", "spiral", "--run-dir", "my run"])
+    git = tmp_path / ".git"
+    (git / "refs/heads").mkdir(parents=True)
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "refs/heads/main").write_text("1234abcd\n")
+    train({**SMALL, "epochs": 1}, tmp_path / "run")
+    found = RunFolder(tmp_path / "run").read_json("env.json")
+    assert found["command"] == "npnet train spiral --run-dir 'my run'"
+    assert found["host"] and datetime.fromisoformat(found["date"]).tzinfo is not None
+    assert found["commit"] == "1234abcd"
+
+
+def test_the_commit_is_read_as_git_writes_it(tmp_path):
+    git, inside = tmp_path / ".git", tmp_path / "a" / "b"
+    git.mkdir()
+    inside.mkdir(parents=True)
+    assert environment.commit(inside) is None
+    (git / "HEAD").write_text("feedbeef\n")  # no branch
+    assert environment.commit(inside) == "feedbeef"
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    (git / "packed-refs").write_text("# pack-refs\n11 refs/heads/other\n22 refs/heads/main\n")
+    assert environment.commit(inside) == "22"
+    (git / "packed-refs").write_bytes(b"\xff")
+    assert environment.commit(inside) is None
 
 
 def test_the_same_config_gives_the_same_bits(plain, tmp_path):
@@ -224,8 +283,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(config, steps, plain, inter
 
 def test_what_was_written_after_the_last_checkpoint_is_made_again(plain, tmp_path):
     """A kill between two of an epoch's files leaves history and best one epoch ahead of last."""
-    whole = train(SMALL, tmp_path / "whole")
-    train({**SMALL, "epochs": 1}, tmp_path / "run")
+    config = {**SMALL, "validation_split": 0.2}
+    whole = train(config, tmp_path / "whole")
+    train({**config, "epochs": 1}, tmp_path / "run")
     for name in ("history.json", "best.safetensors", "config.json"):
         (tmp_path / "run" / name).write_bytes((tmp_path / "whole" / name).read_bytes())
     (tmp_path / "run/result.json").unlink()

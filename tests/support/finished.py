@@ -15,9 +15,12 @@ CONFIG = {
     "hidden": [32, 16],
     "activation": "relu", "dropout": 0.0, "batch_norm": False, "optimizer": "rmsprop", "learning_rate": None,
     "weight_decay": 0.0, "schedule": "constant", "label_smoothing": 0.0, "flip": False, "shift": 0,
-    "inputs": "unit", "seed": 0, "threads": None, "kernels": "numpy", "limit": 200, "data": None,
+    "inputs": "unit", "seed": 0, "threads": None, "kernels": "numpy", "limit": 200,
+    "validation_split": 0.0, "data": None,
 }  # fmt: skip
 ENVIRONMENT = {
+    "date": "2025-11-30T09:05:00+01:00", "host": "desk", "command": "npnet train shapes",
+    "commit": "c0ffee" * 6 + "beef",
     "npnet": "0.1.0", "python": "3.11.2", "platform": "Linux", "numpy": "2.4.6", "numba": "0.68.1",
     "cpu": "A processor @ 2.70GHz", "vector_bits": 512, "threads": 2, "threading_layer": "omp",
     "kernels": "numpy", "blas": "scipy-openblas 0.3.31", "dataset_sha256": "0123456789abcdef" * 4,
@@ -68,7 +71,8 @@ def make_run(path, names=None, **settings):
             "status": "finished",
             "reason": None,
             "epochs": config["epochs"],
-            "best_epoch": accuracies.index(max(accuracies)) + 1,
+            "best_epoch": None,
+            "held_out": 0,
             "test": {"loss": history.history["val_loss"][-1], "accuracy": accuracies[-1]},
             "class_names": list(names),
             "confusion": confusion.tolist(),
@@ -88,7 +92,7 @@ def make_run(path, names=None, **settings):
             "digest": "fedcba9876543210" * 4,
         },
     )  # fmt: skip
-    model.save(folder / "best.safetensors")
+    model.save(folder / "last.safetensors")
     if data is spiral:
         plotting.decision_boundary(model, x_test, y_test, path=folder / "boundary.png")
     else:

@@ -8,9 +8,11 @@ import numpy as np
 
 from npnet.models import Sequential, load_model, summary
 from npnet.plotting import markup
+from npnet.plotting.canvas import percent
 from npnet.plotting.curves import Curve, Panel, panels
 from npnet.runs.folder import RunFolder
 from npnet.runs.report import pictures
+from npnet.runs.settings import learning_rate
 
 __all__ = ["LIST_ROWS", "SHOWN_MISTAKES", "Content", "duration", "read", "words"]
 
@@ -33,10 +35,16 @@ def read(folder: RunFolder) -> Content:
     names = result.get("class_names") or []
     confusion = np.asarray(result["confusion"]) if result.get("confusion") else None
     run = shlex.quote(str(folder.path))
+    things = "points" if config["dataset"] == "spiral" else "images"
+    held_out = things if config.get("validation_split") else None  # where the run has not come so far
     return {
+        "title": folder.path.resolve().name,
+        "occasion": _occasion(known),
+        "held_out": f"{result['held_out']:,} {things}" if result.get("held_out") else held_out,
+        "things": things,
         "dataset": config["dataset"],
         "recipe": config.get("recipe"),
-        "images": config["dataset"] != "spiral",
+        "images": things == "images",
         "run": run,
         "status": result.get("status"),
         "reason": result.get("reason"),
@@ -56,10 +64,12 @@ def read(folder: RunFolder) -> Content:
         "totals": summary.totals(model) if model else [],
         "seconds": _shares(result.get("seconds"), seconds=True),
         "step_share": _shares(result.get("step_share")),
-        "settings": _readable(config),
-        "environment": _readable(
-            known | {"weights_sha256": result["digest"]} if result.get("digest") else known
-        ),
+        "settings": [(name.replace("_", " "), readable(config, name)) for name in config],
+        "environment": [
+            (name.replace("_", " "), words(value))
+            for name, value in (known | {"weights_sha256": result.get("digest")}).items()
+            if value is not None
+        ],
     }
 
 
@@ -69,7 +79,7 @@ def _json(folder: RunFolder, name: str) -> Content:
 
 
 def _model(folder: RunFolder) -> Sequential | None:
-    """Return the best model so far."""
+    """Return the model that was measured: that of the best epoch, if one was chosen, else the last."""
     for name in ("best.safetensors", "last.safetensors"):
         if (folder / name).exists():
             return load_model(folder / name, compile=False)
@@ -79,16 +89,36 @@ def _model(folder: RunFolder) -> Sequential | None:
 # --- figures ----------------------------------------------------------------------------------------------
 
 
+def _occasion(known: Content) -> str | None:
+    """When, where and from which command the run began, in a line."""
+    parts = [
+        f"{known['date'].replace('T', ' ')[:16]}" if "date" in known else None,
+        f"on {known['host']}" if "host" in known else None,
+        f"npnet {known['npnet']}" if "npnet" in known else None,
+        f"commit {known['commit'][:10]}" if "commit" in known else None,
+    ]
+    return ", ".join(part for part in parts if part) or None
+
+
 def _headline(result: Content, shown: list[Panel], confusion: np.ndarray | None) -> Content | None:
-    """The figure that counts: accuracy of the test, else the best of validation, else of training."""
+    """The figure that counts: accuracy on the test samples, else the last on what validated every epoch."""
     test = result.get("test")
-    chance = f"{1 / len(result['class_names']):.0%}" if result.get("class_names") else None
+    chance = percent(1 / len(result["class_names"])) if result.get("class_names") else None
     if test and confusion is not None:
-        return {"figure": f"{test['accuracy']:.1%}", "count": f"{confusion.sum():,}", "chance": chance}
-    accuracy = next((panel for panel in shown if panel.metric == "accuracy" and panel.best), None)
-    if accuracy and accuracy.best:
-        epoch, value = accuracy.best
-        return {"figure": f"{value:.1%}", "of": accuracy.curves[-1].name, "epoch": epoch, "chance": chance}
+        epoch = result.get("best_epoch") or result.get("epochs")
+        right, count = int(np.trace(confusion)), int(confusion.sum())
+        return {
+            "figure": percent(right / max(count, 1), 1),
+            "right": f"{right:,}",
+            "count": f"{count:,}",
+            "epoch": epoch,
+            "chance": chance,
+        }
+    accuracy = next((panel for panel in shown if panel.metric == "accuracy" and panel.points), None)
+    if accuracy:
+        epoch, value = accuracy.points[-1]
+        name = accuracy.curves[-1].name
+        return {"figure": percent(value, 1), "of": name, "epoch": f"{epoch:.0f}", "chance": chance}
     return None
 
 
@@ -98,7 +128,7 @@ def _facts(config: Content, history: Content, result: Content) -> list[tuple[str
     test, seconds = result.get("test"), result.get("seconds")
     facts = []
     if best:
-        facts.append(("Best epoch", f"{best}", f"of {len(history['epoch'])}, by validation"))
+        facts.append(("Best epoch", f"{best}", f"of {len(history['epoch'])}, on the samples held out"))
     if test:
         facts.append(("Test loss", f"{test['loss']:.4f}", "cross-entropy"))
     if seconds and seconds.get("total"):
@@ -137,14 +167,24 @@ def _shares(parts: Mapping[str, float] | None, seconds: bool = False) -> list[tu
     if seconds and rest > 0.005 * total:
         parts["other"] = rest
     return [
-        (name, round(100 * part / total, 1), f"{part / total:.0%}", duration(part) if seconds else "")
+        (name, round(100 * part / total, 1), percent(part / total), duration(part) if seconds else "")
         for name, part in parts.items()
     ]
 
 
-def _readable(settings: Content) -> list[tuple[str, str]]:
-    """Names and values as a person writes them."""
-    return [(name.replace("_", " "), words(value)) for name, value in settings.items()]
+NOT_SET = {
+    "threads": "as many as CPUs are allowed",
+    "kernels": "Numba's where it can be imported",
+    "limit": "all samples",
+    "data": "found on this machine, or fetched",
+}
+
+
+def readable(config: Mapping[str, Any], name: str) -> str:
+    """Return a setting as a person writes it; of one that was not set, what it is then."""
+    if name == "learning_rate" and config.get(name) is None:
+        return f"{learning_rate(config):g}, the optimizer's own"
+    return NOT_SET[name] if config.get(name) is None and name in NOT_SET else words(config.get(name))
 
 
 def words(value: Any) -> str:
@@ -191,7 +231,7 @@ def _over_time(history: Content, panel: Panel) -> tuple[str, str, str]:
 
 
 def _writer(panel: Panel) -> Any:
-    return "{:.1%}".format if panel.grows else "{:.4f}".format
+    return (lambda share: percent(share, 1)) if panel.grows else "{:.4f}".format
 
 
 def _epochs(history: Content, shown: list[Panel]) -> Content | None:
@@ -214,14 +254,15 @@ def _epochs(history: Content, shown: list[Panel]) -> Content | None:
 
 
 def _classes(names: list[str], confusion: np.ndarray) -> list[Content]:
-    """Each class with the share of it that is right and what it is most often taken for; best first."""
+    """Each class with its recall and what it is most often taken for; best first."""
     classes = []
     for name, counts, k in zip(names, confusion, range(len(names)), strict=True):
         wrong = np.where(np.arange(len(names)) == k, 0, counts)
         total = max(counts.sum(), 1)
-        taken = f"{names[wrong.argmax()]} {wrong.max() / total:.0%}" if wrong.any() else "nothing else"
-        classes.append({"name": name, "right": 100 * counts[k] / total, "taken": taken})
-    return sorted(classes, key=lambda row: -row["right"])
+        taken = f"{names[wrong.argmax()]} {percent(wrong.max() / total)}" if wrong.any() else "no other"
+        right = counts[k] / total
+        classes.append({"name": name, "share": 100 * right, "right": percent(right), "taken": taken})
+    return sorted(classes, key=lambda row: -row["share"])
 
 
 def _confusion(names: list[str], confusion: np.ndarray) -> list[Content]:
@@ -231,7 +272,7 @@ def _confusion(names: list[str], confusion: np.ndarray) -> list[Content]:
     for i, name in enumerate(names):
         cells = [
             {
-                "percent": f"{100 * share:.0f}" if share >= 0.005 else "",
+                "percent": percent(share).rstrip("%") if share >= 0.005 else "",
                 "tint": round(4 + 56 * share**0.7),  # 5 % is visible, and ink readable on 100 %
                 "right": i == j,
                 "words": f"{confusion[i, j]:,} of {confusion[i].sum():,} {name} taken for {names[j]}",

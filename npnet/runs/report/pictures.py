@@ -11,6 +11,7 @@ import safetensors.numpy
 from npnet import plotting
 from npnet.internal.files import write_atomically
 from npnet.models import Sequential
+from npnet.plotting.canvas import percent
 from npnet.runs.folder import RunFolder
 
 __all__ = ["FILE", "SAMPLES", "UNITS", "Content", "address", "keep_images", "png", "read"]
@@ -61,7 +62,7 @@ def read(
                     "source": png(image),
                     "true": names[mistake["true"]],
                     "answer": names[mistake["predicted"]],
-                    "probability": f"{mistake['probability']:.1%}",
+                    "probability": percent(mistake["probability"], 1),
                 }
                 for image, mistake in zip(kept["mistakes"], mistakes, strict=False)
             ]
