@@ -90,7 +90,7 @@ def status(name):
 def measure(form, threads, rows):
     """Return the seconds of fit, of its bare steps and of epochs with validation, and the megabytes added."""
     from npnet.kernels.machine.threads import set_threads
-    from npnet.training.batches import Batch, batches
+    from npnet.training.batches import Batch, cut
 
     set_threads(threads)
     convert = {"float64": lambda x: x / 255, "float32": lambda x: x / np.float32(255), "uint8": lambda x: x}
@@ -124,7 +124,7 @@ def measure(form, threads, rows):
 
         def steps():
             start = time.perf_counter()
-            all_batches = [Batch(index, y[index]) for index in batches(order, BATCH)]
+            all_batches = [Batch(index, y[index]) for index in cut(order, BATCH)]
             for first in range(0, len(all_batches), at_once):
                 step(x, all_batches[first : first + at_once])
             return time.perf_counter() - start

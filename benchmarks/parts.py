@@ -2,46 +2,51 @@
 
 import time
 from collections import defaultdict
-from functools import wraps
+
+from npnet.kernels.fused import program
+from npnet.training.fused.plan import Writer
 
 PARTS = ("gather", "forward", "softmax, cross-entropy", "input gradient", "gradient, update")
 
 
 def instrument(step, clock):
-    """Make the parts of a ``fusion.FusedSteps`` add their seconds to ``clock[part, index of the layer]``."""
+    """Let a fused step run phase by phase and add the seconds of each to ``clock[part, layer]``."""
+    plan, names = step.current(), {}
 
-    def timed(function, *key):
-        @wraps(function)
-        def run(*arguments):
-            start = time.perf_counter()
-            result = function(*arguments)
-            clock[key] += time.perf_counter() - start
-            return result
+    def one_by_one(n):
+        for todo in plan.todos:
+            writer = Writer(plan, n)
+            writer.append(todo, 0, after=writer.last)
+            operations, table, work = writer.program()
+            layer = todo.fields.get("layer", 0 if todo.part == "gather" else len(plan.layers) - 1)
+            names[id(table)] = todo.part, layer
+            yield operations, table, work
 
-        return run
+    def timed(operations, table, operands, work):
+        start = time.perf_counter()
+        run(operations, table, operands, work)
+        clock[names[id(table)]] += time.perf_counter() - start
 
-    step.whole = None  # stage by stage, not all in one parallel loop
-    step.start = timed(step.start, "gather", 0)
-    step.end = timed(step.end, "softmax, cross-entropy", len(step.stages) - 1)
-    for i, stage in enumerate(step.stages):
-        stage.forward = timed(stage.forward, "forward", i)
-        stage.learn = timed(stage.learn, "gradient, update", i)
-        stage.backward = timed(stage.backward, "input gradient", i)
+    run, program.run = program.run, timed
+    plan.whole, plan.segments = False, one_by_one
+    plan.memories.clear()
+    return run
 
 
 def measure(peer, times):
     """Return [[part, layer, seconds of each step]] of a fused npnet peer, and of the steps as a whole."""
     peer.reset()
+    peer.run(1)
     clock = defaultdict(float)
-    instrument(peer.step, clock)
-    peer.run(3)
-    clock.clear()
-    start = time.perf_counter()
-    peer.run(times)
-    whole = time.perf_counter() - start
-    for part, layer in list(clock):
-        if part == "input gradient":  # the stage's backward calls its learn
-            clock[part, layer] -= clock["gradient, update", layer]
+    run = instrument(peer.step, clock)
+    try:
+        peer.run(3)
+        clock.clear()
+        start = time.perf_counter()
+        peer.run(times)
+        whole = time.perf_counter() - start
+    finally:
+        program.run = run
     ordered = sorted(clock, key=lambda key: (PARTS.index(key[0]), key[1]))
     return [[*key, clock[key] / times] for key in ordered] + [["whole step", 0, whole / times]]
 

@@ -152,7 +152,7 @@ def test_a_fork_after_openmp_has_started(filled):
 
         def child():
             assert use() == use() == threads.get_threads() == 1
-            new = compiled(parallel=True)(square.py_func)(x, out := np.empty_like(x))
+            new = jit(parallel=True)(square.py_func)(x, out := np.empty_like(x))
             assert new == 1 and (out == x * x).all()
             assert in_child(use) == 0
 

@@ -72,6 +72,8 @@ class Todo(NamedTuple):
 
     Attributes
     ----------
+    part
+        What it is called where parts of a step are timed.
     operation
         Makes the compiled operation, given whether it runs on the matrix unit.
     fields
@@ -82,6 +84,7 @@ class Todo(NamedTuple):
         Whether it may begin before the phases ahead of it have ended: the gathering of the next batch.
     """
 
+    part: str
     operation: Callable[[bool], Any]
     fields: dict[str, int]
     work: int = 0

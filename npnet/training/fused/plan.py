@@ -29,7 +29,7 @@ from npnet.training.fused.flows import Call, Flow, Memory, Todo
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
 from npnet.training.step import Result, Step, joined
 
-__all__ = ["FusedStep", "Plan", "plan"]
+__all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan"]
 
 MOST_STEPS = 32  # in one call
 WORK_AT_ONCE = 1 << 33  # multiplications of their forward passes: 0.15 s on two cores of a server
@@ -452,10 +452,10 @@ class Plan:
             if self.whole:
                 memory.parts[key] = [self._steps(memory.n, steps, one_pass)]
             else:
-                memory.parts[key] = list(self._segments(memory.n))
+                memory.parts[key] = list(self.segments(memory.n))
         return memory.parts[key]
 
-    def _segments(self, n: int) -> Iterator[Any]:
+    def segments(self, n: int) -> Iterator[Any]:
         """Go through the parts of one step: a program for the phases between two calls, each call."""
         for is_call, todos in groupby(self.todos, lambda todo: isinstance(todo, Call)):
             if is_call:

@@ -150,7 +150,7 @@ class GatherPanels:
     def forward(self) -> tuple[Flow, Todos]:
         """Return the batch, and what gathers it."""
         fields = {"y": self.flow.number}
-        return self.flow, [Todo(lambda on_unit: program().gather(), fields, 8 * self.columns, True)]
+        return self.flow, [Todo("gather", lambda on_unit: program().gather(), fields, 8 * self.columns, True)]
 
 
 # --- stages ----------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ class FusedDense:
         def operation(on_unit: bool) -> Any:
             return program().forward(on_unit, *self.epilogue)
 
-        todo = Todo(operation, self.fields | {"x": x.number}, self._work)
+        todo = Todo("forward", operation, self.fields | {"x": x.number}, self._work)
         return Flow(self.y, self.units, derivative), [todo]
 
     def backward(self, x: Flow, dy: Flow) -> tuple[Flow, Todos]:
@@ -315,12 +315,16 @@ class FusedDense:
         def operation(on_unit: bool) -> Any:
             return program().backward(on_unit, rule, len(constants))
 
-        return Flow(dx, self.inputs), [Todo(operation, fields, self._work)]
+        return Flow(dx, self.inputs), [Todo("input gradient", operation, fields, self._work)]
 
     def learn(self, x: Flow, dy: Flow) -> Todos:
         """Update the parameters: gradient and rule in one, the gradient as a whole never exists."""
         fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
-        return [Todo(lambda on_unit: program().update(on_unit, *self._rule()), fields, self._work)]
+
+        def operation(on_unit: bool) -> Any:
+            return program().update(on_unit, *self._rule())
+
+        return [Todo("gradient, update", operation, fields, self._work)]
 
     def learn_and_forward(self, x: Flow, dy: Flow, next_x: int) -> Todo:
         """Do what ``learn`` does, and ``forward`` with the next batch, in one pass over the weights."""
@@ -329,7 +333,7 @@ class FusedDense:
         def operation(on_unit: bool) -> Any:
             return program().update_forward(on_unit, *self._rule(), *self.epilogue)
 
-        return Todo(operation, fields, 2 * self._work)
+        return Todo("gradient, update, forward", operation, fields, 2 * self._work)
 
     def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
         """Do nothing: ``learn`` or ``gradients`` does it when all gradients have flowed back."""
@@ -338,12 +342,12 @@ class FusedDense:
     def gradients(self, x: Flow, dy: Flow) -> Todos:
         """Write the gradients as arrays ..."""
         fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
-        return [Todo(lambda on_unit: program().gradient(on_unit), fields, self._work)]
+        return [Todo("gradient", lambda on_unit: program().gradient(on_unit), fields, self._work)]
 
     def apply(self) -> Todos:
         """... and update the parameters with them."""
         fields = {"layer": self.layer}
-        return [Todo(lambda on_unit: program().apply(*self._rule()), fields, 16 * self.units)]
+        return [Todo("update", lambda on_unit: program().apply(*self._rule()), fields, 16 * self.units)]
 
     def _rule(self) -> tuple[Any, int, int]:
         optimizer = self.optimizer
@@ -390,7 +394,12 @@ class SoftmaxLoss:
         """Return the gradient to start from, and what computes losses, probabilities and it."""
         fields = {"x": x.number, "dx": self.gradient.number}
         return self.gradient, [
-            Todo(lambda on_unit: program().softmax_cross_entropy(), fields, 16 * self.classes)
+            Todo(
+                "softmax, cross-entropy",
+                lambda on_unit: program().softmax_cross_entropy(),
+                fields,
+                16 * self.classes,
+            )
         ]
 
     def targets(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
