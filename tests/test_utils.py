@@ -54,8 +54,11 @@ def test_seeds(monkeypatch):
     monkeypatch.setattr("npnet.utils._default_seed", None)
     assert len({new_seed() for _ in range(20)}) == 20
     set_random_seed(3)
-    assert [new_seed(), new_seed()] == [3, 3]
+    first, second = new_seed(), new_seed()
+    assert (first, second) == (3, second)
+    assert second != 3
     for wrong in (-1, 1.5, "a", None):
         with pytest.raises((TypeError, ValueError), match="seed must be"):
             set_random_seed(wrong)
-    assert new_seed() == 3
+    set_random_seed(3)
+    assert [new_seed(), new_seed()] == [3, second]
