@@ -15,7 +15,7 @@ from npnet.kernels.fused import matrix_unit, vector_unit
 from npnet.kernels.fused.vector_unit import gather_tasks, softmax_tasks
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.tasks import new_counters, wait
-from npnet.kernels.products.amx import AMX, BLOCK
+from npnet.kernels.products.amx import AMX, SIDE
 from npnet.kernels.products.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
 
 __all__ = [
@@ -29,9 +29,9 @@ SERIAL = 1 << 21  # multiplications below which waking the other threads costs m
 def on_matrix_unit(dtype, n):
     """Whether products with n samples of this dtype run on the processor's matrix unit (see ``amx.py``).
 
-    With so few that they fill one of its blocks, moving the weights takes longer than multiplying.
+    With so few that they fill one of its squares, moving the weights takes longer than multiplying.
     """
-    return AMX and dtype == np.float32 and n > BLOCK
+    return AMX and dtype == np.float32 and n > SIDE
 
 
 def _products(dtype, n):

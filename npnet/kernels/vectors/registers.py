@@ -118,6 +118,14 @@ def call_llvm(builder, name, result, arguments, flags=()):
     return builder.call(function, arguments, fastmath=flags)
 
 
+def unpack(context, builder, kind, value):
+    """The fields of a NamedTuple in compiled code, in a NamedTuple of the same class; integers as intp."""
+    fields = zip(kind.types, cgutils.unpack_tuple(builder, value), strict=True)
+    return kind.instance_class(
+        *(context.cast(builder, v, k, types.intp) if isinstance(k, types.Integer) else v for k, v in fields)
+    )
+
+
 @lower_cast(types.Number, Vector)
 def _number_to_vector(context, builder, number, vector, value):
     return broadcast(
