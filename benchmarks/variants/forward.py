@@ -12,7 +12,7 @@ from npnet.kernels.fused.vector_unit import forward_tasks
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.products import layouts
 from npnet.kernels.products.layouts import SPARE_ROWS
-from npnet.kernels.products.tiles import ROWS, multiply_tile, width, width_of
+from npnet.kernels.products.tiles import ROWS, Columns, Rows, Sums, multiply_tile, width, width_of
 from npnet.kernels.vectors.memory import lanes_of, load, store
 
 FLOAT = np.float32
@@ -86,7 +86,8 @@ def tile(x, weight, bias, y):
         column = p * width_of(y)
         for n in range(0, x.shape[0], ROWS):
             at = n * units + column
-            multiply_tile(x, n * depth, depth, 1, 0, weight, column, units, 0, depth, 1, y, at, units, False)
+            a, b = Rows(x, n * depth, depth, 1, 0), Columns(weight, column, units, 0)
+            multiply_tile(a, b, depth, 1, Sums(y, at, units), False)
             _relu_of_sums(bias, y, at, column)
 
 
@@ -97,9 +98,8 @@ def panels(x, weight, bias, y):
     for p in prange(weight.shape[0]):
         for n in range(0, x.shape[0], ROWS):
             at = n * units + p * w
-            multiply_tile(
-                x, n * depth, depth, 1, 0, weight, p * depth * w, w, 0, depth, 1, y, at, units, False
-            )
+            a, b = Rows(x, n * depth, depth, 1, 0), Columns(weight, p * depth * w, w, 0)
+            multiply_tile(a, b, depth, 1, Sums(y, at, units), False)
             _relu_of_sums(bias, y, at, p * w)
 
 
@@ -111,10 +111,8 @@ def deep_blocks(x, weight, bias, y):
         for k in range(0, depth, 256):
             for n in range(0, x.shape[0], ROWS):
                 at = n * units + p * w
-                multiply_tile(
-                    x, n * depth + k, depth, 1, 0, weight, (p * depth + k) * w, w, 0, 256, 1,
-                    y, at, units, k > 0,
-                )  # fmt: skip
+                a, b = Rows(x, n * depth + k, depth, 1, 0), Columns(weight, (p * depth + k) * w, w, 0)
+                multiply_tile(a, b, 256, 1, Sums(y, at, units), k > 0)
                 if k + 256 == depth:
                     _relu_of_sums(bias, y, at, p * w)
 

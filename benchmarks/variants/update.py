@@ -15,7 +15,7 @@ from npnet.kernels.machine.jit import jit
 from npnet.kernels.products import layouts
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.layouts import SPARE_ROWS
-from npnet.kernels.products.tiles import ROWS, multiply_tile, width_of
+from npnet.kernels.products.tiles import ROWS, Columns, Rows, Sums, multiply_tile, width_of
 from npnet.kernels.vectors.memory import lanes_of, load, store
 
 FLOAT = np.float32
@@ -99,9 +99,8 @@ def in_the_tile(x, dy, weight, mean_square):
         square = aligned_empty(w * w, weight)
         for i in range(0, inputs, w):
             for r in range(0, w, ROWS):
-                multiply_tile(
-                    x, i + r, 1, inputs, 0, dy, p * w, units, 0, x.shape[0], 1, square, r * w, w, False
-                )
+                a, b = Rows(x, i + r, 1, inputs, 0), Columns(dy, p * w, units, 0)
+                multiply_tile(a, b, x.shape[0], 1, Sums(square, r * w, w), False)
             for r in range(w):
                 for j in range(0, w, lanes_of(weight)):
                     at = (i + r) * units + p * w + j

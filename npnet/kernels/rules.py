@@ -13,6 +13,41 @@ import math
 import numpy as np
 from numpy import abs, exp, expm1, log1p, maximum, minimum, sqrt, tanh, where
 
+__all__ = [
+    "adagrad",
+    "adam",
+    "amsgrad",
+    "bounded_relu",
+    "bounded_relu_backward",
+    "elu",
+    "elu_backward",
+    "erfc",
+    "flush",
+    "gelu",
+    "gelu_backward",
+    "hyperbolic_tangent",
+    "hyperbolic_tangent_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "linear",
+    "linear_backward",
+    "relu",
+    "relu_backward",
+    "rmsprop",
+    "rmsprop_general",
+    "selu",
+    "selu_backward",
+    "sgd",
+    "sgd_momentum",
+    "sgd_nesterov",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softplus",
+    "softplus_backward",
+]
+
 # --- activations: y = f(x), and beside it dx = dy f'(x) ---------------------------------------------------
 
 

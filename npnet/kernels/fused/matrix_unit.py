@@ -1,57 +1,72 @@
-"""The products of ``vector_unit.py`` on the processor's matrix unit: the same phases, in float32.
+"""The phases of ``vector_unit.py`` on the processor's matrix unit, in float32. Names are explained there.
 
-``products/amx.py`` says how the unit multiplies float32.
+``products/amx.py`` says how the unit multiplies float32. The products and their operands are
 
-    y  = x W      A = x                   B = W
-    dx = dy W'    A = dy                  B = W', turned over
-    dW = x' dy    A = x', turned over     B = dy
+    y  = x W      A = x                      B = W
+    dx = dy W'    A = dy                     B = W', transposed square by square
+    dW = x' dy    A = x', transposed too     B = dy
 
-Matrices lie as they do there. Blocks are split where they are used, into memory that stays in the caches:
-to keep the parts would take longer than to make them again. ``panels``, ``squares`` and ``blocks`` are how
-many are meant, in W, down W, and of samples; p, q and b one of them, ``left``, ``q`` and ``top`` the first.
+Matrices lie as they do there. The unit multiplies squares that have been split (``products/splits.py``).
+They are split where they are used, into memory that stays in the caches: to keep the parts of weights and
+samples would take longer than to make them again. A stripe is here SIDE samples.
 
 How tasks are cut depends on the number of threads; in what order a sum is added up does not.
 """
 
 from functools import cache
+from typing import Any, NamedTuple
 
 from npnet.kernels.fused.vector_unit import apply_update, backward_finish, forward_finish
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.machine.tasks import done, take
 from npnet.kernels.products.amx import (
-    BLOCK,
     PIECES,
+    SIDE,
     SPLIT,
-    multiply_blocks,
-    multiply_blocks_beside,
+    multiply_squares,
+    multiply_squares_beside,
     split_pairs,
     start_unit,
     stop_unit,
-    turn_block,
+    transpose_square,
 )
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.splits import (
-    HEIGHT,
     SQUARE,
     SQUARES,
-    split_deltas,
-    split_part,
+    STRIPES,
+    split_gradients,
     split_samples,
-    split_samples_turned,
+    split_samples_transposed,
     split_weights,
+    split_weights_piece,
 )
-from npnet.kernels.products.tiles import ROWS
+from npnet.kernels.products.tiles import ROWS, Squares, Sums
 
-SUMMED = 4  # blocks of samples, summed at a time: their parts fit the L1 cache
+__all__ = ["backward_tasks", "forward_tasks", "update_forward_tasks", "update_tasks"]
+
+SUMMED = 4  # stripes whose products are summed at a time: their parts fit the L1 cache
 PANELS = 8  # of the result or of weights, at most, that a task handles: samples are split once for them
 TASKS = 4  # a thread, where there is enough to do
 
 
+class Part(NamedTuple):
+    """A task: ``panels`` panels from ``left`` on, of each ``count`` stripes or squares from ``top`` on."""
+
+    left: Any
+    panels: Any
+    top: Any
+    count: Any
+
+
+# --- panels of a result for some stripes -----------------------------------------------------------------
+
+
 @jit
-def _shape(panels, blocks, threads):
-    """How many panels of the result and blocks of samples a task handles, so that there are enough."""
-    across, height = min(PANELS, panels), min(HEIGHT, blocks)
-    while -(-panels // across) * -(-blocks // height) < TASKS * threads and across * height > 1:
+def _shape(panels, stripes, threads):
+    """How many panels of the result and stripes a task handles, so that there are enough tasks."""
+    across, height = min(PANELS, panels), min(STRIPES, stripes)
+    while -(-panels // across) * -(-stripes // height) < TASKS * threads and across * height > 1:
         if height > 2 * across or across == 1:
             height = (height + 1) // 2
         else:
@@ -60,24 +75,23 @@ def _shape(panels, blocks, threads):
 
 
 @cache
-def _panels_of_blocks(do_task):
-    """The phase in which ``do_task`` computes some panels of ``out`` for some blocks of samples at a time."""
+def _panels_of_stripes(do_task):
+    """The phase in which ``do_task`` computes some panels of ``out`` for some stripes at a time."""
 
     @jit
     def work(team, phase, n, out, operands):
-        blocks = -(-n // BLOCK)
-        across, height = _shape(out.shape[0], blocks, team[2])
-        split_x, split = (
-            aligned_empty(height * SQUARES * SPLIT, out), aligned_empty(across * SQUARES * SPLIT, out)
-        )  # fmt: skip
+        stripes = -(-n // SIDE)
+        across, height = _shape(out.shape[0], stripes, team[2])
+        split_x = aligned_empty(height * SQUARES * SPLIT, out)
+        split_weight = aligned_empty(across * SQUARES * SPLIT, out)
         groups = -(-out.shape[0] // across)
-        tasks = groups * -(-blocks // height)
+        tasks = groups * -(-stripes // height)
         start_unit()
         task = take(team, phase, tasks)
         while task < tasks:
             top, left = task // groups * height, task % groups * across
-            size = min(height, blocks - top), min(across, out.shape[0] - left)
-            do_task(n, out, operands, left, size[1], top, size[0], split_x, split)
+            part = Part(left, min(across, out.shape[0] - left), top, min(height, stripes - top))
+            do_task(n, out, operands, part, split_x, split_weight)
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()
@@ -89,33 +103,51 @@ def _panels_of_blocks(do_task):
 # --- forward: y = f(x W + b) -----------------------------------------------------------------------------
 
 
+class Stripes(NamedTuple):
+    """``count`` stripes of x from stripe ``first`` on, split, as far as the squares in use go."""
+
+    split: Any
+    first: Any
+    count: Any
+
+
+class Output(NamedTuple):
+    """What the forward epilogue reads and writes."""
+
+    bias: Any
+    z: Any
+    y: Any
+    constants: Any
+
+
 @cache
 def _forward_panel(rule, remembers_x):
-    """One panel of y for some blocks of samples, as far as some squares of the weights go."""
+    """One panel of y for some stripes, over some squares of the weights."""
     finish = forward_finish(rule, remembers_x)
 
     @jit(refcount=False)
-    def work(
-        split_x, split, at, bias, z, y, p, first, blocks, squares, add, is_last, weight, following, to_split,
-        constants,
-    ):  # fmt: skip
-        # Meanwhile ``to_split`` squares of the following weights are split, behind those in use.
-        beside = weight, following, to_split, split, at + SQUARES * SPLIT
-        for b in range(blocks):
-            place = (p * y.shape[1] + (first + b) * BLOCK) * BLOCK
-            if b == 0:
-                multiply_blocks_beside(
-                    split_part, beside, split_x, 0, SPLIT, split, at, SPLIT, squares, y, place, BLOCK, add
-                )
-            else:
-                multiply_blocks(
-                    split_x, b * SQUARES * SPLIT, SPLIT, split, at, SPLIT, squares, y, place, BLOCK, add
-                )
-            if is_last:
-                for r in range(0, SQUARE, ROWS * BLOCK):
-                    finish(y, place + r, p * BLOCK, bias, z, constants)
+    def forward_panel(x, weight, split_weight, output, left, p, q, squares, to_split):
+        """Multiply the Stripes ``x`` by ``squares`` squares from q down of panel left + p, which are split.
 
-    return work
+        ``split_weight`` holds SQUARES places for each panel from ``left`` on. Meanwhile ``to_split`` squares
+        of the next panel are split into it.
+        """
+        bias, z, y, constants = output
+        place_of_weight, depth = p * SQUARES * SPLIT, weight.shape[1]
+        following = ((left + p + 1) * depth + q) * weight.shape[2] * SQUARE
+        job = weight, following, to_split, split_weight, place_of_weight + SQUARES * SPLIT
+        for s in range(x.count):
+            at = ((left + p) * y.shape[1] + (x.first + s) * SIDE) * SIDE
+            a, b = Squares(x.split, s * SQUARES * SPLIT, SPLIT), Squares(split_weight, place_of_weight, SPLIT)
+            if s == 0:
+                multiply_squares_beside(split_weights_piece, job, a, b, squares, Sums(y, at, SIDE), q > 0)
+            else:
+                multiply_squares(a, b, squares, Sums(y, at, SIDE), q > 0)
+            if q + squares == depth:
+                for r in range(0, SQUARE, ROWS * SIDE):
+                    finish(y, at + r, (left + p) * SIDE, bias, z, constants)
+
+    return forward_panel
 
 
 @cache
@@ -124,22 +156,21 @@ def forward_tasks(rule, remembers_x):
     forward_panel = _forward_panel(rule, remembers_x)
 
     @jit(refcount=False)
-    def do_task(n, y, operands, left, panels, top, blocks, split_x, split):
+    def do_task(n, y, operands, part, split_x, split_weight):
         x, weight, bias, z, constants = operands
-        depth, square = x.shape[0], weight.shape[2] * SQUARE
+        left, panels, top, stripes = part
+        depth = x.shape[0]
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
-            here = (left * depth + q) * square
-            split_samples(x, q, squares, top, blocks, n, split_x)
-            split_weights(weight, here, squares, split, 0)
+            split_samples(x, q, squares, top, stripes, n, split_x)
+            split_weights(weight, (left * depth + q) * weight.shape[2] * SQUARE, squares, split_weight, 0)
             for p in range(panels):
                 forward_panel(
-                    split_x, split, p * SQUARES * SPLIT, bias, z, y, left + p, top, blocks, squares, q > 0,
-                    q + squares == depth, weight, here + (p + 1) * depth * square,
-                    squares if p + 1 < panels else 0, constants,
+                    Stripes(split_x, top, stripes), weight, split_weight, Output(bias, z, y, constants),
+                    left, p, q, squares, squares if p + 1 < panels else 0,
                 )  # fmt: skip
 
-    phase_of = _panels_of_blocks(do_task)
+    phase_of = _panels_of_stripes(do_task)
 
     @jit
     def work(team, phase, x, weight, bias, n, z, y, constants):
@@ -157,148 +188,181 @@ def backward_tasks(rule):
     finish = backward_finish(rule)
 
     @jit(refcount=False)
-    def do_task(n, dz, operands, left, panels, top, blocks, split_dy, split):
-        dy, weight, remembered, turned, constants = operands
+    def do_task(n, dz, operands, part, split_dy, split_weight):
+        dy, weight, remembered, transposed, constants = operands
+        left, panels, top, stripes = part
         depth, square = dy.shape[0], weight.shape[2] * SQUARE
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
-            split_samples(dy, q, squares, top, blocks, n, split_dy)
+            split_samples(dy, q, squares, top, stripes, n, split_dy)
             for p in range(left, left + panels):
                 for i in range(squares):
-                    turn_block(weight, ((q + i) * dz.shape[0] + p) * square, BLOCK, turned)
-                    split_pairs(turned, 0, BLOCK, BLOCK, BLOCK, split, i * SPLIT, SPLIT)
-                for b in range(blocks):
-                    at = (p * dz.shape[1] + (top + b) * BLOCK) * BLOCK
-                    multiply_blocks(
-                        split_dy, b * SQUARES * SPLIT, SPLIT, split, 0, SPLIT, squares, dz, at, BLOCK, q > 0
-                    )
+                    transpose_square(weight, ((q + i) * dz.shape[0] + p) * square, SIDE, transposed)
+                    split_pairs(transposed, 0, SIDE, SIDE, SIDE, split_weight, i * SPLIT, SPLIT)
+                for s in range(stripes):
+                    at = (p * dz.shape[1] + (top + s) * SIDE) * SIDE
+                    a, b = Squares(split_dy, s * SQUARES * SPLIT, SPLIT), Squares(split_weight, 0, SPLIT)
+                    multiply_squares(a, b, squares, Sums(dz, at, SIDE), q > 0)
                     if q + squares == depth:
-                        for r in range(0, SQUARE, ROWS * BLOCK):
-                            finish(dz, at + r, p * BLOCK, remembered, constants)
+                        for r in range(0, SQUARE, ROWS * SIDE):
+                            finish(dz, at + r, p * SIDE, remembered, constants)
 
-    phase_of = _panels_of_blocks(do_task)
+    phase_of = _panels_of_stripes(do_task)
 
     @jit
     def work(team, phase, dy, weight, n, remembered, dz, constants):
-        turned = aligned_empty(SQUARE, dz)
-        return phase_of(team, phase, n, dz, (dy, weight, remembered, turned, constants))
+        transposed = aligned_empty(SQUARE, dz)
+        return phase_of(team, phase, n, dz, (dy, weight, remembered, transposed, constants))
 
     return work
 
 
-@jit(refcount=False)
-def _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned):
-    """Sum the gradients of some squares of some panels over all but the last HEIGHT blocks of samples.
+# --- the update: W, slots <- rule(W, x' dz, slots) -------------------------------------------------------
 
-    Return where those begin; x is split there.
+
+class Weights(NamedTuple):
+    """W with its slots, and how it is updated; ``inputs`` rows are not only there to fill up."""
+
+    weight: Any
+    inputs: Any
+    decay: Any
+    hyperparameters: Any
+
+
+class Scratch(NamedTuple):
+    """Memory of a thread for the gradients of some squares of some panels.
+
+    split_x: squares of x, transposed and split; that of square i and stripe s at place i STRIPES + s
+    split_dz: panels of dz, split; stripe s of panel p at place p stripes + s
+    sums: the gradients, SQUARES for each panel
+    transposed: one square
     """
-    blocks, first = -(-n // BLOCK), 0
+
+    split_x: Any
+    split_dz: Any
+    sums: Any
+    transposed: Any
+
+
+@jit
+def _scratch(stripes, across, like):
+    """Scratch for tasks of ``across`` panels.
+
+    Gradients whose stripes are split in several goes wait for the last one. Otherwise there are those of two
+    panels at a time.
+    """
+    return Scratch(
+        aligned_empty(SQUARES * STRIPES * SPLIT, like),
+        aligned_empty(across * stripes * SPLIT, like),
+        aligned_empty((across + 1 if stripes > STRIPES else 2) * SQUARES * SQUARE, like),
+        aligned_empty(SQUARE, like),
+    )
+
+
+@jit(refcount=False)
+def _sum_early(x, n, panels, q, squares, scratch):
+    """Sum the gradients of some squares of some panels over all but the last STRIPES stripes, or fewer.
+
+    Return the first of those; x is split from there on.
+    """
+    split_x, split_dz, sums, transposed = scratch
+    stripes, first = -(-n // SIDE), 0
     while True:
-        count = min(HEIGHT, blocks - first)
-        split_samples_turned(x, q, squares, first, count, n, split_x, turned)
-        if first + count == blocks:
+        count = min(STRIPES, stripes - first)
+        split_samples_transposed(x, q, squares, first, count, n, split_x, transposed)
+        if first + count == stripes:
             return first
         for p in range(panels):
-            for b in range(0, count, SUMMED):
+            for s in range(0, count, SUMMED):
                 for i in range(squares):
-                    multiply_blocks(
-                        split_x, (i * HEIGHT + b) * SPLIT, SPLIT,
-                        split_dz, (p * blocks + first + b) * SPLIT, SPLIT, min(SUMMED, count - b),
-                        sums, (p * SQUARES + i) * SQUARE, BLOCK, first + b > 0,
-                    )  # fmt: skip
+                    a = Squares(split_x, (i * STRIPES + s) * SPLIT, SPLIT)
+                    b = Squares(split_dz, (p * stripes + first + s) * SPLIT, SPLIT)
+                    c = Sums(sums, (p * SQUARES + i) * SQUARE, SIDE)
+                    multiply_squares(a, b, min(SUMMED, count - s), c, first + s > 0)
         first += count
 
 
 @cache
-def _update_panels(rule, slots):
-    """(weights, bias): the update of some squares of some panels, and of a panel's bias."""
+def _update_panel(rule, slots):
+    """(sum_gradients, update_panel, update_bias): the steps of an update; ``first`` is from _sum_early."""
     apply, update_bias = apply_update(rule, slots)
 
     @jit(inline=True, refcount=False)
-    def apply_part(i, piece, weight, here, sums, at, count, decay, hyperparameters):
+    def apply_piece(i, piece, weight, start, sums, at, count, decay, hyperparameters):
+        """A piece of the update of one square: a job to do beside a product, of which only i = 0 is used."""
         if i == 0:
             first, last = piece * SQUARE // PIECES, (piece + 1) * SQUARE // PIECES
-            apply(weight, here, sums, at, first, min(last, count), decay, hyperparameters)
+            apply(weight, start, sums, at, first, min(last, count), decay, hyperparameters)
 
     @jit(refcount=False)
-    def work(
-        split_x, split_dz, p, panels, first, blocks, sums, weight, here, depth, squares, rows, decay,
-        hyperparameters,
-    ):  # fmt: skip
-        # Sum the gradients of panel p and, meanwhile, update the panel before. ``here`` is where the panel's
-        # squares begin; ``rows`` rows from there on have inputs.
-        square, panels_kept = weight.shape[2] * SQUARE, sums.size // (SQUARES * SQUARE)
-        this, before = p % panels_kept * SQUARES * SQUARE, (p - 1) % panels_kept * SQUARES * SQUARE
-        for b in range(first, blocks if p < panels else first + 1, SUMMED):
+    def sum_gradients(weights, scratch, stripes, first, left, p, q, squares):
+        """Sum the gradients of squares of panel left + p. Meanwhile update those of the panel before."""
+        weight, inputs, decay, hyperparameters = weights
+        sums, square = scratch.sums, weight.shape[2] * SQUARE
+        kept = sums.size // (SQUARES * SQUARE)  # panels
+        before = ((left + p - 1) * weight.shape[1] + q) * square
+        for s in range(first, stripes, SUMMED):
             for i in range(squares):
-                last = here + (i - depth) * square
-                count = min(BLOCK, rows - i * BLOCK) * BLOCK if p > 0 and b == first else 0
-                if p < panels:
-                    multiply_blocks_beside(
-                        apply_part, (weight, last, sums, before + i * SQUARE, count, decay, hyperparameters),
-                        split_x, (i * HEIGHT + b - first) * SPLIT, SPLIT, split_dz, (p * blocks + b) * SPLIT,
-                        SPLIT, min(SUMMED, blocks - b), sums, this + i * SQUARE, BLOCK, b > 0,
-                    )  # fmt: skip
-                else:
-                    apply(weight, last, sums, before + i * SQUARE, 0, count, decay, hyperparameters)
+                summed = ((p - 1) % kept * SQUARES + i) * SQUARE
+                count = min(SIDE, inputs - (q + i) * SIDE) * SIDE if p > 0 and s == first else 0
+                multiply_squares_beside(
+                    apply_piece,
+                    (weight, before + i * square, sums, summed, count, decay, hyperparameters),
+                    Squares(scratch.split_x, (i * STRIPES + s - first) * SPLIT, SPLIT),
+                    Squares(scratch.split_dz, (p * stripes + s) * SPLIT, SPLIT),
+                    min(SUMMED, stripes - s),
+                    Sums(sums, (p % kept * SQUARES + i) * SQUARE, SIDE), s > 0,
+                )  # fmt: skip
 
-    return work, update_bias
+    @jit(refcount=False)
+    def update_panel(weights, scratch, left, p, q, squares):
+        """Update squares of panel left + p by gradients that have been summed."""
+        weight, inputs, decay, hyperparameters = weights
+        kept = scratch.sums.size // (SQUARES * SQUARE)
+        for i in range(squares):
+            start = ((left + p) * weight.shape[1] + q + i) * weight.shape[2] * SQUARE
+            summed = (p % kept * SQUARES + i) * SQUARE
+            count = min(SIDE, inputs - (q + i) * SIDE) * SIDE
+            apply(weight, start, scratch.sums, summed, 0, count, decay, hyperparameters)
 
-
-@jit
-def _scratch(blocks, across, like):
-    """Memory for some panels of x and dz, split, for sums of gradients, and for a block turned over.
-
-    Gradients summed in several parts wait for the last one; of others there are two panels at a time.
-    """
-    return (
-        aligned_empty(SQUARES * HEIGHT * SPLIT, like),
-        aligned_empty(across * blocks * SPLIT, like),
-        aligned_empty((across + 1 if blocks > HEIGHT else 2) * SQUARES * SQUARE, like),
-        aligned_empty(SQUARE, like),
-    )
+    return sum_gradients, update_panel, update_bias
 
 
 @cache
 def update_tasks(rule, slots):
     """W, slots <- rule(decay W, x' dz, slots), and of b: the gradient is never stored."""
-    update_panels, update_bias = _update_panels(rule, slots)
+    sum_gradients, update_panel, update_bias = _update_panel(rule, slots)
 
     @jit(refcount=False)
-    def do_task(x, dz, n, inputs, weight, bias, decay, hyperparameters, left, panels, top, bottom, scratch):
-        split_x, split_dz, sums, turned = scratch
-        blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
-        split_deltas(dz, left, panels, n, split_dz)
-        for q in range(top, bottom, SQUARES):
-            squares = min(SQUARES, depth - q)
-            first = _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned)
-            for p in range(panels + 1):
-                update_panels(
-                    split_x, split_dz, p, panels, first, blocks, sums, weight,
-                    ((left + p) * depth + q) * square, depth, squares, inputs - q * BLOCK, decay,
-                    hyperparameters,
-                )  # fmt: skip
+    def do_task(x, dz, n, weights, bias, part, scratch):
+        left, panels, top, count = part
+        stripes = -(-n // SIDE)
+        split_gradients(dz, left, panels, n, scratch.split_dz)
+        for q in range(top, top + count, SQUARES):
+            squares = min(SQUARES, x.shape[0] - q)
+            first = _sum_early(x, n, panels, q, squares, scratch)
+            for p in range(panels):
+                sum_gradients(weights, scratch, stripes, first, left, p, q, squares)
+            update_panel(weights, scratch, left, panels - 1, q, squares)
         if top == 0:
             for p in range(left, left + panels):
-                update_bias(bias, dz, p, n, decay, hyperparameters)
+                update_bias(bias, dz, p, n, weights.decay, weights.hyperparameters)
 
     @jit
     def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
-        depth = x.shape[0]
+        depth, weights = x.shape[0], Weights(weight, inputs, decay, hyperparameters)
         across, tall = min(PANELS, weight.shape[0]), -(-depth // SQUARES) * SQUARES
         while -(-weight.shape[0] // across) * -(-depth // tall) < TASKS * team[2] and tall > SQUARES:
             tall = -(-tall // 2 // SQUARES) * SQUARES
-        scratch = _scratch(-(-n // BLOCK), across, weight)
+        scratch = _scratch(-(-n // SIDE), across, weight)
         groups = -(-weight.shape[0] // across)
         tasks = groups * -(-depth // tall)
         start_unit()
         task = take(team, phase, tasks)
         while task < tasks:
             top, left = task // groups * tall, task % groups * across
-            do_task(
-                x, dz, n, inputs, weight, bias, decay, hyperparameters,
-                left, min(across, weight.shape[0] - left), top, min(top + tall, depth), scratch,
-            )  # fmt: skip
+            part = Part(left, min(across, weight.shape[0] - left), top, min(tall, depth - top))
+            do_task(x, dz, n, weights, bias, part, scratch)
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()
@@ -309,70 +373,73 @@ def update_tasks(rule, slots):
 
 @cache
 def update_forward_tasks(rule, slots, activation, remembers_x):
-    """``update_tasks`` with the present batch and ``forward_tasks`` with the next one, in one pass over W.
+    """``update_tasks`` with this batch and ``forward_tasks`` with the next one, in one pass over W.
 
-    A task takes panels of W from top to bottom, so it needs as many panels as there are threads to be fair.
+    A task takes panels of W from top to bottom: the load is balanced only if there are many panels a thread.
+    For SQUARES squares of each panel it is a pipeline, in which two things are done at once where that is
+    possible:
+
+        turn    panel 0            panel 1            panel 2            panel 3
+        0       sum gradients
+        1       update        and  sum gradients
+                split
+        2       forward            update        and  sum gradients
+                              and  split
+        3                          forward            update        and  sum gradients
+                                                 and  split
     """
-    update_panels, update_bias = _update_panels(rule, slots)
+    sum_gradients, update_panel, update_bias = _update_panel(rule, slots)
     forward_panel = _forward_panel(activation, remembers_x)
 
     @jit(refcount=False)
-    def do_task(
-        x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants, left, panels,
-        scratch, split_next, split,
-    ):  # fmt: skip
-        split_x, split_dz, sums, turned = scratch
-        blocks, depth, square = -(-n // BLOCK), x.shape[0], weight.shape[2] * SQUARE
+    def do_task(x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight):
+        weight, depth, stripes = weights.weight, x.shape[0], -(-n // SIDE)
         for p in range(left, left + panels):
-            update_bias(bias, dz, p, n, decay, hyperparameters)
-        split_deltas(dz, left, panels, n, split_dz)
+            update_bias(output.bias, dz, p, n, weights.decay, weights.hyperparameters)
+        split_gradients(dz, left, panels, n, scratch.split_dz)
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
-            first = _sum_early(x, split_dz, n, panels, q, squares, split_x, sums, turned)
-            for top in range(0, blocks, HEIGHT):
-                count = min(HEIGHT, blocks - top)
-                split_samples(next_x, q, squares, top, count, n, split_next)
-                # In a pipeline: gradients of panel p, the update of the one before with its split, the
-                # next batch through the one before that.
-                for p in range(panels + 2 if top == 0 else 0):
-                    here = ((left + p) * depth + q) * square
-                    if p <= panels:
-                        update_panels(
-                            split_x, split_dz, p, panels, first, blocks, sums, weight, here, depth,
-                            squares, inputs - q * BLOCK, decay, hyperparameters,
-                        )  # fmt: skip
-                    if p == 1:
-                        split_weights(weight, here - depth * square, squares, split, 0)
-                    elif p > 1:
-                        forward_panel(
-                            split_next, split, (p - 2) * SQUARES * SPLIT, bias, z, y, left + p - 2, top,
-                            count, squares, q > 0, q + squares == depth, weight, here - depth * square,
-                            squares if p <= panels else 0, constants,
-                        )  # fmt: skip
-                for p in range(panels if top > 0 else 0):
+            first = _sum_early(x, n, panels, q, squares, scratch)
+            count = min(STRIPES, stripes)
+            split_samples(next_x, q, squares, 0, count, n, split_next)
+            for turn in range(panels + 2):
+                if turn < panels:
+                    sum_gradients(weights, scratch, stripes, first, left, turn, q, squares)
+                elif turn == panels:
+                    update_panel(weights, scratch, left, panels - 1, q, squares)
+                if turn == 1:
+                    start = (left * depth + q) * weight.shape[2] * SQUARE
+                    split_weights(weight, start, squares, split_weight, 0)
+                elif turn > 1:
+                    p = turn - 2
                     forward_panel(
-                        split_next, split, p * SQUARES * SPLIT, bias, z, y, left + p, top, count, squares,
-                        q > 0, q + squares == depth, weight, 0, 0, constants,
+                        Stripes(split_next, 0, count), weight, split_weight, output, left, p, q, squares,
+                        squares if p + 1 < panels else 0,
                     )  # fmt: skip
+            for top in range(STRIPES, stripes, STRIPES):  # the stripes that have found no place
+                count = min(STRIPES, stripes - top)
+                split_samples(next_x, q, squares, top, count, n, split_next)
+                for p in range(panels):
+                    forward_panel(
+                        Stripes(split_next, top, count), weight, split_weight, output, left, p, q, squares, 0
+                    )
 
     @jit
     def work(
         team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants
     ):  # fmt: skip
+        weights, output = Weights(weight, inputs, decay, hyperparameters), Output(bias, z, y, constants)
         across = max(1, min(PANELS, weight.shape[0] // team[2]))
-        scratch = _scratch(-(-n // BLOCK), across, weight)
-        split_next, split = (
-            aligned_empty(SQUARES * HEIGHT * SPLIT, y), aligned_empty(SQUARES * across * SPLIT, y)
-        )  # fmt: skip
+        scratch = _scratch(-(-n // SIDE), across, weight)
+        split_next = aligned_empty(SQUARES * STRIPES * SPLIT, y)
+        split_weight = aligned_empty(SQUARES * across * SPLIT, y)
         tasks = -(-weight.shape[0] // across)
         start_unit()
         task = take(team, phase, tasks)
         while task < tasks:
             left = task * across
-            do_task(
-                x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants,
-                left, min(across, weight.shape[0] - left), scratch, split_next, split,
-            )  # fmt: skip
+            panels = min(across, weight.shape[0] - left)
+            do_task(x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight)
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()

@@ -1,9 +1,19 @@
-"""Fused kernels: whole stretches of a training step, each in one pass over memory.
+"""The phases of a training step, each in one pass over memory, on the processor's vector unit.
 
-Matrices lie in panels and squares, see ``layouts.py``. Each function here does its share of one phase beside
-the other threads of a parallel loop (see ``tasks.py``) and returns how many tasks the phase has. Tasks are
-cut by shape alone. ``steps.py`` puts the phases together. Large batches of float32 are multiplied in
-``matrix_unit.py`` where the processor has a matrix unit.
+Matrices lie in panels and squares, see ``layouts.py``. A phase is cut into tasks, by shape alone, which the
+threads of a parallel loop share (see ``tasks.py``): each function here is called by every thread, does the
+tasks it gets and returns how many the phase has. ``steps.py`` puts the phases together. Where the processor
+has a matrix unit, large batches of float32 are multiplied by the phases of ``matrix_unit.py``.
+
+Names in both modules:
+
+    n        samples in the batch
+    w        columns of a panel, rows and columns of a square
+    p        a panel of the result, or of W
+    q        a square of a panel of W, counted from the top; the panel of x that it is multiplied by
+    squares  how many squares, from q down, are used before other samples are looked at
+    top      the first sample of a stripe, which is some samples in a row
+    square   numbers from one square of W to the one below: the weights and all slots
 """
 
 import math
@@ -14,7 +24,17 @@ import numpy as np
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.machine.tasks import done, take
 from npnet.kernels.products.blocked import aligned_empty
-from npnet.kernels.products.tiles import ROWS, multiply_tile_ahead, multiply_tile_ahead_to_write, width_of
+from npnet.kernels.products.tiles import (
+    ROWS,
+    Columns,
+    Prefetch,
+    Rows,
+    Squares,
+    Sums,
+    multiply_tile_prefetching,
+    multiply_tile_prefetching_to_write,
+    width_of,
+)
 from npnet.kernels.reference.losses import PROBABILITY_CLIP
 from npnet.kernels.vectors.memory import (
     fill,
@@ -22,15 +42,20 @@ from npnet.kernels.vectors.memory import (
     largest,
     load,
     load_as,
-    load_stack,
+    load_planes,
     store,
-    store_stack,
+    store_planes,
     total,
     transpose,
 )
 
+__all__ = [
+    "apply_update", "backward_finish", "backward_tasks", "forward_finish", "forward_tasks", "gather_tasks",
+    "softmax_tasks", "update_forward_tasks", "update_tasks",
+]  # fmt: skip
+
 DEPTH = 128  # steps of a sum at a time: 128 x 32 numbers of the weights take a third of the L1 cache
-ROW_BLOCK = 128  # samples a task handles: 128 rows of DEPTH numbers fit the L2 cache beside the weights
+STRIPE = 128  # samples in a stripe: 128 rows of DEPTH numbers fit the L2 cache beside the weights
 UPDATE_DEPTH = 64  # samples a gradient sums at a time: beside them in the L1 cache lie weights and slots
 PANEL_ROWS = 64  # samples up to which updates go panel by panel
 TASKS = 16  # at least, where there is enough to do
@@ -40,10 +65,10 @@ PANELS = 8  # of weights, at most, that a task of many samples updates and uses:
 
 
 @jit
-def gather_tasks(team, phase, x, index, out, numbers):
-    """out = scale x[index] + offset, converted to out's dtype; ``numbers`` are scale and offset."""
+def gather_tasks(team, phase, x, index, out, scaling):
+    """out = scale x[index] + offset, converted to out's dtype; ``scaling`` is (scale, offset)."""
     # A few samples at a time, so that each panel is written in stretches and not row by row.
-    scale, offset = numbers
+    scale, offset = scaling
     columns, rows, w = x.shape[1], out.shape[1], width_of(out)
     tasks = -(-index.size // ROWS)
     task = take(team, phase, tasks)
@@ -63,28 +88,30 @@ def gather_tasks(team, phase, x, index, out, numbers):
 
 
 @cache
-def _product_block(finish):
-    """One panel of y = x W for one block of samples, as far as some squares of the weights go."""
+def _product_stripe(finish):
+    """One panel of y (+)= x W for one stripe of samples, over some squares of the weights."""
 
-    @jit
-    def work(x, weight, here, square, n, y, p, q, blocks, top, ahead, ahead_here, ahead_square, arguments):
-        """Add x W to y for samples from ``top`` on and ``blocks`` squares from q on.
+    @jit(refcount=False)
+    def work(x, weights, squares, n, y, p, q, top, following, arguments):
+        """Add x W, for ``squares`` squares from q down; the first of them overwrite y.
 
-        They lie ``square`` apart from ``here`` on; those of ``ahead`` are what will be needed next. After the
-        last ones finish(y, place, column, *arguments) makes of ROWS rows what they are to be.
+        ``weights`` are these Squares, ``following`` those that will be needed next, which are called into the
+        cache meanwhile: a part with each of the first tiles. After the last square of all,
+        finish(y, place, column, *arguments) is called for each ROWS rows of y.
         """
         w, rows = width_of(y), x.shape[1]
-        for r in range(top, min(top + ROW_BLOCK, n), ROWS):
+        for r in range(top, min(top + STRIPE, n), ROWS):
             at = (p * rows + r) * w
-            # Meanwhile the next rows of x are called to the cache, and ``ahead``, a part with each of the
-            # first tiles.
             part = (r - top) // ROWS % (w // ROWS) * w * ROWS
-            multiply_tile_ahead(
-                x, (q * rows + r) * w, w, 1, rows * w,
-                weight, here, w, square, w, blocks, y, at, w, q > 0,
-                (q * rows + r + ROWS) * w, ahead, ahead_here + part, ROWS, ahead_square,
+            multiply_tile_prefetching(
+                Rows(x, (q * rows + r) * w, w, 1, rows * w),
+                Columns(weights.array, weights.start, w, weights.distance),
+                w, squares,
+                Sums(y, at, w), q > 0,
+                (q * rows + r + ROWS) * w,
+                Prefetch(following.array, following.start + part, ROWS, following.distance),
             )  # fmt: skip
-            if q + blocks == x.shape[0]:
+            if q + squares == x.shape[0]:
                 finish(y, at, p * w, *arguments)
 
     return work
@@ -92,7 +119,7 @@ def _product_block(finish):
 
 @cache
 def forward_finish(rule, remembers_x):
-    """What makes of sums x W, ROWS rows of a panel, what they are to be: rule(x W + b)."""
+    """The epilogue of the forward product, for ROWS rows of a panel: y = rule(y + b)."""
 
     @jit(refcount=False)
     def finish(y, at, column, bias, z, constants):
@@ -108,17 +135,17 @@ def forward_finish(rule, remembers_x):
 
 
 @cache
-def _forward_block(rule, remembers_x):
-    """One panel of y for one block of samples, as far as some squares of the weights go."""
-    product_block = _product_block(forward_finish(rule, remembers_x))
+def _forward_stripe(rule, remembers_x):
+    """One panel of y for one stripe of samples, over some squares of the weights."""
+    product_stripe = _product_stripe(forward_finish(rule, remembers_x))
 
-    @jit
-    def work(x, weight, bias, n, z, y, p, q, blocks, top, constants):
+    @jit(refcount=False)
+    def work(x, weight, bias, n, z, y, p, q, squares, top, constants):
         square = weight.shape[2] * weight.shape[3] * weight.shape[4]
-        here = (p * x.shape[0] + q) * square
-        product_block(
-            x, weight, here, square, n, y, p, q, blocks, top, weight, here + blocks * square, square,
-            (bias, z, constants),
+        start = (p * x.shape[0] + q) * square
+        product_stripe(
+            x, Squares(weight, start, square), squares, n, y, p, q, top,
+            Squares(weight, start + squares * square, square), (bias, z, constants),
         )  # fmt: skip
 
     return work
@@ -127,21 +154,21 @@ def _forward_block(rule, remembers_x):
 @cache
 def forward_tasks(rule, remembers_x):
     """y = rule(x W + b); where the rule's derivative wants x W + b, that is written to z."""
-    forward_block = _forward_block(rule, remembers_x)
+    forward_stripe = _forward_stripe(rule, remembers_x)
 
     @jit
     def work(team, phase, x, weight, bias, n, z, y, constants):
-        block = DEPTH // width_of(y)
-        group = max(1, y.shape[0] * -(-n // ROW_BLOCK) // TASKS)  # panels of y that a task computes
+        most = DEPTH // width_of(y)
+        group = max(1, y.shape[0] * -(-n // STRIPE) // TASKS)  # panels of y that a task computes
         groups = -(-y.shape[0] // group)
-        tasks = -(-n // ROW_BLOCK) * groups
+        tasks = -(-n // STRIPE) * groups
         task = take(team, phase, tasks)
         while task < tasks:
-            top, left = task // groups * ROW_BLOCK, task % groups * group
-            for q in range(0, x.shape[0], block):
-                blocks = min(block, x.shape[0] - q)
+            top, left = task // groups * STRIPE, task % groups * group
+            for q in range(0, x.shape[0], most):
+                squares = min(most, x.shape[0] - q)
                 for p in range(left, min(left + group, y.shape[0])):
-                    forward_block(x, weight, bias, n, z, y, p, q, blocks, top, constants)
+                    forward_stripe(x, weight, bias, n, z, y, p, q, squares, top, constants)
             done(team, phase)
             task = take(team, phase, tasks)
         return tasks
@@ -154,7 +181,7 @@ def forward_tasks(rule, remembers_x):
 
 @cache
 def backward_finish(rule):
-    """What makes of sums dy W', ROWS rows of a panel, what they are to be: rule(dy W', remembered)."""
+    """The epilogue of the backward product, for ROWS rows of a panel: dz = rule(dz, remembered)."""
 
     @jit(refcount=False)
     def finish(dz, at, column, remembered, constants):
@@ -168,36 +195,37 @@ def backward_finish(rule):
 @cache
 def backward_tasks(rule):
     """dz = rule(dy W', remembered): the gradient before the previous layer's activation."""
-    product_block = _product_block(backward_finish(rule))
+    product_stripe = _product_stripe(backward_finish(rule))
 
     @jit
-    def turn_over(weight, q, out):
+    def transpose_row(weight, q, out):
         # out[m, i] = W[i, m] for the rows of W in square q of each panel
-        w, every, squares = width_of(weight), lanes_of(weight), weight.shape[1]
+        w, lanes, squares = width_of(weight), lanes_of(weight), weight.shape[1]
         for p in range(weight.shape[0]):
-            here = (p * squares + q) * weight.shape[2] * w * w
-            for i in range(0, w, every):
-                for j in range(0, w, every):
-                    transpose(weight, here + i * w + j, w, every, out, (p * w + j) * w + i, w)
+            start = (p * squares + q) * weight.shape[2] * w * w
+            for i in range(0, w, lanes):
+                for j in range(0, w, lanes):
+                    transpose(weight, start + i * w + j, w, lanes, out, (p * w + j) * w + i, w)
 
     @jit
     def work(team, phase, dy, weight, n, remembered, dz, constants):
-        w, block = width_of(dz), DEPTH // width_of(dz)
+        w, most = width_of(dz), DEPTH // width_of(dz)
         square = weight.shape[2] * w * w
-        turned = aligned_empty(dy.shape[0] * w * w, dz)
-        heights, present = -(-n // ROW_BLOCK), -1
-        tasks = dz.shape[0] * heights
+        transposed = aligned_empty(dy.shape[0] * w * w, dz)
+        stripes, present = -(-n // STRIPE), -1
+        tasks = dz.shape[0] * stripes
         task = take(team, phase, tasks)
         while task < tasks:
-            p, top = task // heights, task % heights * ROW_BLOCK
+            p, top = task // stripes, task % stripes * STRIPE
             if p != present:
-                turn_over(weight, p, turned)
+                transpose_row(weight, p, transposed)
                 present = p
-            for q in range(0, dy.shape[0], block):
-                blocks = min(block, dy.shape[0] - q)
-                product_block(
-                    dy, turned, q * w * w, w * w, n, dz, p, q, blocks, top,
-                    weight, (q * dz.shape[0] + p + 1) * square, dz.shape[0] * square, (remembered, constants),
+            for q in range(0, dy.shape[0], most):
+                squares = min(most, dy.shape[0] - q)
+                product_stripe(
+                    dy, Squares(transposed, q * w * w, w * w), squares, n, dz, p, q, top,
+                    Squares(weight, (q * dz.shape[0] + p + 1) * square, dz.shape[0] * square),
+                    (remembered, constants),
                 )  # fmt: skip
             done(team, phase)
             task = take(team, phase, tasks)
@@ -209,15 +237,15 @@ def backward_tasks(rule):
 @cache
 def apply_update(rule, slots):
     """(weights, bias): the rule for some numbers of a square of weights, and for one panel's bias."""
-    layers = (0,) * (1 + slots)
+    planes = (0,) * (1 + slots)
 
     @jit(inline=True, refcount=False)
     def apply(weight, at, gradient, start, first, last, decay, hyperparameters):
-        every, square = lanes_of(weight), width_of(weight) * width_of(weight)
-        for e in range(first, last, every):
-            before = load_stack(weight, at + e, square, layers)
-            after = rule(before[0] * decay, load(gradient, start + e, every), *before[1:], *hyperparameters)
-            store_stack(weight, at + e, square, after)
+        lanes, square = lanes_of(weight), width_of(weight) * width_of(weight)
+        for e in range(first, last, lanes):
+            before = load_planes(weight, at + e, square, planes)
+            after = rule(before[0] * decay, load(gradient, start + e, lanes), *before[1:], *hyperparameters)
+            store_planes(weight, at + e, square, after)
 
     @jit(refcount=False)
     def update_bias(bias, dz, p, n, decay, hyperparameters):
@@ -228,9 +256,9 @@ def apply_update(rule, slots):
             sums = fill(dz, 0.0)
             for r in range(n):
                 sums = sums + load(dz, (p * rows + r) * w + j, lanes_of(dz))
-            before = load_stack(bias, p * w + j, bias.shape[1], layers)
+            before = load_planes(bias, p * w + j, bias.shape[1], planes)
             after = rule(before[0] * decay, sums, *before[1:], *hyperparameters)
-            store_stack(bias, p * w + j, bias.shape[1], after)
+            store_planes(bias, p * w + j, bias.shape[1], after)
 
     return apply, update_bias
 
@@ -240,33 +268,32 @@ def _update(rule, slots):
     """(square, bias): the update of one square of the weights, and of one panel's bias."""
     apply, update_bias = apply_update(rule, slots)
 
-    @jit
+    @jit(refcount=False)
     def update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters):
         w, rows = width_of(weight), x.shape[1]
-        here = (p * x.shape[0] + q) * weight.shape[2] * w * w
+        start = (p * x.shape[0] + q) * weight.shape[2] * w * w
         for k in range(0, n, UPDATE_DEPTH):
             steps = min(UPDATE_DEPTH, n - k)
-            last = k + steps == n
-            # Meanwhile what comes next is called to the cache: the next samples, or after the last ones the
+            is_last = k + steps == n
+            # Meanwhile what comes next is called into the cache: the next samples, or after the last ones the
             # weights with their slots and the next columns of x.
-            x_next = (q + 1) * rows if last else q * rows + k + steps
+            next_x = (q + 1) * rows if is_last else q * rows + k + steps
+            b = Columns(dz, (p * rows + k) * w, w, 0)
             for i in range(0, w, ROWS):
-                if last:
-                    multiply_tile_ahead_to_write(
-                        x, (q * rows + k) * w + i, 1, w, 0,
-                        dz, (p * rows + k) * w, w, 0, steps, 1, gradient, i * w, w, k > 0,
-                        x_next * w + i * steps,
-                        weight, here + i // ROWS * steps * lanes_of(weight), lanes_of(weight), 0,
+                a, c = Rows(x, (q * rows + k) * w + i, 1, w, 0), Sums(gradient, i * w, w)
+                if is_last:
+                    written = start + i // ROWS * steps * lanes_of(weight)
+                    multiply_tile_prefetching_to_write(
+                        a, b, steps, 1, c, k > 0,
+                        next_x * w + i * steps, Prefetch(weight, written, lanes_of(weight), 0),
                     )  # fmt: skip
                 else:
-                    multiply_tile_ahead(
-                        x, (q * rows + k) * w + i, 1, w, 0,
-                        dz, (p * rows + k) * w, w, 0, steps, 1, gradient, i * w, w, k > 0,
-                        x_next * w + i * steps,
-                        dz, (p * rows + k + steps) * w + i * steps, ROWS, 0,
-                    )  # fmt: skip
-        # Rows that only fill up stay zero. So do such columns: they have no gradient.
-        apply(weight, here, gradient, 0, 0, min(w, inputs - q * w) * w, decay, hyperparameters)
+                    next_dz = (p * rows + k + steps) * w + i * steps
+                    multiply_tile_prefetching(
+                        a, b, steps, 1, c, k > 0, next_x * w + i * steps, Prefetch(dz, next_dz, ROWS, 0)
+                    )
+        # Rows that only fill up a square stay zero. So do such columns: they have no gradient.
+        apply(weight, start, gradient, 0, 0, min(w, inputs - q * w) * w, decay, hyperparameters)
 
     return update_square, update_bias
 
@@ -302,19 +329,19 @@ def update_tasks(rule, slots):
 
 @cache
 def update_forward_tasks(rule, slots, activation, remembers_x):
-    """``update_tasks`` with the present batch and ``forward_tasks`` with the next one, in one pass over W.
+    """``update_tasks`` with this batch and ``forward_tasks`` with the next one, in one pass over W.
 
-    A task takes panels of W from top to bottom, so it needs as many panels as there are threads to be fair.
+    A task takes panels of W from top to bottom: the load is balanced only if there are many panels a thread.
     """
     update_square, update_bias = _update(rule, slots)
-    forward_block = _forward_block(activation, remembers_x)
+    forward_stripe = _forward_stripe(activation, remembers_x)
 
     @jit
     def work(
         team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants
     ):  # fmt: skip
         gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
-        block = DEPTH // width_of(y)
+        most = DEPTH // width_of(y)
         across = 1 if n <= PANEL_ROWS else max(1, min(PANELS, weight.shape[0] // team[2]))
         tasks = -(-weight.shape[0] // across)
         task = take(team, phase, tasks)
@@ -322,13 +349,13 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
             panels = range(task * across, min(task * across + across, weight.shape[0]))
             for p in panels:
                 update_bias(bias, dz, p, n, decay, hyperparameters)
-            for q in range(0, x.shape[0], block):
-                blocks = min(block, x.shape[0] - q)
+            for first in range(0, x.shape[0], most):
+                squares = min(most, x.shape[0] - first)
                 for p in panels:
-                    for i in range(q, q + blocks):
-                        update_square(x, dz, n, inputs, weight, gradient, p, i, decay, hyperparameters)
-                    for top in range(0, n, ROW_BLOCK):
-                        forward_block(next_x, weight, bias, n, z, y, p, q, blocks, top, constants)
+                    for q in range(first, first + squares):
+                        update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters)
+                    for top in range(0, n, STRIPE):
+                        forward_stripe(next_x, weight, bias, n, z, y, p, first, squares, top, constants)
             done(team, phase)
             task = take(team, phase, tasks)
         return tasks
@@ -340,17 +367,18 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
 
 
 @jit
-def softmax_tasks(team, phase, logits, y_true, weight, losses, probabilities, dlogits, numbers):
+def softmax_tasks(team, phase, logits, y_true, weight, losses, probabilities, dlogits, scaling):
     """Write each sample's weighted loss, softmax(logits) and d loss / d logits.
 
-    ``weight`` (N,) may be empty: then every sample weighs 1. The one of ``numbers`` scales all losses.
+    ``weight`` (N,) may be empty: then every sample has weight 1. ``scaling`` is (scale,), a factor of all
+    losses.
     """
     n = y_true.shape[0]
     tasks = -(-n // ROWS)
     task = take(team, phase, tasks)
     while task < tasks:
         for row in range(task * ROWS, min(task * ROWS + ROWS, n)):
-            factor = numbers[0] * (weight[row] if weight.size else 1.0)
+            factor = scaling[0] * (weight[row] if weight.size else 1.0)
             losses[row] = factor * _softmax_row(logits, y_true, row, factor, probabilities, dlogits)
         done(team, phase)
         task = take(team, phase, tasks)
@@ -359,28 +387,24 @@ def softmax_tasks(team, phase, logits, y_true, weight, losses, probabilities, dl
 
 @jit
 def _softmax_row(logits, y_true, n, factor, probabilities, dlogits):
-    """-sum t log p of one sample, p clipped; the probabilities and (p sum t - t) factor are written."""
-    classes, rows, w, every = y_true.shape[1], logits.shape[1], width_of(logits), lanes_of(logits)
+    """Return -sum t log p of one sample, p clipped; write the probabilities and (p sum t - t) factor."""
+    classes, rows, w, lanes = y_true.shape[1], logits.shape[1], width_of(logits), lanes_of(logits)
     first = n * classes
-    highest, whole = fill(logits, -np.inf), classes // every * every
-    for k in range(0, whole, every):
-        highest = np.maximum(highest, load(logits, (k // w * rows + n) * w + k % w, every))
+    highest, whole = fill(logits, -np.inf), classes // lanes * lanes
+    for k in range(0, whole, lanes):
+        highest = np.maximum(highest, load(logits, (k // w * rows + n) * w + k % w, lanes))
     shift = largest(highest)
     for k in range(whole, classes):
         shift = np.maximum(shift, logits[k // w, n, k % w])
     powers, targets = fill(logits, 0.0), fill(logits, 0.0)
-    for k in range(0, classes, every):
+    for k in range(0, classes, lanes):
         left = classes - k
-        store(
-            probabilities,
-            first + k,
-            left,
-            np.exp(load(logits, (k // w * rows + n) * w + k % w, left) - shift),
-        )
+        power = np.exp(load(logits, (k // w * rows + n) * w + k % w, left) - shift)
+        store(probabilities, first + k, left, power)
         powers = powers + load(probabilities, first + k, left)
         targets = targets + load(y_true, first + k, left)
     power_sum, target_sum = total(powers), total(targets)
-    for k in range(0, classes, every):
+    for k in range(0, classes, lanes):
         left = classes - k
         p = load(probabilities, first + k, left) / power_sum
         store(probabilities, first + k, left, p)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TextIO
 
+__all__ = ["Compilations", "announce_compilation", "waiting"]
+
 _listening: "list[Compilations]" = []
 
 

@@ -39,6 +39,18 @@ from numba.core.serialize import dumps
 
 from npnet.kernels.vectors.registers import EMULATED
 
+__all__ = [
+    "CODE_OPTIONS",
+    "DIGEST",
+    "KEPT",
+    "NAMES",
+    "NUMBERS",
+    "KernelCache",
+    "describe",
+    "folder",
+    "identify",
+]
+
 KEPT = 4  # versions of the kernels whose folders are kept, the most recently used ones
 DIGEST = hashlib.sha256().digest_size
 CODE_OPTIONS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE")  # of Numba

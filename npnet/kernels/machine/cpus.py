@@ -4,6 +4,8 @@ import math
 import os
 from pathlib import Path
 
+__all__ = ["allowed_cpus", "cpu_quota", "usable_cpus"]
+
 
 def usable_cpus() -> int:
     """Return the CPUs this process may run on, or its quota of CPU time rounded up if that is less."""

@@ -12,6 +12,8 @@ from npnet.kernels.machine import cache, cpus, threads
 from npnet.kernels.products.amx import AMX
 from npnet.kernels.vectors.registers import REGISTER_BYTES
 
+__all__ = ["describe"]
+
 
 def describe() -> dict[str, Any]:
     """Return versions, processor, threads with their layer, and the cache; threads are started by it."""

@@ -15,6 +15,16 @@ from numba.extending import intrinsic
 
 from npnet.kernels.machine import cache, threads
 
+__all__ = [
+    "FASTMATH",
+    "Kernel",
+    "ParallelKernel",
+    "get_num_threads",
+    "jit",
+    "serial_below",
+    "set_num_threads",
+]
+
 # What LLVM may do with floating-point arithmetic. Never "nnan" or "ninf": with them relu(NaN) is 0 and
 # isnan lies.
 FASTMATH = {"contract", "reassoc", "arcp", "nsz"}

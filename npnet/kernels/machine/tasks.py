@@ -16,6 +16,8 @@ from numba.extending import intrinsic
 
 from npnet.kernels.machine.jit import jit
 
+__all__ = ["LINE", "done", "new_counters", "take", "wait"]
+
 LINE = 8  # int64 numbers in a cache line: counters on lines of their own do not disturb each other
 
 

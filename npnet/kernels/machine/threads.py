@@ -20,6 +20,18 @@ from typing import Any, NamedTuple
 
 from npnet.kernels.machine.cpus import usable_cpus
 
+__all__ = [
+    "OVERSUBSCRIPTION",
+    "SPINS",
+    "Team",
+    "ThreadingLayer",
+    "get_threads",
+    "run",
+    "set_threads",
+    "start",
+    "threading_layer",
+]
+
 OVERSUBSCRIPTION = 4  # threads per core that OpenMP may be asked for; more is taken for a slip
 # Turns an idle OpenMP thread waits in before it sleeps: 0.3 ms, the Python between two kernels and more. With
 # less, Linux may keep waking both of two threads on one CPU: when either waits, the other runs, and nothing

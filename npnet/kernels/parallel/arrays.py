@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+__all__ = ["BLOCK", "LEAST", "SERIAL", "flat", "is_for_numpy", "least", "plain"]
+
 BLOCK = 8192  # elements a thread takes at a time
 SERIAL = 4 * BLOCK  # elements below which waking the other threads costs more than they save
 # From how many numbers on a compiled kernel is worth its call, of 3 to 4 us: NumPy was quicker with half as

@@ -12,6 +12,21 @@ from npnet.kernels.products.blocked import multiply
 from npnet.kernels.vectors.arithmetic import difference
 from npnet.kernels.vectors.memory import fill, lanes_of, largest, load, load_each, store, total
 
+__all__ = [
+    "batch_norm_backward_input",
+    "batch_norm_backward_parameters",
+    "batch_norm_forward",
+    "dense_backward_input",
+    "dense_backward_parameters",
+    "dense_forward",
+    "elementwise",
+    "log_softmax_backward",
+    "log_softmax_forward",
+    "row_maximum",
+    "softmax_backward",
+    "softmax_forward",
+]
+
 # --- dense -----------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,8 @@ from npnet.kernels.products.blocked import multiply
 from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
 from npnet.kernels.vectors.memory import lanes_of, load, load_each, store_each
 
+__all__ = ["orthogonalize", "update"]
+
 
 def update(rule, weight, grad, slots, hyperparameters):
     """weight, *slots <- rule(weight, grad, *slots, *hyperparameters), in place.

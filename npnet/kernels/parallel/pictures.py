@@ -8,6 +8,8 @@ from numba import prange
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.vectors.memory import lanes_of, load, load_as, store
 
+__all__ = ["move_pixels", "standardize"]
+
 
 def move_pixels(x, rows, columns, ways, fill_value):
     """y[n,i,j] = x[n, rows[ways[0,n],i], columns[ways[1,n],j]], ``fill_value`` where an index is -1."""

@@ -8,20 +8,22 @@ and the product of two of them is exact in float32. Of the nine products of part
 
     a b = a0 b0 + (a0 b1 + a1 b0) + (a0 b2 + a1 b1 + a2 b0) + ...
 
-six are summed, in float32; the other three are below 2^-26 |a b|, less than a float32 rounds off. So the
-result is as good as that of multiply-adds of float32. The unit does sixteen times as many multiplications a
-cycle as the vector units do; of six times as many, at the clock it gets, a gain of two remains.
+six are summed, in float32. The three left out are together at most 2^-24 |a b|, which is the rounding error
+of one float32 operation: over all mantissas with a = b they reach 2^-24.01 and exceed 2^-26 for 13 %. The
+result is therefore about as accurate as that of float32 multiply-adds. The unit is 16 times as fast as the
+vector units per cycle, but six products are needed and its clock is lower: about twice as fast overall.
 
 Two differences are left. An infinity becomes NaN, its parts being inf - inf: ``blocked.py`` computes again
 what is not finite, a fused step is NaN one step earlier than it would be. And what is below 2^-126 counts
-as zero, parts too: numbers below 1e-33 lose digits, with nothing slowed down.
+as zero, parts too: numbers below 2^-103 (1e-31) lose digits. Subnormal numbers slow nothing down.
 
 Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 Computations", 2019.
 
-Matrices are multiplied in blocks of BLOCK x BLOCK numbers. A block that has been split takes SPLIT places of
-a float32 array: [part, half, row, pair], 3 x 2 x 16 x 16, each place two bfloat16. The unit sums over pairs;
-here those are columns j and j + 16 of a row of A, and rows k and k + 16 of a column of B.
+Matrices are multiplied in squares of SIDE x SIDE numbers. A square that has been split takes SPLIT places of
+a float32 array: [part, half, row, pair], 3 x 2 x 16 x 16, each place two bfloat16. Half of a part fills one
+of the unit's eight tile registers. The unit sums over pairs; here those are columns j and j + 16 of a row of
+A, and rows k and k + 16 of a column of B.
 """
 
 import ctypes
@@ -44,23 +46,29 @@ from npnet.kernels.vectors.registers import (
     REGISTER_BYTES,
     broadcast,
     call_llvm,
+    unpack,
     vector_of,
 )
 
-BLOCK = 32
-TILE = 16 * 16  # places of one of the unit's eight tiles: 16 rows of 64 bytes
+__all__ = [
+    "AMX", "HALF", "PIECES", "SIDE", "SPLIT", "multiply_squares", "multiply_squares_beside", "split_pairs",
+    "split_rows", "start_unit", "stop_unit", "store_split", "transpose_square",
+]  # fmt: skip
+
+SIDE = 32  # rows and columns of a square
+HALF = 16 * 16  # places of half of a part
 PARTS = 3
-# The 16 places to spare keep parts and blocks from competing for the same cache sets.
-PART = 2 * TILE + 16
+# The 16 places to spare keep parts and squares from competing for the same cache sets.
+PART = 2 * HALF + 16
 SPLIT = PARTS * PART + 16
-PIECES = 2  # of a job done beside a block's product
+PIECES = 2  # of a job done beside the product of two squares
 TERMS = ((0, (0, 1, 2)), (1, (0, 1)), (2, (0,)))  # parts of a, with the parts of b they are multiplied by
 
 I8, VOID = ir.IntType(8), ir.VoidType()
 
 
 def _permitted() -> bool:
-    """Whether there is a matrix unit that kernels may use; Linux wants to be asked once in each process."""
+    """Whether there is a matrix unit that kernels may use; on Linux each process has to ask for it."""
     features = cpu_target.target_context.codegen()._get_host_cpu_features().split(",")
     if not {"+amx-tile", "+amx-bf16"} <= set(features) or REGISTER_BYTES != 64:
         return False
@@ -84,44 +92,44 @@ def store_split(typing_context, target, start, low, high):
     def emit(context, builder, signature, arguments):
         target, start, *rests = arguments
         data = context.make_array(signature.args[0])(context, builder, target).data
-        numbers = ir.VectorType(I32, vector.count)
-        upper = broadcast(builder, I32(0xFFFF0000), numbers)
-        half = broadcast(builder, I32(0x8000), numbers)
+        integers = ir.VectorType(I32, vector.count)
+        upper = broadcast(builder, I32(0xFFFF0000), integers)
+        half = broadcast(builder, I32(0x8000), integers)
         for part in range(PARTS):
             halves = []
             for i, rest in enumerate(rests):
-                bits = builder.bitcast(rest, numbers)
+                bits = builder.bitcast(rest, integers)
                 if part < PARTS - 1:
                     bits = builder.and_(builder.add(bits, half), upper)
                     rests[i] = builder.fsub(rest, builder.bitcast(bits, rest.type))
                 halves.append(bits)
             # The last part has no more bits than it can hold, unless it is subnormal.
-            low = builder.lshr(halves[0], broadcast(builder, I32(16), numbers))
+            low = builder.lshr(halves[0], broadcast(builder, I32(16), integers))
             pairs = builder.or_(low, builder.and_(halves[1], upper))
             place = builder.gep(data, [builder.add(start, I64(part * PART))])
-            builder.store(pairs, builder.bitcast(place, numbers.as_pointer()), align=4)
+            builder.store(pairs, builder.bitcast(place, integers.as_pointer()), align=4)
         return context.get_dummy_value()
 
     return types.void(target, types.intp, vector, vector), emit
 
 
 @jit(refcount=False)
-def split_rows(source, start, row, rows, columns, target, to, panel):
-    """Split blocks beside each other for the left of a product, ``panel`` places apart.
+def split_rows(source, start, row, rows, columns, target, to, distance):
+    """Split squares beside each other for the left of a product, to places ``distance`` apart.
 
     The source's rows are ``row`` apart; missing numbers are zero.
     """
-    for r in range(BLOCK):
+    for r in range(SIDE):
         left = columns if r < rows else 0
-        for j in range(0, columns, BLOCK):
+        for j in range(0, columns, SIDE):
             at = start + r * row + j
             low, high = load(source, at, left - j), load(source, at + 16, left - j - 16)
-            store_split(target, to + j // BLOCK * panel + r * 16, low, high)
+            store_split(target, to + j // SIDE * distance + r * 16, low, high)
 
 
 @jit(refcount=False)
-def split_pairs(source, start, row, rows, columns, target, to, panel):
-    """Split blocks beside each other for the right of a product, ``panel`` places apart.
+def split_pairs(source, start, row, rows, columns, target, to, distance):
+    """Split squares beside each other for the right of a product, to places ``distance`` apart.
 
     The source's rows are ``row`` apart; missing numbers are zero.
     """
@@ -130,39 +138,39 @@ def split_pairs(source, start, row, rows, columns, target, to, panel):
             at = start + r * row + j
             low = load(source, at, columns - j if r < rows else 0)
             high = load(source, at + 16 * row, columns - j if r + 16 < rows else 0)
-            store_split(target, to + j // BLOCK * panel + j % BLOCK // 16 * TILE + r * 16, low, high)
-        if columns % BLOCK in range(1, 17):
+            store_split(target, to + j // SIDE * distance + j % SIDE // 16 * HALF + r * 16, low, high)
+        if columns % SIDE in range(1, 17):
             zeros = fill(target, 0.0)
-            store_split(target, to + columns // BLOCK * panel + TILE + r * 16, zeros, zeros)
+            store_split(target, to + columns // SIDE * distance + HALF + r * 16, zeros, zeros)
 
 
 @jit(refcount=False)
-def turn_block(source, start, row, target):
-    """target[j * BLOCK + i] = source[start + i * row + j], all of them there."""
-    for i in range(0, BLOCK, 16):
-        for j in range(0, BLOCK, 16):
-            transpose(source, start + i * row + j, row, 16, target, j * BLOCK + i, BLOCK)
+def transpose_square(source, start, row, target):
+    """target[j * SIDE + i] = source[start + i * row + j]; all numbers of the square must exist."""
+    for i in range(0, SIDE, 16):
+        for j in range(0, SIDE, 16):
+            transpose(source, start + i * row + j, row, 16, target, j * SIDE + i, SIDE)
 
 
 # --- multiplying -----------------------------------------------------------------------------------------
 
 
 class _Unit:
-    """The unit's instructions. Its tiles are numbered from 0 to 7."""
+    """The unit's instructions. Its tile registers are numbered from 0 to 7."""
 
     def __init__(self, builder):
         self.builder = builder
 
     def zero(self, tile):
-        """Set a tile to zero."""
+        """Set a tile register to zero."""
         call_llvm(self.builder, "llvm.x86.tilezero", VOID, [I8(tile)])
 
     def load(self, tile, start, row_bytes):
-        """Read a tile from memory, in which its rows are ``row_bytes`` apart."""
+        """Read a tile register from memory, in which its rows are ``row_bytes`` apart."""
         call_llvm(self.builder, "llvm.x86.tileloadd64", VOID, [I8(tile), start, row_bytes])
 
     def store(self, tile, start, row_bytes):
-        """Write a tile to memory, in which its rows are ``row_bytes`` apart."""
+        """Write a tile register to memory, in which its rows are ``row_bytes`` apart."""
         call_llvm(self.builder, "llvm.x86.tilestored64", VOID, [I8(tile), start, row_bytes])
 
     def multiply(self, c, a, b):
@@ -172,7 +180,7 @@ class _Unit:
 
 @intrinsic
 def start_unit(typing_context):
-    """Tell the unit the shape of its tiles; a thread does so before it multiplies."""
+    """Tell the unit the shape of its tile registers; each thread must do so before it multiplies."""
 
     def emit(context, builder, signature, arguments):
         if EMULATED:
@@ -190,7 +198,7 @@ def start_unit(typing_context):
 
 @intrinsic
 def stop_unit(typing_context):
-    """Let go of the unit: its 8 KiB of tiles need not be kept when threads take turns."""
+    """Release the unit: its 8 KiB of registers need not be saved when threads take turns."""
 
     def emit(context, builder, signature, arguments):
         if not EMULATED:
@@ -201,28 +209,25 @@ def stop_unit(typing_context):
 
 
 @intrinsic
-def multiply_blocks(typing_context, a, a_start, a_block, b, b_start, b_block, blocks, c, c_start, c_row, add):
-    """C (+)= sum_i A_i B_i for one block of C and ``blocks`` blocks of A and B that have been split.
+def multiply_squares(typing_context, a, b, count, c, add):
+    """C (+)= A_0 B_0 + ... + A_(count-1) B_(count-1), for squares that have been split and count >= 1.
 
-    A_i begins at a[a_start + i a_block], B_i at b[b_start + i b_block], row r of C at c[c_start + r c_row].
+    ``a`` and ``b`` are Squares, ``c`` Sums, all of ``tiles.py``. ``add`` says whether to add to C as it is.
     """
 
     def emit(context, builder, signature, arguments):
         return _emit_multiply(context, builder, signature.args, arguments)
 
-    return types.void(*_types(a, b, c)), emit
+    return types.void(a, b, types.intp, c, types.boolean), emit
 
 
 @intrinsic
-def multiply_blocks_beside(
-    typing_context, job, job_arguments, a, a_start, a_block, b, b_start, b_block, blocks,
-    c, c_start, c_row, add,
-):  # fmt: skip
-    """``multiply_blocks``, while the processor's other units do a job that needs no products.
+def multiply_squares_beside(typing_context, job, job_arguments, a, b, count, c, add):
+    """``multiply_squares``, while the processor's other units do a job that does not need the products.
 
-    It is handed out in pieces, as the calls job(block, piece, *job_arguments) with ``piece`` a constant below
-    PIECES: instructions that wait for nothing run while the matrix unit is busy, as far as they are found
-    among its own.
+    The job is called in pieces: job(i, piece, *job_arguments) for i from 0 to count - 1 and each piece, a
+    constant below PIECES. Its instructions stand among those of the product and wait for none of them, so
+    the processor runs them while the matrix unit is busy.
     """
     called = job.get_call_type(typing_context, (types.intp, types.intp, *job_arguments.types), {})
 
@@ -232,67 +237,66 @@ def multiply_blocks_beside(
             context.active_code_library.add_linking_library(library)
         others = cgutils.unpack_tuple(builder, arguments[1])
 
-        def do_piece(block, piece):
-            function(builder, [block, I64(piece), *others])
+        def do_piece(i, piece):
+            function(builder, [i, I64(piece), *others])
 
         return _emit_multiply(context, builder, signature.args[2:], arguments[2:], do_piece)
 
-    return types.void(job, job_arguments, *_types(a, b, c)), emit
-
-
-def _types(a, b, c):
-    i = types.intp
-    return a, i, i, b, i, i, i, c, i, i, types.boolean
+    return types.void(job, job_arguments, a, b, types.intp, c, types.boolean), emit
 
 
 def _emit_multiply(context, builder, kinds, arguments, do_piece=None):
-    _, a_start, a_block, _, b_start, b_block, blocks, _, c_start, c_row, add = arguments
-
-    def place(i, start):
-        return builder.gep(context.make_array(kinds[i])(context, builder, arguments[i]).data, [start])
-
-    a, b, c = place(0, a_start), place(3, b_start), place(7, c_start)
-    c_bytes = builder.mul(c_row, I64(4))
+    a, b, count, c, add = arguments
+    a, b, c = (
+        unpack(context, builder, kind, operand)
+        for kind, operand in ((kinds[0], a), (kinds[1], b), (kinds[3], c))
+    )
+    a_start, b_start, c_start = (
+        builder.gep(context.make_array(kind.types[0])(context, builder, operand.array).data, [operand.start])
+        for kind, operand in ((kinds[0], a), (kinds[1], b), (kinds[3], c))
+    )
+    row_bytes = builder.mul(c.row, I64(4))
     unit = EmulatedUnit(builder) if EMULATED else _Unit(builder)
 
-    def tile(move, number, base, offset, stride):
-        move(number, builder.bitcast(builder.gep(base, [offset]), I8.as_pointer()), stride)
+    def move(instruction, tile, start, offset, row_bytes):
+        instruction(tile, builder.bitcast(builder.gep(start, [offset]), I8.as_pointer()), row_bytes)
 
-    def sums(move):
+    def move_sums(instruction):
         for i in range(2):
             for j in range(2):
-                offset = builder.add(builder.mul(c_row, I64(16 * i)), I64(16 * j))
-                tile(move, 2 * i + j, c, offset, c_bytes)
+                offset = builder.add(builder.mul(c.row, I64(16 * i)), I64(16 * j))
+                move(instruction, 2 * i + j, c_start, offset, row_bytes)
 
     with builder.if_else(add) as (more, first):
         with more:
-            sums(unit.load)
+            move_sums(unit.load)
         with first:
-            for number in range(4):
-                unit.zero(number)
-    before, loop = builder.block, builder.append_basic_block("blocks")
+            for tile in range(4):
+                unit.zero(tile)
+    before, loop = builder.block, builder.append_basic_block("squares")
     after = builder.append_basic_block("after")
     builder.branch(loop)
     builder.position_at_end(loop)
     i = builder.phi(I64)
     i.add_incoming(I64(0), before)
-    a_at, b_at = builder.mul(a_block, i), builder.mul(b_block, i)
+    a_at, b_at = builder.mul(a.distance, i), builder.mul(b.distance, i)
     products = [
         (a_part, b_part, half, r)
         for a_part, b_parts in TERMS for b_part in b_parts for half in range(2) for r in range(2)
     ]  # fmt: skip
     for number, (a_part, b_part, half, r) in enumerate(products):
+        # Registers 0 to 3 hold the sums, 4 and 5 the halves of a part of A, 6 and 7 those of a part of B.
         if b_part == half == 0:
-            tile(unit.load, 4 + r, a, builder.add(a_at, I64(a_part * PART + r * TILE)), I64(64))
+            move(unit.load, 4 + r, a_start, builder.add(a_at, I64(a_part * PART + r * HALF)), I64(64))
         if r == 0:
-            tile(unit.load, 6 + half, b, builder.add(b_at, I64(b_part * PART + half * TILE)), I64(64))
+            move(unit.load, 6 + half, b_start, builder.add(b_at, I64(b_part * PART + half * HALF)), I64(64))
         unit.multiply(2 * r + half, 4 + r, 6 + half)
         piece, rest = divmod((number + 1) * PIECES, len(products))
         if do_piece and rest == 0:
             do_piece(i, piece - 1)
     following = builder.add(i, I64(1))
     i.add_incoming(following, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, blocks), loop, after)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
     builder.position_at_end(after)
-    sums(unit.store)
+    move_sums(unit.store)
     return context.get_dummy_value()

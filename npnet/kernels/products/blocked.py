@@ -1,15 +1,17 @@
 """The blocked matrix product: out = A B (+ bias), for A and B with any strides.
 
-    task          rows x columns of out, computed by one thread
-    depth block   DEPTH steps of the sum: the columns of B that a register tile needs stay in the L1 cache
-    tile          see ``tiles.py``
+    task    rows x columns of out, computed by one thread at a time
+    DEPTH   steps of the sum at a time: the columns of B that a register tile needs stay in the L1 cache
+    tile    see ``tiles.py``
 
-Large products of float32 run on the processor's matrix unit, where there is one (``amx.py``). Of others
-B is copied (packed) into a panel of a tile's columns, in which the tile reads memory in order; where B's rows
-lie in order, the first tile does that while it multiplies. Rows of A are read as they are, or copied closer
-together where they are used often; where its columns lie in order, A is packed too. The sums stay with the
-task until it is done and are written to out in whole rows. Every number of out is summed in the same order
-however out is cut into tasks: the bits do not depend on the number of threads.
+Large products of float32 run on the processor's matrix unit, where there is one (``amx.py``). Otherwise B is
+copied (packed) into panels of a tile's columns, in which the tile reads memory in order; where B's rows lie
+in order, the first tile packs them while it multiplies. Rows of A are read where they lie, or copied closer
+together where they are used often; where A's columns lie in order, A is packed too. The sums stay with the
+task until it is done and are then written to out in whole rows.
+
+Every number of out is summed in the same order however out is cut into tasks: its bits do not depend on the
+number of threads.
 """
 
 import threading
@@ -23,27 +25,40 @@ from npnet.kernels.machine.tasks import new_counters, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.amx import (
     AMX,
-    BLOCK,
+    SIDE,
     SPLIT,
-    multiply_blocks,
+    multiply_squares,
     split_pairs,
     split_rows,
     start_unit,
     stop_unit,
-    turn_block,
+    transpose_square,
 )
-from npnet.kernels.products.tiles import ROWS, VECTORS, multiply_part, multiply_part_packing, width, width_of
+from npnet.kernels.products.tiles import (
+    ROWS,
+    VECTORS,
+    Columns,
+    RowsAt,
+    Squares,
+    Sums,
+    multiply_part,
+    multiply_part_packing,
+    width,
+    width_of,
+)
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store, store_parts, total, transpose
 
+__all__ = ["DEPTH", "aligned_empty", "multiply"]
+
 DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
-AMX_DEPTH = 128  # on the matrix unit: 4 blocks of A and of B, split, are 51 KB
+AMX_DEPTH = 128  # on the matrix unit: 4 squares of A and of B, split, are 51 KB
 GROUP = 128  # columns of B split at a time: long stretches of its rows
-GAP = 16  # elements between packed tiles, lest all of them compete for the same cache sets
+GAP = 16  # elements between packed tiles, which would otherwise compete for the same cache sets
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
 COPIED = 2  # panels of B up to which A is read where it lies
-FEW = 96  # rows up to which it pays to turn A over and not a transposed B, which is larger
-# Multiplications up to which a product is NumPy's: OpenBLAS does it on one thread, as quickly. With more it
-# wakes threads that afterwards keep a core busy for 30 ms, with nothing.
+FEW = 96  # rows up to which it pays to transpose A and not a transposed B, which is larger
+# Multiplications up to which a product is NumPy's: OpenBLAS is as quick there, on one thread. In larger ones
+# it wakes threads that keep a core busy for 30 ms after the product.
 SMALL = 1 << 18
 SERIAL = 1 << 20  # multiplications below which waking the other threads costs more than they save
 LARGE = 1 << 24  # multiplications from which on the matrix unit is quicker
@@ -64,27 +79,27 @@ def multiply(a, b, bias=None):
     out = np.empty((rows, columns), a.dtype)
     if bias is None:
         bias = np.zeros(columns, a.dtype)
-    turned = not b.flags.c_contiguous and rows <= FEW and rows < columns
-    if turned:
+    transposed = not b.flags.c_contiguous and rows <= FEW and rows < columns
+    if transposed:  # out' = b' a'
         a, b = b.T, a.T
     (a, a_row, a_step), (b, b_step, b_column) = _flat(a), _flat(b)
-    shape = (columns, rows) if turned else (rows, columns)
+    shape = (columns, rows) if transposed else (rows, columns)
     threads, work = get_threads(), out.size * depth + MOVING * (a.size + b.size + out.size)
     share, scratch = _scratch(out.dtype, threads)
     strides = a_row, a_step, b_step, b_column
-    operands = a, b, strides, bias, out, turned, shape, depth
+    operands = a, b, strides, bias, out, transposed, shape, depth
     if _suits_matrix_unit(*shape, depth, out.dtype):
-        blocks = _task_shape(*shape, depth, (BLOCK, BLOCK), threads)
-        if _multiply(_do_task_amx)(*operands, blocks, work, scratch, share):
+        task_shape = _task_shape(*shape, depth, (SIDE, SIDE), threads)
+        if _multiply(_do_task_amx)(*operands, task_shape, work, scratch, share):
             return out  # else there are infinities, which the matrix unit makes NaN
-    blocks = _task_shape(*shape, depth, (ROWS, width(out.dtype)), threads)
-    _multiply(_do_task)(*operands, blocks, work, scratch, share)
+    task_shape = _task_shape(*shape, depth, (ROWS, width(out.dtype)), threads)
+    _multiply(_do_task)(*operands, task_shape, work, scratch, share)
     return out
 
 
 def _suits_matrix_unit(rows, columns, depth, dtype):
     """Whether there is a matrix unit for this dtype, and enough to do to pay for splitting A and B."""
-    large = min(rows, columns) >= 2 * BLOCK and depth >= BLOCK and rows * columns * depth > LARGE
+    large = min(rows, columns) >= 2 * SIDE and depth >= SIDE and rows * columns * depth > LARGE
     return AMX and dtype == np.float32 and large
 
 
@@ -104,7 +119,7 @@ def _scratch(dtype, threads):
     It is kept: memory that is new costs more to touch than to pack.
     """
     packed = TASK_ROWS * (DEPTH + GAP) + width(dtype) * DEPTH
-    split = (TASK_ROWS + GROUP) // BLOCK * AMX_DEPTH // BLOCK * SPLIT + BLOCK * BLOCK
+    split = (TASK_ROWS + GROUP) // SIDE * AMX_DEPTH // SIDE * SPLIT + SIDE * SIDE
     share = max(packed, split) + TASK_ROWS * TASK_COLUMNS
     memory = getattr(_kept, dtype.char, None)
     if memory is None or memory.size < threads * share:
@@ -114,7 +129,7 @@ def _scratch(dtype, threads):
 
 
 def _task_shape(rows, columns, depth, tile, threads):
-    """Rows and columns of out that one thread computes at a time: large, all alike, and a fair share of all.
+    """Rows and columns of out that one thread computes at a time: large, equal, and enough for all threads.
 
     A deep product is cut into tall tasks, because B is packed once for each; a shallow one, whose cost is to
     write out, into wide ones, which write whole rows.
@@ -148,30 +163,35 @@ def _up(number, multiple):
 
 @cache
 def _multiply(do_task):
-    """The kernel that has ``do_task`` compute each task; it returns whether all of them said True."""
+    """The kernel that has ``do_task`` compute each task; it returns whether all of them returned True."""
 
     @jit(parallel=True)
-    def kernel(a, b, strides, bias, out, turned, shape, depth, blocks, work, scratch, share):
-        """out, or its transpose if ``turned``, is A B; ``bias`` is added to the rows of out.
+    def kernel(a, b, strides, bias, out, transposed, shape, depth, task_shape, work, scratch, share):
+        """out, or its transpose if ``transposed``, is A B; ``bias`` is added to the rows of out.
 
-        ``shape`` (R, C) is that of A B, ``depth`` is K; ``strides`` are the distances in a of rows and of
-        steps, in b of steps and of columns; ``blocks`` are the rows and columns of a task.
+        ``shape``: (R, C), of A B
+        ``depth``: K
+        ``strides``: in a from row to row and from step to step, in b from step to step and column to column
+        ``task_shape``: rows and columns of a task
+        ``work``: multiplications, or what takes as long
+        ``scratch``: memory for all threads, of which each uses ``share`` elements
         """
         threads = serial_below(SERIAL, work)
         team = min(get_num_threads(), scratch.size // share)
         counters = new_counters(1, team)
         right = np.empty(team, np.bool_)
-        for thread in prange(team):  # counts unsigned: not converted, everything is compiled twice
+        # int64(thread): prange counts in uint64, which would compile every callee twice.
+        for thread in prange(team):
             right[thread] = True
             memory = scratch[thread * share : (thread + 1) * share]
-            (rows, columns), (tall, wide) = shape, blocks
+            (rows, columns), (tall, wide) = shape, task_shape
             across = -(-columns // wide)
             tasks = -(-rows // tall) * across
             task = take((counters, np.int64(thread), team), 0, tasks)
             while task < tasks:
                 row, column = task // across * tall, task % across * wide
                 size = min(tall, rows - row), min(wide, columns - column)
-                if not do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory):
+                if not do_task(a, b, strides, bias, out, transposed, depth, row, column, size, memory):
                     right[thread] = False
                 task = take((counters, np.int64(thread), team), 0, tasks)
         set_num_threads(threads)
@@ -182,81 +202,89 @@ def _multiply(do_task):
     return kernel
 
 
+# --- a task on the matrix unit ---------------------------------------------------------------------------
+
+
 @jit(refcount=False)
-def _do_task_amx(a, b, strides, bias, out, turned, depth, row, column, size, memory):
+def _do_task_amx(a, b, strides, bias, out, transposed, depth, row, column, size, memory):
     """``_do_task`` on the matrix unit. Return whether out is finite there; if not, it may be wrong."""
     (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
-    tall, longest = _up(rows, BLOCK), -(-min(AMX_DEPTH, depth) // BLOCK)
-    split_a, split_b = memory[: tall // BLOCK * longest * SPLIT], memory[tall // BLOCK * longest * SPLIT :]
-    turned_block = split_b[GROUP // BLOCK * longest * SPLIT :]
-    sums = turned_block[BLOCK * BLOCK :]
+    tall, longest = _up(rows, SIDE), -(-min(AMX_DEPTH, depth) // SIDE)
+    split_a, split_b = memory[: tall // SIDE * longest * SPLIT], memory[tall // SIDE * longest * SPLIT :]
+    square = split_b[GROUP // SIDE * longest * SPLIT :]
+    sums = square[SIDE * SIDE :]
     start_unit()
     for k in range(0, depth, AMX_DEPTH):
         steps = min(AMX_DEPTH, depth - k)
-        blocks = -(-steps // BLOCK)
+        squares = -(-steps // SIDE)
         a_start, b_start = row * a_row + k * a_step, k * b_step + column * b_column
-        _split_left(a, a_start, a_row, a_step, rows, steps, split_a, longest * SPLIT, turned_block)
+        _split_left(a, a_start, a_row, a_step, rows, steps, split_a, longest * SPLIT, square)
         for g in range(0, columns, GROUP):
-            width = min(GROUP, columns - g)
-            _split_right(
-                b, b_start + g * b_column, b_step, b_column, steps, width, split_b, longest * SPLIT,
-                turned_block,
-            )  # fmt: skip
-            for p in range(0, width, BLOCK):
-                for r in range(0, rows, BLOCK):
-                    multiply_blocks(
-                        split_a, r // BLOCK * longest * SPLIT, SPLIT, split_b, p // BLOCK * longest * SPLIT,
-                        SPLIT, blocks, sums, (g + p) * tall + r * BLOCK, BLOCK, k > 0,
-                    )  # fmt: skip
+            wide, b_group = min(GROUP, columns - g), b_start + g * b_column
+            _split_right(b, b_group, b_step, b_column, steps, wide, split_b, longest * SPLIT, square)
+            for p in range(0, wide, SIDE):
+                right = Squares(split_b, p // SIDE * longest * SPLIT, SPLIT)
+                for r in range(0, rows, SIDE):
+                    left = Squares(split_a, r // SIDE * longest * SPLIT, SPLIT)
+                    multiply_squares(left, right, squares, Sums(sums, (g + p) * tall + r * SIDE, SIDE), k > 0)
     stop_unit()
-    if turned:
-        return _finish_turned(sums, tall, bias, out, row, rows, column, columns)
+    if transposed:
+        return _finish_transposed(sums, tall, bias, out, row, rows, column, columns)
     return _finish(sums, tall, bias, out, row, rows, column, columns)
 
 
 @jit(refcount=False)
-def _split_left(a, start, a_row, a_step, rows, steps, split, line, turned_block):
-    """Split rows of A for some steps; the blocks of a row lie in order, rows a line apart."""
+def _split_left(a, start, a_row, a_step, rows, steps, split, line, square):
+    """Split rows of A for some steps; squares beside each other lie in order, those below a line apart.
+
+    ``square`` is memory for one of them.
+    """
     if a_step == 1:
-        for r in range(0, rows, BLOCK):
-            split_rows(a, start + r * a_row, a_row, rows - r, steps, split, r // BLOCK * line, SPLIT)
+        for r in range(0, rows, SIDE):
+            split_rows(a, start + r * a_row, a_row, rows - r, steps, split, r // SIDE * line, SPLIT)
     else:
-        for k in range(0, steps, BLOCK):
-            for r in range(0, rows, BLOCK):
-                _turn(a, start + r + k * a_step, a_step, steps - k, rows - r, turned_block)
-                to = r // BLOCK * line + k // BLOCK * SPLIT
-                split_rows(turned_block, 0, BLOCK, BLOCK, BLOCK, split, to, SPLIT)
+        for k in range(0, steps, SIDE):
+            for r in range(0, rows, SIDE):
+                _transpose_part(a, start + r + k * a_step, a_step, steps - k, rows - r, square)
+                to = r // SIDE * line + k // SIDE * SPLIT
+                split_rows(square, 0, SIDE, SIDE, SIDE, split, to, SPLIT)
 
 
 @jit(refcount=False)
-def _turn(source, start, row, rows, columns, target):
-    """target[j * BLOCK + i] = source[start + i * row + j]; missing numbers are zero."""
-    if rows >= BLOCK and columns >= BLOCK:
-        turn_block(source, start, row, target)
+def _transpose_part(source, start, row, rows, columns, target):
+    """target[j * SIDE + i] = source[start + i * row + j]; missing numbers are zero."""
+    if rows >= SIDE and columns >= SIDE:
+        transpose_square(source, start, row, target)
     else:
-        for i in range(BLOCK):
-            for j in range(BLOCK):
+        for i in range(SIDE):
+            for j in range(SIDE):
                 inside = i < rows and j < columns
-                target[j * BLOCK + i] = source[start + i * row + j] if inside else 0
+                target[j * SIDE + i] = source[start + i * row + j] if inside else 0
 
 
 @jit(refcount=False)
-def _split_right(b, start, b_step, b_column, steps, columns, split, line, turned_block):
-    """Split columns of B for some steps; the blocks of a column lie in order, columns a line apart."""
+def _split_right(b, start, b_step, b_column, steps, columns, split, line, square):
+    """Split columns of B for some steps; squares below each other lie in order, those beside a line apart.
+
+    ``square`` is memory for one of them.
+    """
     if b_column == 1:
-        for k in range(0, steps, BLOCK):
-            split_pairs(b, start + k * b_step, b_step, steps - k, columns, split, k // BLOCK * SPLIT, line)
+        for k in range(0, steps, SIDE):
+            split_pairs(b, start + k * b_step, b_step, steps - k, columns, split, k // SIDE * SPLIT, line)
     else:
-        for j in range(0, columns, BLOCK):
-            for k in range(0, steps, BLOCK):
-                _turn(b, start + j * b_column + k, b_column, columns - j, steps - k, turned_block)
-                to = j // BLOCK * line + k // BLOCK * SPLIT
-                split_pairs(turned_block, 0, BLOCK, BLOCK, BLOCK, split, to, line)
+        for j in range(0, columns, SIDE):
+            for k in range(0, steps, SIDE):
+                _transpose_part(b, start + j * b_column + k, b_column, columns - j, steps - k, square)
+                to = j // SIDE * line + k // SIDE * SPLIT
+                split_pairs(square, 0, SIDE, SIDE, SIDE, split, to, line)
+
+
+# --- a task in tiles -------------------------------------------------------------------------------------
 
 
 @jit
-def _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory):
-    """Compute ``size`` rows and columns of A B from (row, column) on; return that they are right."""
+def _do_task(a, b, strides, bias, out, transposed, depth, row, column, size, memory):
+    """Compute ``size`` rows and columns of A B from (row, column) on; return True: they are right."""
     (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
     w, tall, longest = width_of(out), _up(rows, max(ROWS, lanes_of(out))), min(DEPTH, depth)
     line = longest + GAP
@@ -277,7 +305,7 @@ def _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory)
             left, b_start = columns - p, k * b_step + (column + p) * b_column
             packing = b_column == 1 and left >= w
             if b_column != 1:
-                _pack_panel_turned(b, b_start, b_column, left, steps, packed_b)
+                _pack_panel_transposed(b, b_start, b_column, left, steps, packed_b)
             elif not packing:
                 _pack_panel(b, b_start, b_step, left, steps, packed_b)
             panel_of_b = left, packing, b, b_start, b_step, packed_b
@@ -288,51 +316,56 @@ def _do_task(a, b, strides, bias, out, turned, depth, row, column, size, memory)
                 _multiply_panel(
                     packed_a, 0, None, ROWS * line, panel_of_b, rows, steps, sums, p * tall, k > 0
                 )
-    if turned:
-        _finish_turned(sums, tall, bias, out, row, rows, column, columns)
+    if transposed:
+        _finish_transposed(sums, tall, bias, out, row, rows, column, columns)
     else:
         _finish(sums, tall, bias, out, row, rows, column, columns)
     return True
 
 
-@jit
-def _multiply_panel(a, a_start, a_rows, a_tile, panel_of_b, rows, steps, sums, c_at, add):
+@jit(refcount=False)
+def _multiply_panel(a, start, a_rows, a_tile, panel_of_b, rows, steps, sums, c_start, add):
     """The sums (+)= A B for one panel of B, tile by tile; the first one packs B on its way.
 
-    A's rows are where ``a_rows`` says, or packed in tiles.
+    A's rows are where ``a_rows`` says, or packed in tiles that are ``a_tile`` apart.
     """
     columns, packing, b, b_start, b_step, packed = panel_of_b
     w, first = width_of(sums), 0
     if packing:
         multiply_part_packing(
-            VECTORS, a, a_start, a_rows, 0, b, b_start, b_step, steps, sums, c_at, add, packed, 0
-        )
+            VECTORS, RowsAt(a, start, a_rows, 0), Columns(b, b_start, b_step, 0), steps,
+            Sums(sums, c_start, w), add, packed, 0,
+        )  # fmt: skip
         first = ROWS
+    panel = Columns(packed, 0, w, 0)
     if columns > lanes_of(sums):
         for r in range(first, rows, ROWS):
-            at, to = a_start + r // ROWS * a_tile, c_at + r * w
-            multiply_part(VECTORS, a, at, a_rows, r, packed, 0, w, steps, sums, to, add)
+            tile_of_a, tile_of_c = RowsAt(a, start + r // ROWS * a_tile, a_rows, r), c_start + r * w
+            multiply_part(VECTORS, tile_of_a, panel, steps, Sums(sums, tile_of_c, w), add)
     else:
         for r in range(first, rows, ROWS):
-            at, to = a_start + r // ROWS * a_tile, c_at + r * w
-            multiply_part(1, a, at, a_rows, r, packed, 0, w, steps, sums, to, add)
+            tile_of_a, tile_of_c = RowsAt(a, start + r // ROWS * a_tile, a_rows, r), c_start + r * w
+            multiply_part(1, tile_of_a, panel, steps, Sums(sums, tile_of_c, w), add)
 
 
 @jit
 def _copy_rows(source, start, row, rows, steps, packed, line):
     """Rows a line apart: as far apart as in the source they may compete for the same cache sets."""
-    every = lanes_of(packed)
+    lanes = lanes_of(packed)
     for r in range(rows):
-        for k in range(0, steps, every):
+        for k in range(0, steps, lanes):
             store(packed, r * line + k, steps - k, load(source, start + r * row + k, steps - k))
 
 
 @jit
 def _pack_rows(source, start, step, rows, steps, packed, distance):
-    """Tiles of ROWS rows, each step by step, where the rows are neighbours; zeros fill the missing rows."""
-    every = lanes_of(packed)
+    """Tiles of ROWS rows, ``distance`` apart, step by step; in the source a step's numbers lie in order.
+
+    Zeros fill the missing rows.
+    """
+    lanes = lanes_of(packed)
     for k in range(steps):
-        for r in range(0, rows, every):
+        for r in range(0, rows, lanes):
             numbers = load(source, start + k * step + r, rows - r)
             store_parts(packed, r // ROWS * distance + k * ROWS + r % ROWS, distance, ROWS, numbers)
 
@@ -340,46 +373,49 @@ def _pack_rows(source, start, step, rows, steps, packed, distance):
 @jit
 def _pack_panel(source, start, step, columns, steps, packed):
     """Up to a tile's columns, step by step; zeros fill the missing columns."""
-    w, every = width_of(packed), lanes_of(packed)
+    w, lanes = width_of(packed), lanes_of(packed)
     for k in range(steps):
-        for j in range(0, w, every):
-            store(packed, k * w + j, every, load(source, start + k * step + j, columns - j))
+        for j in range(0, w, lanes):
+            store(packed, k * w + j, lanes, load(source, start + k * step + j, columns - j))
 
 
 @jit
-def _pack_panel_turned(source, start, column, columns, steps, packed):
-    """As ``_pack_panel``, where the steps are neighbours; missing columns repeat the last one."""
-    w, square = width_of(packed), lanes_of(packed)
-    for j in range(0, min(w, columns), square):
+def _pack_panel_transposed(source, start, column, columns, steps, packed):
+    """As ``_pack_panel``, where a column's numbers lie in order; missing columns repeat the last one."""
+    w, lanes = width_of(packed), lanes_of(packed)
+    for j in range(0, min(w, columns), lanes):
         rows = columns - j
-        for k in range(0, steps - square + 1, square):
+        for k in range(0, steps - lanes + 1, lanes):
             transpose(source, start + j * column + k, column, rows, packed, k * w + j, w)
-        for k in range(steps // square * square, steps):
-            for c in range(square):
+        for k in range(steps // lanes * lanes, steps):
+            for c in range(lanes):
                 packed[k * w + j + c] = source[start + (j + min(c, rows - 1)) * column + k]
+
+
+# --- the end of a task -----------------------------------------------------------------------------------
 
 
 @jit
 def _finish(sums, tall, bias, out, row, rows, column, columns):
-    """Write a task's sums plus bias to where they belong, row by row: memory likes long stretches.
+    """Write a task's sums plus bias to out, row by row, because memory is quickest in long stretches.
 
     Return whether all are finite.
     """
-    w, every = width_of(out), lanes_of(out)
+    w, lanes = width_of(out), lanes_of(out)
     zeros = fill(out, 0.0)
     for r in range(rows):
         for p in range(0, columns, w):
-            for j in range(0, min(w, columns - p), every):
+            for j in range(0, min(w, columns - p), lanes):
                 left = columns - p - j
-                numbers = load(sums, p * tall + r * w + j, every) + load(bias, column + p + j, left)
+                numbers = load(sums, p * tall + r * w + j, lanes) + load(bias, column + p + j, left)
                 zeros = zeros + numbers * 0.0
                 store(out, (row + r) * out.shape[1] + column + p + j, left, numbers)
     return total(zeros) == 0
 
 
 @jit
-def _finish_turned(sums, tall, bias, out, row, rows, column, columns):
-    """``_finish`` where they belong in the transpose of out."""
+def _finish_transposed(sums, tall, bias, out, row, rows, column, columns):
+    """``_finish`` where the sums are those of the transpose of out."""
     w, zero = width_of(out), 0.0
     for j in range(columns):
         for r in range(rows):

@@ -4,8 +4,8 @@ With the environment variable NPNET_MATRIX_UNIT=emulated, read when the kernels 
 compiled as for a processor with 512-bit registers and a matrix unit. The compiler makes each register of
 several smaller ones; the functions here do what the unit does. This is slow: it is a means of testing.
 
-The unit has eight tiles of 16 rows of 64 bytes. Its product of tiles A and B of bfloat16 with a tile C of
-float32 is defined as (Intel, Software Developer's Manual, volume 2, TDPBF16PS)
+The unit has eight tile registers of 16 rows of 64 bytes. Its product of A and B of bfloat16, added to C of
+float32, is defined as (Intel, Software Developer's Manual, volume 2, TDPBF16PS)
 
     even[m, n] = sum_k A[m, 2k] B[k, 2n]            odd[m, n] = sum_k A[m, 2k+1] B[k, 2n+1]
     C[m, n] += even[m, n] + odd[m, n]               m, n, k = 0 ... 15
@@ -21,13 +21,15 @@ from numba.core import cgutils
 
 from npnet.kernels.vectors.registers import I32, I64, broadcast, call_llvm
 
+__all__ = ["EmulatedUnit"]
+
 TILES, ROWS = 8, 16
 ROW = ir.VectorType(I32, 16)  # 64 bytes: 16 float32, or 16 pairs of bfloat16
 NUMBERS = ir.VectorType(ir.FloatType(), 16)
 
 
 class EmulatedUnit:
-    """The tiles, in memory of the function that is being compiled, and what is done to them."""
+    """The tile registers, in memory of the function that is being compiled, and what is done to them."""
 
     def __init__(self, builder):
         self.builder = builder
@@ -35,15 +37,15 @@ class EmulatedUnit:
             self.tiles = builder.alloca(ir.ArrayType(ROW, TILES * ROWS))
 
     def zero(self, tile):
-        """Set a tile to zero."""
+        """Set a tile register to zero."""
         self._call(_zero, self._tile(tile))
 
     def load(self, tile, start, row_bytes):
-        """Read a tile from memory, in which its rows are ``row_bytes`` apart."""
+        """Read a tile register from memory, in which its rows are ``row_bytes`` apart."""
         self._call(_copy, self._tile(tile), I64(64), start, row_bytes)
 
     def store(self, tile, start, row_bytes):
-        """Write a tile to memory, in which its rows are ``row_bytes`` apart."""
+        """Write a tile register to memory, in which its rows are ``row_bytes`` apart."""
         self._call(_copy, start, row_bytes, self._tile(tile), I64(64))
 
     def multiply(self, c, a, b):
@@ -51,7 +53,7 @@ class EmulatedUnit:
         self._call(_multiply, *map(self._tile, (c, a, b)))
 
     def _tile(self, tile):
-        """Where a tile begins, as a pointer to bytes."""
+        """Where a tile register begins, as a pointer to bytes."""
         place = self.builder.gep(self.tiles, [I64(0), I64(tile * ROWS)])
         return self.builder.bitcast(place, ir.IntType(8).as_pointer())
 
@@ -71,7 +73,7 @@ class EmulatedUnit:
 
 
 def _row(builder, tile, row, row_bytes):
-    """Where a row of a tile begins."""
+    """Where a row of a tile register begins."""
     start = builder.gep(tile, [builder.mul(row, row_bytes)])
     return builder.bitcast(start, ROW.as_pointer())
 

@@ -16,6 +16,18 @@ import numpy as np
 
 from npnet.kernels.products.tiles import width
 
+__all__ = [
+    "SPARE_ROWS",
+    "aligned_zeros",
+    "from_panels",
+    "from_squares",
+    "panel_rows",
+    "panels",
+    "squares",
+    "to_panels",
+    "to_squares",
+]
+
 SPARE_ROWS = 8
 
 
@@ -67,16 +79,16 @@ def squares(rows, columns, slots, dtype):
     return aligned_zeros((-(-columns // w), -(-rows // w), 1 + slots, w, w), dtype)
 
 
-def to_squares(matrix, out, layer):
-    """Write a matrix into squares as weight (layer 0) or slot."""
+def to_squares(matrix, out, plane):
+    """Write a matrix into one plane of squares: 0 for the weights, 1 and up for the slots."""
     panel_count, square_count, _, w, _ = out.shape
     filled = np.zeros((square_count * w, panel_count * w), out.dtype)
     filled[: matrix.shape[0], : matrix.shape[1]] = matrix
-    out[:, :, layer] = filled.reshape(square_count, w, panel_count, w).transpose(2, 0, 1, 3)
+    out[:, :, plane] = filled.reshape(square_count, w, panel_count, w).transpose(2, 0, 1, 3)
 
 
-def from_squares(array, layer, out):
-    """Read a matrix out of squares."""
+def from_squares(array, plane, out):
+    """Read a matrix out of one plane of squares."""
     panel_count, square_count, _, w, _ = array.shape
-    filled = array[:, :, layer].transpose(1, 2, 0, 3).reshape(square_count * w, panel_count * w)
+    filled = array[:, :, plane].transpose(1, 2, 0, 3).reshape(square_count * w, panel_count * w)
     out[...] = filled[: out.shape[0], : out.shape[1]]

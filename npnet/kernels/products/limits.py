@@ -17,16 +17,19 @@ from numba.extending import intrinsic
 
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.products.amx import (
-    BLOCK,
+    SIDE,
     SPLIT,
-    multiply_blocks,
+    multiply_squares,
     split_pairs,
     split_rows,
     start_unit,
     stop_unit,
 )
 from npnet.kernels.products.layouts import aligned_zeros
+from npnet.kernels.products.tiles import Squares, Sums
 from npnet.kernels.vectors.registers import lanes
+
+__all__ = ["CHAINS", "ROUNDS", "axpy_rate", "matrix_unit_rate", "multiply_add_rate"]
 
 CHAINS = 12  # a multiply-add takes 4 or 5 cycles and two can start in each; 12 vectors and 2 fit 16 registers
 ROUNDS = 150_000
@@ -114,13 +117,13 @@ def multiply_add_rate(dtype, threads, seconds):
 
 @jit
 def _multiply_split(numbers, a, b, c, times):
-    for block in range(2):
-        start = block * BLOCK * BLOCK
-        split_rows(numbers, start, BLOCK, BLOCK, BLOCK, a, block * SPLIT, SPLIT)
-        split_pairs(numbers, start, BLOCK, BLOCK, BLOCK, b, block * SPLIT, SPLIT)
+    for i in range(2):
+        start = i * SIDE * SIDE
+        split_rows(numbers, start, SIDE, SIDE, SIDE, a, i * SPLIT, SPLIT)
+        split_pairs(numbers, start, SIDE, SIDE, SIDE, b, i * SPLIT, SPLIT)
     start_unit()
     for _ in range(times):
-        multiply_blocks(a, 0, SPLIT, b, 0, SPLIT, 2, c, 0, BLOCK, False)
+        multiply_squares(Squares(a, 0, SPLIT), Squares(b, 0, SPLIT), 2, Sums(c, 0, SIDE), False)
     stop_unit()
 
 
@@ -129,11 +132,11 @@ def matrix_unit_rate(threads, seconds):
 
     The numbers are random: with zeros the unit takes less power and runs faster.
     """
-    times, square = 10_000, BLOCK * BLOCK
+    times, square = 10_000, SIDE * SIDE
     numbers = np.random.default_rng(0).standard_normal(2 * square).astype(np.float32)
     shapes = 2 * SPLIT, 2 * SPLIT, square
     arrays = [[aligned_zeros(shape, np.float32) for shape in shapes] for _ in range(threads)]
-    operations = 2 * 2 * BLOCK**3 * times
+    operations = 2 * 2 * SIDE**3 * times
     return _rate(
         lambda number: _multiply_split(numbers, *arrays[number], times), operations / 1e9, threads, seconds
     )

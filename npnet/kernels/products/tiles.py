@@ -1,11 +1,16 @@
-"""The register tile: a small block of a matrix product whose sums never leave the processor's registers.
+"""The register tile: a small part of a matrix product whose sums never leave the processor's registers.
 
     C[r, j] (+)= sum_k A[r, k] B[k, j]        r < ROWS,  j < width
 
 Each step of k loads one row of B and multiplies it by ROWS numbers of A. Every matrix product of npnet is
-made of this tile. It is written out in vector instructions because a compiler's own vectoriser neither keeps
-the sums in registers nor uses registers of full width.
+made of this tile, unless it runs on a matrix unit. The tile is written in vector instructions because a
+compiler's own vectoriser neither keeps the sums in registers nor uses registers of full width.
+
+Operands are arrays passed whole, with positions and distances counted in elements. The sum may go through
+several segments: k stands for (i, s), step s of segment i.
 """
+
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -21,13 +26,24 @@ from npnet.kernels.vectors.registers import (
     call_llvm,
     lanes,
     llvm_name,
+    unpack,
     vector_of,
 )
+
+__all__ = [
+    "ROWS", "VECTORS", "Columns", "Prefetch", "Rows", "RowsAt", "Squares", "Sums", "multiply_part",
+    "multiply_part_packing", "multiply_tile", "multiply_tile_prefetching",
+    "multiply_tile_prefetching_to_write", "width", "width_of",
+]  # fmt: skip
 
 # ROWS * VECTORS sums, VECTORS of B and one number of A must fit into the registers, and ROWS must divide the
 # columns of a tile, whatever the dtype. By bytes in a register and registers:
 SHAPES = {(64, 32): (8, 2), (32, 16): (4, 3), (16, 16): (4, 2), (16, 32): (4, 4)}
 ROWS, VECTORS = SHAPES[REGISTER_BYTES, REGISTERS]
+
+UNROLLED = 2  # steps written out in the loop: counting and addressing compete with multiplying
+PREFETCHED = 16  # steps between the prefetch of a row of B and its use
+LINE = 64  # bytes in a cache line
 
 
 def width(dtype) -> int:
@@ -46,9 +62,66 @@ def _width_of(array):
     return lambda array: columns
 
 
-UNROLLED = 2  # steps written out in the loop: counting and addressing compete with multiplying
-AHEAD = 16  # steps
-LINE = 64  # bytes in a cache line
+# --- operands --------------------------------------------------------------------------------------------
+
+
+class Rows(NamedTuple):
+    """A[r, (i, s)] = array[start + r row + i segment + s step]."""
+
+    array: Any
+    start: Any
+    row: Any
+    step: Any
+    segment: Any
+
+
+class RowsAt(NamedTuple):
+    """A[r, s] = array[start + places[first + r] + s].
+
+    Where ``places`` is None the rows are packed: A[r, s] = array[start + r + s ROWS].
+    """
+
+    array: Any
+    start: Any
+    places: Any
+    first: Any
+
+
+class Columns(NamedTuple):
+    """B[(i, s), j] = array[start + i segment + s step + j]."""
+
+    array: Any
+    start: Any
+    step: Any
+    segment: Any
+
+
+class Sums(NamedTuple):
+    """C[r, j] = array[start + r row + j]."""
+
+    array: Any
+    start: Any
+    row: Any
+
+
+class Squares(NamedTuple):
+    """Squares below each other: square i begins at array[start + i distance]."""
+
+    array: Any
+    start: Any
+    distance: Any
+
+
+class Prefetch(NamedTuple):
+    """What to call into the cache in step (i, s): the line of array[start + i segment + s step]."""
+
+    array: Any
+    start: Any
+    step: Any
+    segment: Any
+
+
+# --- instructions ----------------------------------------------------------------------------------------
 
 
 class _Loop:
@@ -78,8 +151,8 @@ class _Loop:
         return self.values
 
 
-class _Operand:
-    """An array with its type, and where in it something begins."""
+class _Memory:
+    """An array, with its type, from ``start`` on."""
 
     def __init__(self, context, builder, kind, array, start):
         self.builder, self.dtype, self.align = builder, kind.dtype, alignment(kind)
@@ -104,48 +177,56 @@ class _Operand:
         return broadcast(self.builder, number, self.register)
 
     def prefetch(self, position, to_write=False):
-        """Ask for a cache line. Asking for what does not exist is allowed."""
+        """Call a cache line into the cache. A position outside the array does no harm."""
         arguments = self.pointer(position), I32(int(to_write)), I32(3), I32(1)
         call_llvm(self.builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
 
-def _emit_tile(builder, vectors, a_rows, a_strides, b, b_strides, counts, c, c_row, add, before_step):
-    """The tile's instructions, for some rows of A. Strides are (step, block), counts (steps, blocks).
+def _operand(context, builder, kind, value):
+    """An operand with its array replaced by the ``_Memory`` from its start on."""
+    operand = unpack(context, builder, kind, value)
+    return operand._replace(array=_Memory(context, builder, kind.types[0], operand.array, operand.start))
 
-    ``before_step(block, step, turn, row of B)`` may add instructions to each step; ``turn`` counts steps in
-    the loop's body.
+
+def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step):
+    """The tile's instructions.
+
+    ``rows`` are the rows of A in memory, ``a``, ``b`` and ``c`` the operands, ``counts`` steps and segments.
+    ``before_step(segment, step, turn, row_of_b)`` may add instructions to each step; ``turn`` counts the
+    steps in the loop's body.
     """
-    rows, lanes_ = len(a_rows), b.register.count
+    lanes_, register = b.array.register.count, b.array.register
     places = [
-        builder.add(builder.mul(c_row, I64(r)), I64(j * lanes_)) for r in range(rows) for j in range(vectors)
-    ]
+        builder.add(builder.mul(c.row, I64(r)), I64(j * lanes_))
+        for r in range(len(rows)) for j in range(vectors)
+    ]  # fmt: skip
     before = builder.block
     with builder.if_then(add):
-        old = [c.load(place) for place in places]
+        old = [c.array.load(place) for place in places]
         reading = builder.block
     sums = []
     for value in old:
-        start = builder.phi(b.register)
-        start.add_incoming(ir.Constant(b.register, None), before)
+        start = builder.phi(register)
+        start.add_incoming(ir.Constant(register, None), before)
         start.add_incoming(value, reading)
         sums.append(start)
-    (a_step, a_block), (b_step, b_block), (steps, blocks) = a_strides, b_strides, counts
-    multiply_add = llvm_name("fmuladd", vector_of(b.dtype))
+    steps, segments = counts
+    multiply_add = llvm_name("fmuladd", vector_of(b.array.dtype))
 
-    outer = _Loop(builder, blocks, sums)
-    a_first, b_first = builder.mul(a_block, outer.index), builder.mul(b_block, outer.index)
+    outer = _Loop(builder, segments, sums)
+    a_first, b_first = builder.mul(a.segment, outer.index), builder.mul(b.segment, outer.index)
 
     def one_step(step, turn, sums):
-        b_at = builder.add(b_first, builder.mul(b_step, step))
-        b_row = [b.load(builder.add(b_at, I64(j * lanes_))) for j in range(vectors)]
-        before_step(outer.index, step, turn, b_row)
-        a_at = builder.add(a_first, builder.mul(a_step, step))
+        b_at = builder.add(b_first, builder.mul(b.step, step))
+        row_of_b = [b.array.load(builder.add(b_at, I64(j * lanes_))) for j in range(vectors)]
+        before_step(outer.index, step, turn, row_of_b)
+        a_at = builder.add(a_first, builder.mul(a.step, step))
         following = []
-        for r in range(rows):
-            number = a_rows[r].everywhere(a_at)
+        for r, row in enumerate(rows):
+            number = row.everywhere(a_at)
             for j in range(vectors):
-                operands = number, b_row[j], sums[r * vectors + j]
-                following.append(call_llvm(builder, multiply_add, b.register, operands))
+                operands = number, row_of_b[j], sums[r * vectors + j]
+                following.append(call_llvm(builder, multiply_add, register, operands))
         return following
 
     several = _Loop(builder, builder.sdiv(steps, I64(UNROLLED)), outer.values)
@@ -158,151 +239,129 @@ def _emit_tile(builder, vectors, a_rows, a_strides, b, b_strides, counts, c, c_r
     sums = rest.close(one_step(builder.add(builder.sub(steps, left), rest.index), 0, rest.values))
     sums = outer.close(sums)
     for value, place in zip(sums, places, strict=True):
-        c.store(place, value)
+        c.array.store(place, value)
+
+
+# --- whole tiles -----------------------------------------------------------------------------------------
 
 
 @intrinsic
-def multiply_tile(
-    typing_context, a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks,
-    c, c_start, c_row, add,
-):  # fmt: skip
-    """C (+)= A B for one tile, summed over ``blocks`` blocks of ``steps`` steps each.
+def multiply_tile(typing_context, a, b, steps, segments, c, add):
+    """C (+)= A B for one tile, summed over ``segments`` of ``steps`` steps each.
 
-    Arrays are passed whole; positions and distances count elements. With k = block * steps + step:
-    A[r, k] = a[a_start + r a_row + block a_block + step a_step],
-    B[k, j] = b[b_start + block b_block + step b_step + j],  C[r, j] = c[c_start + r c_row + j].
-    ``add`` says whether C's values are added; if not they are not read. The caller sees to it that ROWS rows
-    and all columns exist.
+    ``a`` are Rows, ``b`` Columns, ``c`` Sums. ``add`` says whether to add to the values of C; if not they are
+    not read. The caller sees to it that ROWS rows and all columns exist.
     """
-    return _tile_signature(a, b, c), _emit_blocks
+    return _signature(a, b, c), _emit_whole_tile
 
 
 @intrinsic
-def multiply_tile_ahead(
-    typing_context, a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks,
-    c, c_start, c_row, add, a_next, ahead, ahead_start, ahead_step, ahead_block,
-):  # fmt: skip
-    """``multiply_tile``, while what the next tiles need is called into the cache.
+def multiply_tile_prefetching(typing_context, a, b, steps, segments, c, add, next_a, following):
+    """``multiply_tile``, with a prefetch of what the next tiles need.
 
-    Step by step these are asked for, a cache line once (``ahead_step`` is ROWS too):
-    ahead[ahead_start + block ahead_block + step ahead_step]  and  a[a_next + block a_block + step ROWS].
+    That is, in step (i, s), the cache lines of a.array[next_a + i segment + s ROWS] and of ``following``, a
+    Prefetch with ROWS elements from step to step.
     """
-    return _tile_signature(a, b, c, types.intp, ahead, types.intp, types.intp, types.intp), _emit_blocks
+    return _signature(a, b, c, types.intp, following), _emit_whole_tile
 
 
 @intrinsic
-def multiply_tile_ahead_to_write(
-    typing_context, a, a_start, a_row, a_step, a_block, b, b_start, b_step, b_block, steps, blocks,
-    c, c_start, c_row, add, a_next, ahead, ahead_start, ahead_step, ahead_block,
-):  # fmt: skip
-    """``multiply_tile_ahead`` where ``ahead`` will be written: other cores are told to give it up.
+def multiply_tile_prefetching_to_write(typing_context, a, b, steps, segments, c, add, next_a, following):
+    """``multiply_tile_prefetching`` where ``following`` will be written.
 
-    It is asked for in each step, whatever ``ahead_step`` is.
-
-    A core that writes a line which others have read waits for them, longer than for memory.
+    Other cores then give the lines up beforehand: a core that writes a line which others have read waits for
+    them, longer than for memory. There is a prefetch in each step, whatever ``following.step`` is.
     """
 
     def emit(context, builder, signature, arguments):
-        return _emit_blocks(context, builder, signature, arguments, to_write=True)
+        return _emit_whole_tile(context, builder, signature, arguments, to_write=True)
 
-    return _tile_signature(a, b, c, types.intp, ahead, types.intp, types.intp, types.intp), emit
-
-
-def _tile_signature(a, b, c, *ahead):
-    i = types.intp
-    return types.void(a, i, i, i, i, b, i, i, i, i, i, c, i, i, types.boolean, *ahead)
+    return _signature(a, b, c, types.intp, following), emit
 
 
-def _emit_blocks(context, builder, signature, arguments, to_write=False):
-    _, a_start, a_row, a_step, a_block, _, b_start, b_step, b_block, steps, blocks, _, c_start, c_row, add = (
-        arguments[:15]
-    )
+def _signature(a, b, c, *prefetched):
+    return types.void(a, b, types.intp, types.intp, c, types.boolean, *prefetched)
 
-    def operand(i, start):
-        return _Operand(context, builder, signature.args[i], arguments[i], start)
 
-    def no_more(block, step, turn, b_row):
+def _emit_whole_tile(context, builder, signature, arguments, to_write=False):
+    kinds, (_, b, steps, segments, c, add, *prefetched) = signature.args, arguments
+    a = unpack(context, builder, kinds[0], arguments[0])
+    b, c = _operand(context, builder, kinds[1], b), _operand(context, builder, kinds[4], c)
+
+    def memory(start):
+        return _Memory(context, builder, kinds[0].types[0], a.array, start)
+
+    rows = [memory(builder.add(a.start, builder.mul(a.row, I64(r)))) for r in range(ROWS)]
+
+    def nothing(segment, step, turn, row_of_b):
         pass
 
-    def call_ahead(block, step, turn, b_row):
-        new_line = turn % (LINE // (ROWS * a_rows[0].align)) == 0
-        if new_line:
-            a_following.prefetch(builder.add(builder.mul(a_block, block), builder.mul(step, I64(ROWS))))
-        if new_line or to_write:
-            place = builder.add(builder.mul(ahead_block, block), builder.mul(ahead_step, step))
-            ahead.prefetch(place, to_write)
+    def prefetch(segment, step, turn, row_of_b):
+        is_new_line = turn % (LINE // (ROWS * next_rows.align)) == 0
+        if is_new_line:
+            at = builder.add(builder.mul(a.segment, segment), builder.mul(step, I64(ROWS)))
+            next_rows.prefetch(at)
+        if is_new_line or to_write:
+            at = builder.add(builder.mul(following.segment, segment), builder.mul(following.step, step))
+            following.array.prefetch(at, to_write)
 
-    a_rows = [operand(0, builder.add(a_start, builder.mul(a_row, I64(r)))) for r in range(ROWS)]
-    before_step = no_more
-    if len(arguments) > 15:
-        a_next, _, ahead_start, ahead_step, ahead_block = arguments[15:]
-        a_following, ahead, before_step = operand(0, a_next), operand(16, ahead_start), call_ahead
-    _emit_tile(
-        builder, VECTORS, a_rows, (a_step, a_block), operand(5, b_start), (b_step, b_block), (steps, blocks),
-        operand(11, c_start), c_row, add, before_step,
-    )  # fmt: skip
+    before_step = nothing
+    if prefetched:
+        next_rows = memory(prefetched[0])
+        following, before_step = _operand(context, builder, kinds[7], prefetched[1]), prefetch
+    _emit_tile(builder, VECTORS, rows, a, b, (steps, segments), c, add, before_step)
     return context.get_dummy_value()
 
 
-@intrinsic(prefer_literal=True)
-def multiply_part(
-    typing_context, vectors, a, a_start, a_rows, first, b, b_start, b_step, steps, c, c_start, add
-):
-    """``multiply_tile`` of one block with ``vectors`` registers of columns, a constant, and rows anywhere.
+# --- tiles of which rows or columns may be missing -------------------------------------------------------
 
-    A[r, k] = a[a_start + a_rows[first + r] + k a_step]; C is a whole tile in order. LLVM must not know that
-    rows are equally far apart: it would make each address from the last, by additions that wait for each
-    other and take the place of multiplications.
+
+@intrinsic(prefer_literal=True)
+def multiply_part(typing_context, vectors, a, b, steps, c, add):
+    """C (+)= A B for ``vectors`` registers of columns, a constant, and rows anywhere; one segment.
+
+    ``a`` are RowsAt, ``b`` Columns; ``c`` are Sums with rows as long as a whole tile's. LLVM must not know
+    that rows are equally far apart: it would make each address from the last, by additions that wait for
+    each other and take the place of multiplications.
     """
-    return _part_signature(vectors, a, a_rows, b, c), _emit_part
+    return types.void(vectors, a, b, types.intp, c, types.boolean), _emit_part
 
 
 @intrinsic(prefer_literal=True)
-def multiply_part_packing(
-    typing_context, vectors, a, a_start, a_rows, first, b, b_start, b_step, steps, c, c_start, add,
-    packed, packed_start,
-):  # fmt: skip
+def multiply_part_packing(typing_context, vectors, a, b, steps, c, add, packed, packed_start):
     """``multiply_part``, while B is copied to packed[packed_start + step * width + j].
 
-    B's rows are asked for AHEAD steps early: they may be far apart and far away.
+    There is a prefetch of B's rows PREFETCHED steps early: they may be far apart and far away.
     """
-    return _part_signature(vectors, a, a_rows, b, c, packed, types.intp), _emit_part
-
-
-def _part_signature(vectors, a, a_rows, b, c, *packed):
-    i = types.intp
-    return types.void(vectors, a, i, a_rows, i, b, i, i, i, c, i, types.boolean, *packed)
+    return types.void(vectors, a, b, types.intp, c, types.boolean, packed, types.intp), _emit_part
 
 
 def _emit_part(context, builder, signature, arguments):
-    _, _, a_start, a_rows, first, _, b_start, b_step, steps, _, c_start, add = arguments[:12]
-    vectors = signature.args[0].literal_value
-
-    def operand(i, start):
-        return _Operand(context, builder, signature.args[i], arguments[i], start)
-
-    b = operand(5, b_start)
-    packed = operand(12, arguments[13]) if len(arguments) > 12 else None
-    if signature.args[3] == types.none:
+    kinds, (_, a, b, steps, c, add, *packed) = signature.args, arguments
+    vectors, count = kinds[0].literal_value, lanes(kinds[2].types[0].dtype.name)
+    a = unpack(context, builder, kinds[1], a)
+    b, c = _operand(context, builder, kinds[2], b), _operand(context, builder, kinds[4], c)
+    if packed:
+        packed = _Memory(context, builder, kinds[6], *packed)
+    kind_of_places = kinds[1].types[2]
+    if kind_of_places == types.none:
         places, a_step = [I64(r) for r in range(ROWS)], ROWS
     else:
-        table = context.make_array(signature.args[3])(context, builder, a_rows).data
-        places = [builder.load(builder.gep(table, [builder.add(first, I64(r))])) for r in range(ROWS)]
+        table = context.make_array(kind_of_places)(context, builder, a.places).data
+        places = [builder.load(builder.gep(table, [builder.add(a.first, I64(r))])) for r in range(ROWS)]
         a_step = 1
-    rows = [operand(1, builder.add(a_start, place)) for place in places]
+    rows = [
+        _Memory(context, builder, kinds[1].types[0], a.array, builder.add(a.start, place)) for place in places
+    ]
 
-    def before_step(block, step, turn, b_row):
+    def pack(segment, step, turn, row_of_b):
         if packed:
-            count = b.register.count
-            for j, register in enumerate(b_row):
-                ahead = builder.mul(b_step, builder.add(step, I64(AHEAD)))
-                b.prefetch(builder.add(ahead, I64(j * count)))
+            for j, register in enumerate(row_of_b):
+                early = builder.mul(b.step, builder.add(step, I64(PREFETCHED)))
+                b.array.prefetch(builder.add(early, I64(j * count)))
                 at = builder.mul(step, I64(VECTORS * count))
                 packed.store(builder.add(at, I64(j * count)), register)
 
-    c_row = I64(VECTORS * b.register.count)
-    _emit_tile(
-        builder, vectors, rows, (I64(a_step), I64(0)), b, (b_step, I64(0)), (steps, I64(1)),
-        operand(9, c_start), c_row, add, before_step,
-    )  # fmt: skip
+    a = Rows(a.array, a.start, None, I64(a_step), I64(0))
+    _emit_tile(builder, vectors, rows, a, b, (steps, I64(1)), c, add, pack)
     return context.get_dummy_value()

@@ -2,6 +2,20 @@
 
 import numpy as np
 
+__all__ = [
+    "batch_norm_backward_input",
+    "batch_norm_backward_parameters",
+    "batch_norm_forward",
+    "dense_backward_input",
+    "dense_backward_parameters",
+    "dense_forward",
+    "elementwise",
+    "log_softmax_backward",
+    "log_softmax_forward",
+    "softmax_backward",
+    "softmax_forward",
+]
+
 # --- dense: y = x W + b -----------------------------------------------------------------------------------
 
 

@@ -7,6 +7,22 @@ import numpy as np
 
 from npnet.kernels.reference.layers import log_softmax_forward, softmax_forward
 
+__all__ = [
+    "PROBABILITY_CLIP",
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_forward",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "mean_absolute_error_backward",
+    "mean_absolute_error_forward",
+    "mean_squared_error_backward",
+    "mean_squared_error_forward",
+    "sigmoid_cross_entropy_backward",
+    "sigmoid_cross_entropy_forward",
+    "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_forward",
+]
+
 PROBABILITY_CLIP = 1e-7  # Keras's epsilon: reported probabilities are kept inside [1e-7, 1 - 1e-7]
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+__all__ = ["NEWTON_SCHULZ", "orthogonalize", "update"]
+
 
 def update(rule, weight, grad, slots, hyperparameters):
     """weight, *slots <- rule(weight, grad, *slots, *hyperparameters), in place.

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+__all__ = ["move_pixels", "move_pixels_backward", "standardize"]
+
 
 def move_pixels(x, rows, columns, ways, fill_value):
     """y[n,i,j] = x[n, r[n,i], s[n,j]]  with  r[n] = rows[ways[0,n]]  and  s[n] = columns[ways[1,n]].

@@ -20,6 +20,8 @@ from npnet.kernels.vectors import functions
 from npnet.kernels.vectors.functions import emitter
 from npnet.kernels.vectors.registers import I32, Vector, call_llvm, llvm_name, vector_of
 
+__all__ = ["FLAGS", "difference", "largest", "total"]
+
 FLAGS = tuple(sorted(FASTMATH))
 
 # --- operators and functions -----------------------------------------------------------------------------

@@ -20,6 +20,20 @@ from numba import types
 
 from npnet.kernels.vectors.registers import I32, I64, call_llvm, llvm_name
 
+__all__ = [
+    "ERFC_FLOAT32",
+    "ERFC_FLOAT64",
+    "LOG_2",
+    "ULP",
+    "Register",
+    "complementary_error_function",
+    "emitter",
+    "exponential",
+    "exponential_minus_one",
+    "hyperbolic_tangent",
+    "logarithm_of_one_plus",
+]
+
 # The largest errors, in units in the last place of the result; without fused multiply-add, too. Measured on
 # two million numbers of either dtype: 1.0, 1.9, 0.9, 2.5 and 3.8.
 ULP = {"exp": 1.5, "expm1": 2.5, "log1p": 1.5, "tanh": 3, "erfc": 4.5}

@@ -23,8 +23,8 @@ from npnet.kernels.vectors.registers import (
 )
 
 __all__ = [
-    "fill", "lanes_of", "largest", "load", "load_as", "load_each", "load_stack", "store", "store_each",
-    "store_parts", "store_stack", "total", "transpose",
+    "fill", "lanes_of", "largest", "load", "load_as", "load_each", "load_planes", "store", "store_each",
+    "store_parts", "store_planes", "total", "transpose",
 ]  # fmt: skip
 
 
@@ -192,33 +192,33 @@ def _store_each(arrays, start, count, values):
     return store_first
 
 
-def load_stack(array, start, distance, layers):
-    """The registers at ``start``, ``start + distance``, ... as a tuple as long as the tuple ``layers``."""
+def load_planes(array, start, distance, planes):
+    """The registers at ``start``, ``start + distance``, ... as a tuple as long as the tuple ``planes``."""
     raise NotImplementedError("only inside compiled kernels")
 
 
-@overload(load_stack)
-def _load_stack(array, start, distance, layers):
-    if len(layers) == 0:
-        return lambda array, start, distance, layers: ()
-    return lambda array, start, distance, layers: (
-        (load(array, start, lanes_of(array)),) + load_stack(array, start + distance, distance, layers[1:])  # noqa: RUF005
+@overload(load_planes)
+def _load_planes(array, start, distance, planes):
+    if len(planes) == 0:
+        return lambda array, start, distance, planes: ()
+    return lambda array, start, distance, planes: (
+        (load(array, start, lanes_of(array)),) + load_planes(array, start + distance, distance, planes[1:])  # noqa: RUF005
     )
 
 
-def store_stack(array, start, distance, values):
+def store_planes(array, start, distance, values):
     """Store registers to ``start``, ``start + distance``, ..."""
     raise NotImplementedError("only inside compiled kernels")
 
 
-@overload(store_stack)
-def _store_stack(array, start, distance, values):
+@overload(store_planes)
+def _store_planes(array, start, distance, values):
     if len(values) == 0:
         return lambda array, start, distance, values: None
 
     def store_first(array, start, distance, values):
         store(array, start, lanes_of(array), values[0])
-        store_stack(array, start + distance, distance, values[1:])
+        store_planes(array, start + distance, distance, values[1:])
 
     return store_first
 

@@ -15,6 +15,24 @@ from numba.core.imputils import lower_cast
 from numba.core.registry import cpu_target
 from numba.extending import overload, register_model
 
+__all__ = [
+    "EMULATED",
+    "I32",
+    "I64",
+    "REGISTERS",
+    "REGISTER_BYTES",
+    "Vector",
+    "alignment",
+    "broadcast",
+    "call_llvm",
+    "lanes",
+    "lanes_of",
+    "llvm_name",
+    "register_pointer",
+    "unpack",
+    "vector_of",
+]
+
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
 # --- what the machine has --------------------------------------------------------------------------------
@@ -116,6 +134,14 @@ def call_llvm(builder, name, result, arguments, flags=()):
     kind = ir.FunctionType(result, [a.type for a in arguments])
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(function, arguments, fastmath=flags)
+
+
+def unpack(context, builder, kind, value):
+    """The fields of a NamedTuple in compiled code, in a NamedTuple of the same class; integers as intp."""
+    fields = zip(kind.types, cgutils.unpack_tuple(builder, value), strict=True)
+    return kind.instance_class(
+        *(context.cast(builder, v, k, types.intp) if isinstance(k, types.Integer) else v for k, v in fields)
+    )
 
 
 @lower_cast(types.Number, Vector)
