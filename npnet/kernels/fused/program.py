@@ -21,9 +21,9 @@ from npnet.kernels.fused import matrix_unit, vector_unit
 from npnet.kernels.fused.vector_unit import apply_update, gather_tasks, softmax_tasks
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
-from npnet.kernels.products.amx import AMX, BLOCK
+from npnet.kernels.products.amx import AMX, SIDE
 from npnet.kernels.products.tiles import width_of
-from npnet.kernels.vectors.memory import lanes_of, load, load_stack, store_stack
+from npnet.kernels.vectors.memory import lanes_of, load, load_planes, store_planes
 from npnet.kernels.vectors.views import view
 
 __all__ = [
@@ -120,9 +120,9 @@ class Operands(NamedTuple):
 def on_matrix_unit(dtype, n):
     """Whether products with n samples of this dtype run on the processor's matrix unit (see ``amx.py``).
 
-    With so few that they fill one of its blocks, moving the weights takes longer than multiplying.
+    With so few that they fill one of its squares, moving the weights takes longer than multiplying.
     """
-    return bool(AMX and dtype == np.float32 and n > BLOCK)
+    return bool(AMX and dtype == np.float32 and n > SIDE)
 
 
 def _products(on_unit):
@@ -296,9 +296,9 @@ def apply(rule, slots, hyperparameters):
     @jit
     def apply_bias(bias, gradient, decay, hyperparameters):
         for j in range(0, bias.shape[1], lanes_of(bias)):
-            before = load_stack(bias, j, bias.shape[1], planes)
+            before = load_planes(bias, j, bias.shape[1], planes)
             after = rule(before[0] * decay, load(gradient, j, lanes_of(bias)), *before[1:], *hyperparameters)
-            store_stack(bias, j, bias.shape[1], after)
+            store_planes(bias, j, bias.shape[1], after)
 
     @jit(spliced=True)
     def operation(team, number, phase, operands):
