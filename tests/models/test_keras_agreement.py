@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from effort import quick
 from small import compiled
 
 from npnet import layers, losses, metrics, optimizers, regularizers, schedules
@@ -109,7 +110,13 @@ def test_repeats_keras(name, dtype):
     assert_repeats(name, dtype, "numpy")
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith(KERNELS_OF_THEIR_OWN)])
+@pytest.mark.parametrize(
+    "name",
+    quick(
+        [name for name in CASES if not name.startswith(KERNELS_OF_THEIR_OWN)],
+        "sgd", "rmsprop", "adam", "loss_smoothing",
+    ),
+)  # fmt: skip
 def test_compiled_and_fused_repeats_keras(name):
     assert_repeats(name, "float32", "numba", fused=True)
 

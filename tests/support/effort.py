@@ -8,6 +8,7 @@ the faults).
 import os
 
 import hypothesis
+import pytest
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 
@@ -15,6 +16,18 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
 def times(ci, release):
     """Return how often to do it."""
     return release if PROFILE == "release" else ci
+
+
+def quick(values, *chosen):
+    """Parameters of a test: those ``chosen`` run always, the others, which compile more kernels, if slow.
+
+    ``values`` is a list, or a dict whose keys are the tests' names and what is chosen from.
+    """
+    items = values.items() if isinstance(values, dict) else ((value, value) for value in values)
+    return [
+        pytest.param(value, id=str(name), marks=() if name in chosen else pytest.mark.slow)
+        for name, value in items
+    ]
 
 
 def load_profile():
