@@ -8,10 +8,12 @@ share of the limit they reach. Takes about a minute; other programs disturb.
 
 import argparse
 import json
+import sys
 
 from npnet.cli.values import positive
 from npnet.kernels import load
 from npnet.kernels.machine import threads
+from npnet.kernels.machine.announce import announce_compilation
 from npnet.measuring.benchmark import measure_kernels, measure_steps
 from npnet.measuring.limits import MB, measure_limits
 from npnet.measuring.neighbours import Neighbours
@@ -46,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         threads.set_threads(arguments.threads)
     quiet, found = arguments.json, {}
     with Neighbours() as neighbours:
-        limits = measure_limits(threads.get_threads(), seconds=0.5)
+        with announce_compilation(sys.stderr):
+            limits = measure_limits(threads.get_threads(), seconds=0.5)
         if not quiet:
             caches = ", ".join(f"{rate:.0f} in {size / MB:g} MB" for size, rate in limits.bandwidths.items())
             say("threads", str(limits.threads))
@@ -56,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
             )
             say("traffic", f"GB/s: {caches}")
         for batch in arguments.batch or [32, 128]:
-            kernels, steps = measure_kernels(limits, batch), measure_steps(limits, batch)
+            with announce_compilation(sys.stderr):
+                kernels, steps = measure_kernels(limits, batch), measure_steps(limits, batch)
             found[batch] = {"kernels": kernels, "steps": steps}
             if not quiet:
                 show(batch, kernels, steps)

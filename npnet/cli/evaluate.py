@@ -12,9 +12,11 @@ best on them, and --last gives the last one.
 
 import argparse
 import json
+import sys
 
 import numpy as np
 
+from npnet.kernels.machine.announce import announce_compilation
 from npnet.measuring.timing import table
 from npnet.runs import trained
 from npnet.runs.terminal import say
@@ -46,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print."""
     model = trained.load(arguments.run_folder, arguments.last)
-    result = model.examine(arguments.data)
+    with announce_compilation(sys.stderr):
+        result = model.examine(arguments.data)
     if arguments.json:
         about = {
             "run": str(model.folder.path),

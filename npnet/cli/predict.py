@@ -13,6 +13,7 @@ from typing import Any
 
 from npnet.cli.values import positive
 from npnet.internal.progress import can_encode
+from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs import trained
 from npnet.runs.terminal import columns, say
 
@@ -45,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Classify and print."""
     model = trained.load(arguments.run_folder, arguments.last)
-    answers = model.classify(arguments.images)
+    with announce_compilation(sys.stderr):
+        answers = model.classify(arguments.images)
     for answer in answers:
         if answer["classes"]:
             answer["classes"] = answer["classes"][: arguments.top]

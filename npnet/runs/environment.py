@@ -22,9 +22,15 @@ def occasion() -> dict[str, Any]:
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "host": platform.node() or None,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[0] else None,
+        "command": _command(),
         "commit": commit(Path.cwd()),
     }
+
+
+def _command() -> str | None:
+    program = Path(sys.argv[0]).name
+    begun = {"": [], "-c": [], "__main__.py": ["python", "-m", "npnet"]}.get(program, [program])
+    return shlex.join([*begun, *sys.argv[1:]]) or None
 
 
 def commit(folder: Path) -> str | None:

@@ -1,6 +1,8 @@
 """Complete trainings by name: the tutorial's, and the best found for the same network.
 
 A recipe is plain data. ``build`` makes the compiled model of it; ``fit`` gets ``epochs`` and ``batch_size``.
+Neither chooses an epoch: what a run comes to is what it has after the last one, unless samples are held out
+to choose by (the setting ``validation_split``, which is no recipe's).
 """
 
 from dataclasses import dataclass

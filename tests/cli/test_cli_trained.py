@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
+import re
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -20,7 +24,7 @@ from npnet.runs.settings import complete, recipe_of
 SHAPE = (32, 32, 3)
 
 
-def make_run(path, dataset, input_shape, validation_split=0.25):
+def make_run(path, dataset, input_shape, validation_split=0.25, kernels="numpy"):
     """A folder with the files that evaluate and predict read; its models are as they began."""
     settings = complete(
         {
@@ -32,7 +36,7 @@ def make_run(path, dataset, input_shape, validation_split=0.25):
     run = RunFolder(path)
     run.write_json("config.json", settings)
     for name, seed in (("best", 1), ("last", 2)):
-        model = recipes.build(recipe_of(settings), input_shape, classes, 1, seed, kernels="numpy")
+        model = recipes.build(recipe_of(settings), input_shape, classes, 1, seed, kernels=kernels)
         model.save(run / f"{name}.safetensors")
     return path
 
@@ -233,3 +237,15 @@ def test_without_samples_held_out_the_model_is_the_last_and_the_words_say_so(tmp
     assert main(["evaluate", str(tmp_path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "after epoch 0 of 2, the best on the samples held out of training" in out
+
+
+def test_compiling_is_announced_on_standard_error(tmp_path):
+    """So what --json prints stays JSON."""
+    run = make_run(tmp_path / "run", "spiral", (2,), kernels="numba")
+    program = f"import sys; from npnet.cli import main; sys.exit(main({['evaluate', str(run), '--json']!r}))"
+    environment = {**os.environ, "NPNET_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["test"]
+    assert re.fullmatch(r"Compiling kernels \.\.\. \d+\.\d s \(once\)\n", done.stderr)

@@ -40,6 +40,7 @@ def read(folder: RunFolder) -> Content:
     return {
         "title": folder.path.resolve().name,
         "occasion": _occasion(known),
+        "command": known.get("command"),
         "held_out": f"{result['held_out']:,} {things}" if result.get("held_out") else held_out,
         "things": things,
         "dataset": config["dataset"],
@@ -197,6 +198,8 @@ def words(value: Any) -> str:
         return ", ".join(f"{name} {words(inner)}" for name, inner in value.items())
     if isinstance(value, list):
         return ", ".join(map(words, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
     return str(value)
 
 
