@@ -92,6 +92,7 @@ READS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a file half written
 @pytest.mark.parametrize("read", READS)
 def test_an_interrupt_at_any_instruction_of_a_read_loses_nothing(read, tmp_path):
     model, expected = trained()
@@ -138,6 +139,8 @@ def test_an_interrupt_in_a_callback_that_reads_and_writes_leaves_whole_steps(fus
             model.fit(X, Y, batch_size=6, verbose=0, callbacks=callbacks)
         except KeyboardInterrupt:
             assert model.optimizer.iterations == 2
+        else:  # what is looked up once is not looked up again: there may be fewer instructions
+            assert interrupter.count != at
         return model, interrupter.count
 
     whole, instructions = run(0)
@@ -149,7 +152,7 @@ def test_an_interrupt_in_a_callback_that_reads_and_writes_leaves_whole_steps(fus
     choose = random.Random(0)
     for _ in range(times(40, 1500)):
         model, _ = run(choose.randint(1, instructions))
-        assert state(model) == state(stopped)
+        assert state(model) == state(stopped if model.optimizer.iterations == 2 else whole)
     assert state(whole) != state(stopped)
 
 
