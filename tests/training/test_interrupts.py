@@ -95,14 +95,14 @@ def test_ctrl_c_from_outside_ends_training_between_steps(attempt):
 def test_ctrl_c_inside_a_step_waits_for_its_end():
     out = lines(
         """
-        gradient = model.loss.joint_gradient
+        forward = model.loss.forward
         def slow(*arguments):
             if model.optimizer.iterations == 2:
                 press()
                 time.sleep(0.05)
                 say("still in step")
-            return gradient(*arguments)
-        model.loss.joint_gradient = slow
+            return forward(*arguments)
+        model.loss.forward = slow
         try:
             model.fit(x, y, epochs=3, batch_size=10, verbose=0,
                       callbacks=[LambdaCallback(on_train_end=lambda logs: say("ended"))])

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
-from npnet.kernels.machine import cache, threads
+from npnet.kernels.machine import announce, cache, threads
 
 __all__ = [
     "FASTMATH",
@@ -40,7 +40,8 @@ class Kernel(CPUDispatcher):
     def compile(self, signature: Any) -> Any:
         """Return the machine code for one set of argument types."""
         threads.start()  # the code is linked to what starts its threads
-        return super().compile(signature)
+        with announce.waiting():
+            return super().compile(signature)
 
 
 class ParallelKernel(Kernel):
