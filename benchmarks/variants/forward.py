@@ -10,6 +10,7 @@ from benchmarks.variants.phase import alone
 from npnet.kernels import rules
 from npnet.kernels.fused.vector_unit import forward_tasks
 from npnet.kernels.machine.jit import jit
+from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.products import layouts
 from npnet.kernels.products.layouts import SPARE_ROWS
 from npnet.kernels.products.tiles import ROWS, Columns, Rows, Sums, multiply_tile, width, width_of
@@ -78,43 +79,55 @@ def _relu_of_sums(bias, y, at, column):
             store(y, place, lanes_of(y), np.maximum(numbers, 0.0))
 
 
+@jit
+def _tile_column(p, x, weight, bias, y):
+    depth, units = weight.shape
+    column = p * width_of(y)
+    for n in range(0, x.shape[0], ROWS):
+        at = n * units + column
+        a, b = Rows(x, n * depth, depth, 1, 0), Columns(weight, column, units, 0)
+        multiply_tile(a, b, depth, 1, Sums(y, at, units), False)
+        _relu_of_sums(bias, y, at, column)
+
+
 @jit(parallel=True)
 def tile(x, weight, bias, y):
     """Explicit vector instructions: the sums of 8 samples x 32 units stay in registers for all inputs."""
-    depth, units = weight.shape
-    for p in prange(units // width_of(y)):
-        column = p * width_of(y)
-        for n in range(0, x.shape[0], ROWS):
-            at = n * units + column
-            a, b = Rows(x, n * depth, depth, 1, 0), Columns(weight, column, units, 0)
-            multiply_tile(a, b, depth, 1, Sums(y, at, units), False)
-            _relu_of_sums(bias, y, at, column)
+    parallel_for(weight.shape[1] // width_of(y), _tile_column, (x, weight, bias, y))
+
+
+@jit
+def _panel(p, x, weight, bias, y):
+    depth, w, units = weight.shape[1], weight.shape[2], bias.size
+    for n in range(0, x.shape[0], ROWS):
+        at = n * units + p * w
+        a, b = Rows(x, n * depth, depth, 1, 0), Columns(weight, p * depth * w, w, 0)
+        multiply_tile(a, b, depth, 1, Sums(y, at, units), False)
+        _relu_of_sums(bias, y, at, p * w)
 
 
 @jit(parallel=True)
 def panels(x, weight, bias, y):
     """W in panels of 32 columns: the tile reads one line after the other and not one every 2 KiB."""
+    parallel_for(len(weight), _panel, (x, weight, bias, y))
+
+
+@jit
+def _panel_in_blocks(p, x, weight, bias, y):
     depth, w, units = weight.shape[1], weight.shape[2], bias.size
-    for p in prange(weight.shape[0]):
+    for k in range(0, depth, 256):
         for n in range(0, x.shape[0], ROWS):
             at = n * units + p * w
-            a, b = Rows(x, n * depth, depth, 1, 0), Columns(weight, p * depth * w, w, 0)
-            multiply_tile(a, b, depth, 1, Sums(y, at, units), False)
-            _relu_of_sums(bias, y, at, p * w)
+            a, b = Rows(x, n * depth + k, depth, 1, 0), Columns(weight, (p * depth + k) * w, w, 0)
+            multiply_tile(a, b, 256, 1, Sums(y, at, units), k > 0)
+            if k + 256 == depth:
+                _relu_of_sums(bias, y, at, p * w)
 
 
 @jit(parallel=True)
 def deep_blocks(x, weight, bias, y):
     """256 inputs at a time: these 32 KiB of a panel are still in the nearest cache for the next 8 samples."""
-    depth, w, units = weight.shape[1], weight.shape[2], bias.size
-    for p in prange(weight.shape[0]):
-        for k in range(0, depth, 256):
-            for n in range(0, x.shape[0], ROWS):
-                at = n * units + p * w
-                a, b = Rows(x, n * depth + k, depth, 1, 0), Columns(weight, (p * depth + k) * w, w, 0)
-                multiply_tile(a, b, 256, 1, Sums(y, at, units), k > 0)
-                if k + 256 == depth:
-                    _relu_of_sums(bias, y, at, p * w)
+    parallel_for(len(weight), _panel_in_blocks, (x, weight, bias, y))
 
 
 def fused_kernel(x, weight, bias, y):

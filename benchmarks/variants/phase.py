@@ -2,10 +2,8 @@
 
 from functools import cache
 
-import numpy as np
-from numba import prange
-
 from npnet.kernels.machine.jit import get_num_threads, jit
+from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters
 
 
@@ -13,11 +11,13 @@ from npnet.kernels.machine.tasks import new_counters
 def alone(tasks):
     """The kernel (arguments, numbers) that carries out the tasks of one phase on all threads."""
 
+    @jit
+    def work(thread, threads, counters, arguments, numbers):
+        tasks((counters, thread, threads), 0, *arguments, numbers)
+
     @jit(parallel=True)
     def kernel(arguments, numbers):
         team = get_num_threads()
-        counters = new_counters(1, team)
-        for thread in prange(team):
-            tasks((counters, np.int64(thread), team), 0, *arguments, numbers)
+        parallel_for(team, work, (team, new_counters(1, team), arguments, numbers))
 
     return kernel

@@ -12,6 +12,7 @@ from benchmarks.variants.phase import alone
 from npnet.kernels import parallel, rules
 from npnet.kernels.fused.vector_unit import update_tasks
 from npnet.kernels.machine.jit import jit
+from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.products import layouts
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.layouts import SPARE_ROWS
@@ -91,25 +92,29 @@ def tiles(x, dy, weight, mean_square):
     parallel.update(rules.rmsprop, weight, gradient, [mean_square], RULE)
 
 
+@jit
+def _columns_in_the_tile(p, x, dy, weight, mean_square):
+    w, units, inputs = width_of(weight), weight.shape[1], weight.shape[0]
+    square = aligned_empty(w * w, weight)
+    for i in range(0, inputs, w):
+        for r in range(0, w, ROWS):
+            a, b = Rows(x, i + r, 1, inputs, 0), Columns(dy, p * w, units, 0)
+            multiply_tile(a, b, x.shape[0], 1, Sums(square, r * w, w), False)
+        for r in range(w):
+            for j in range(0, w, lanes_of(weight)):
+                at = (i + r) * units + p * w + j
+                after = rules.rmsprop(
+                    load(weight, at, lanes_of(weight)), load(square, r * w + j, lanes_of(weight)),
+                    load(mean_square, at, lanes_of(weight)), RATE, RHO, EPSILON,
+                )  # fmt: skip
+                store(weight, at, lanes_of(weight), after[0])
+                store(mean_square, at, lanes_of(weight), after[1])
+
+
 @jit(parallel=True)
 def in_the_tile(x, dy, weight, mean_square):
     """Each square of the gradient is used from the nearest cache, never stored; its rows lie 2 KiB apart."""
-    w, units, inputs = width_of(weight), weight.shape[1], weight.shape[0]
-    for p in prange(units // w):
-        square = aligned_empty(w * w, weight)
-        for i in range(0, inputs, w):
-            for r in range(0, w, ROWS):
-                a, b = Rows(x, i + r, 1, inputs, 0), Columns(dy, p * w, units, 0)
-                multiply_tile(a, b, x.shape[0], 1, Sums(square, r * w, w), False)
-            for r in range(w):
-                for j in range(0, w, lanes_of(weight)):
-                    at = (i + r) * units + p * w + j
-                    after = rules.rmsprop(
-                        load(weight, at, lanes_of(weight)), load(square, r * w + j, lanes_of(weight)),
-                        load(mean_square, at, lanes_of(weight)), RATE, RHO, EPSILON,
-                    )  # fmt: skip
-                    store(weight, at, lanes_of(weight), after[0])
-                    store(mean_square, at, lanes_of(weight), after[1])
+    parallel_for(weight.shape[1] // width_of(weight), _columns_in_the_tile, (x, dy, weight, mean_square))
 
 
 _NO_BIAS = np.zeros((2, 0), FLOAT)

@@ -4,12 +4,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from numba import prange
 
 from npnet.kernels import rules
 from npnet.kernels.fused import matrix_unit, vector_unit
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.jit import get_num_threads, jit
+from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters
 from npnet.kernels.products.amx import AMX
 from npnet.kernels.products.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
@@ -50,12 +50,12 @@ def phase(tasks, then_forward=False):
     """A kernel that runs one phase on all threads: tasks(team, phase, *arguments, numbers, ...)."""
 
     @jit
-    def alone(team, arguments, numbers, following):
-        tasks(team, 0, *arguments, numbers)
+    def alone(thread, threads, counters, arguments, numbers, following):
+        tasks((counters, thread, threads), 0, *arguments, numbers)
 
     @jit
-    def with_forward(team, arguments, numbers, following):
-        tasks(team, 0, *arguments, numbers, *following, ())
+    def with_forward(thread, threads, counters, arguments, numbers, following):
+        tasks((counters, thread, threads), 0, *arguments, numbers, *following, ())
 
     work = with_forward if then_forward else alone
 
@@ -63,8 +63,7 @@ def phase(tasks, then_forward=False):
     def kernel(arguments, numbers, following):
         team = get_num_threads()
         counters = new_counters(1, team)
-        for thread in prange(team):
-            work((counters, np.int64(thread), team), arguments, numbers, following)
+        parallel_for(team, work, (team, counters, arguments, numbers, following))
 
     return kernel
 

@@ -5,12 +5,12 @@ import io
 import fresh
 import numpy as np
 import pytest
-from numba import prange
 from numba.core import event
 
 from npnet.kernels.machine import description, threads
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
+from npnet.kernels.machine.loops import parallel_for
 
 
 @pytest.fixture
@@ -38,10 +38,29 @@ def divide(x, y):
     return x / y
 
 
+@jit
+def _positive_part(i, x, out):
+    out[i] = positive_part(x[i])
+
+
 @jit(parallel=True)
 def positive_parts(x, out):
-    for i in prange(x.size):
-        out[i] = positive_part(x[i])
+    parallel_for(x.size, _positive_part, (x, out))
+
+
+@jit
+def _note_threads(i, used):
+    used[i] = get_num_threads()
+
+
+@jit
+def _ask_for_too_much(i, at, out):
+    out[i] = np.empty(1 << 60 if i == at else 1).size
+
+
+@jit(parallel=True)
+def ask_for_too_much(at, out):
+    parallel_for(out.size, _ask_for_too_much, (at, out))
 
 
 def test_nan_and_infinity_are_honest():
@@ -66,14 +85,21 @@ def test_errors_of_a_kernel_reach_the_caller():
         positive_parts(np.ones(3))
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_no_memory_in_a_loop_over_threads_is_an_error(count):
+    with pytest.raises(MemoryError):
+        ask_for_too_much(count - 1, np.zeros(count))
+    ask_for_too_much(count, out := np.zeros(count))
+    assert (out == 1).all()
+
+
 def test_a_kernel_knows_and_changes_its_threads(counts):
     @jit(parallel=True)
     def count(used, alone):
         before = get_num_threads()
         if alone:
             set_num_threads(1)
-        for i in prange(used.size):
-            used[i] = get_num_threads()
+        parallel_for(used.size, _note_threads, (used,))
         set_num_threads(before)
 
     most = min(3, threads.start().most)  # OpenMP takes more threads than there are CPUs, the others do not
@@ -87,8 +113,7 @@ def test_a_kernel_with_little_to_do_runs_on_one_thread(counts):
     @jit(parallel=True)
     def count(work, used):
         before = serial_below(10, work)
-        for i in prange(used.size):
-            used[i] = get_num_threads()
+        parallel_for(used.size, _note_threads, (used,))
         set_num_threads(before)
 
     most = min(3, threads.start().most)

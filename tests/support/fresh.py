@@ -8,14 +8,17 @@ import textwrap
 KERNEL = """
 import os, sys, threading, warnings
 import numpy as np
-from numba import prange
 from npnet.kernels.machine import cache, threads
 from npnet.kernels.machine.jit import get_num_threads, jit
+from npnet.kernels.machine.loops import parallel_for
+
+@jit
+def square_of(i, x, out):
+    out[i] = x[i] * x[i]
 
 @jit(parallel=True)
 def square(x, out):
-    for i in prange(x.shape[0]):
-        out[i] = x[i] * x[i]
+    parallel_for(x.shape[0], square_of, (x, out))
     return get_num_threads()
 
 x = np.arange(1000.0)

@@ -14,12 +14,12 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from npnet.kernels.fused import matrix_unit, vector_unit
 from npnet.kernels.fused.vector_unit import apply_update, gather_tasks, softmax_tasks
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
+from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
 from npnet.kernels.products.amx import AMX, SIDE
 from npnet.kernels.products.tiles import width_of
@@ -345,7 +345,8 @@ def _program(operations):
     op0, op1, op2, op3, op4, op5, op6, op7, op8, op9, op10, op11 = operations + unused
 
     @jit
-    def work(team, program, operands):
+    def work(thread, threads, counters, program, operands):
+        team = counters, thread, threads
         tasks = np.empty(len(program), np.int64)
         for number in range(len(program)):
             row = program[number]
@@ -388,9 +389,7 @@ def _program(operations):
         threads = serial_below(SERIAL, multiplications)
         team = get_num_threads()
         counters = new_counters(len(program), team)
-        # prange counts in uint64, for which everything would be compiled a second time.
-        for thread in prange(team):
-            work((counters, np.int64(thread), team), program, operands)
+        parallel_for(team, work, (team, counters, program, operands))
         set_num_threads(threads)
 
     return kernel

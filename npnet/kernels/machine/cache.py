@@ -8,6 +8,8 @@ falls back to compiling, with one warning that says why:
                                                  or ~/.cache/npnet, the first that is set
                                            KEY:  the sources of all kernels, versions, processor
                                            HASH: the function, what it closes over, argument types
+
+Files that end in .linked hold kernels that other kernels call (``linked.py``).
 """
 
 import hashlib
@@ -86,11 +88,11 @@ def folder() -> Path | None:
 def describe() -> dict[str, Any]:
     """Return the folder, the number and size of the kernels in it, and the first problem met, if any."""
     place = folder()
-    sizes = [file.stat().st_size for file in place.glob("*.kernel")] if place else []
+    kernels, linked = ([*place.glob(f"*{kind}")] if place else [] for kind in (".kernel", ".linked"))
     return {
         "cache_folder": str(place) if place else None,
-        "cached_kernels": len(sizes),
-        "cached_bytes": sum(sizes),
+        "cached_kernels": len(kernels),
+        "cached_bytes": sum(file.stat().st_size for file in kernels + linked),
         "cache_problem": _problem,
     }
 
@@ -169,8 +171,18 @@ def _complain(what: str, remedy: str) -> None:
 class KernelCache(NullCache):
     """What Numba asks for machine code before it compiles, and hands machine code to afterwards."""
 
+    suffix = ".kernel"
+
     def __init__(self, kernel: Any):
         self._kernel = kernel
+
+    def pack(self, result: Any) -> bytes:
+        """Return what ``unpack`` makes the compiled kernel from in another process."""
+        return dumps(result._reduce())
+
+    def unpack(self, content: bytes, target_context: Any) -> Any:
+        """Return the compiled kernel that ``pack`` described."""
+        return CompileResult._rebuild(target_context, *pickle.loads(content))
 
     @property
     def cache_path(self) -> str | None:
@@ -187,7 +199,7 @@ class KernelCache(NullCache):
             content = path.read_bytes()
             if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
                 raise ValueError("its checksum does not match")
-            return CompileResult._rebuild(target_context, *pickle.loads(content[DIGEST:]))
+            return self.unpack(content[DIGEST:], target_context)
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever the file holds, the kernel can be compiled
@@ -208,7 +220,7 @@ class KernelCache(NullCache):
             return
         if path is None:
             return
-        payload = dumps(result._reduce())
+        payload = self.pack(result)
         temporary = path.with_suffix(f".{uuid4().hex}")
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -229,9 +241,8 @@ class KernelCache(NullCache):
             return None
         function = self._kernel.py_func
         identity = identify(self._kernel), _source_digest(function.__code__.co_filename), arguments
-        return (
-            place / f"{function.__name__}-{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}.kernel"
-        )
+        digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
+        return place / f"{function.__name__}-{digest}{self.suffix}"
 
 
 def identify(value: Any) -> Any:
@@ -252,8 +263,7 @@ def identify(value: Any) -> Any:
         code, defaults = identify(value.__code__), identify(value.__defaults__)
         return value.__module__, value.__qualname__, code, defaults, cells
     if hasattr(value, "__wrapped__"):  # a kernel or an intrinsic
-        options = getattr(value, "targetoptions", {})
-        return identify(value.__wrapped__), options.get("parallel", False)
+        return identify(value.__wrapped__)
     raise TypeError(
         f"a kernel closes over {value!r} ({type(value).__name__});"
         " close over numbers, strings, tuples, types and functions only."

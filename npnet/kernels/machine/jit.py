@@ -4,7 +4,7 @@ Machine code is kept between runs (see ``cache.py``), threads are started and co
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from llvmlite import ir
@@ -14,6 +14,7 @@ from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
 from npnet.kernels.machine import announce, cache, threads
+from npnet.kernels.machine.linked import Linked
 
 __all__ = [
     "FASTMATH",
@@ -37,6 +38,16 @@ class Kernel(CPUDispatcher):
         super().__init__(*args, **kwargs)
         self._cache = cache.KernelCache(self)
 
+    @cached_property
+    def linked(self) -> Linked:
+        """What the kernel is to the kernels that call it."""
+        return Linked(self.py_func, self.targetoptions)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """The type by which kernels know what they call; it does not keep it alive."""
+        return types.Dispatcher(self.linked)
+
     def compile(self, signature: Any) -> Any:
         """Return the machine code for one set of argument types."""
         threads.start()  # the code is linked to what starts its threads
@@ -45,7 +56,7 @@ class Kernel(CPUDispatcher):
 
 
 class ParallelKernel(Kernel):
-    """A kernel with loops over threads, to be called from Python and not from other kernels."""
+    """A kernel with loops over threads (``loops.parallel_for``), to be called from Python only."""
 
     def __call__(self, *arguments: Any) -> Any:
         """Run on as many threads as ``set_threads`` says."""
@@ -93,7 +104,7 @@ def jit(
     Parameters
     ----------
     parallel
-        Make ``numba.prange`` a loop over threads. Such a kernel is called from Python only.
+        The kernel holds a ``parallel_for`` (see ``loops.py``). Such a kernel is called from Python only.
     inline
         Let LLVM make the kernel part of its callers.
     spliced
@@ -107,7 +118,7 @@ def jit(
     options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
     options |= {"forceinline": inline, "_nrt": refcount} | ({"inline": "always"} if spliced else {})
     make = ParallelKernel if parallel else Kernel
-    return make(function, targetoptions={**options, "parallel": parallel, "fastmath": FASTMATH})
+    return make(function, targetoptions={**options, "fastmath": FASTMATH})
 
 
 @jit

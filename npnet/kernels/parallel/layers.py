@@ -3,10 +3,10 @@
 from functools import cache
 
 import numpy as np
-from numba import prange
 
 from npnet.kernels import reference, rules
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
+from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, plain
 from npnet.kernels.products.blocked import multiply
 from npnet.kernels.vectors.arithmetic import difference
@@ -68,12 +68,15 @@ def elementwise(rule, *operands):
 
 @cache
 def _elementwise_kernel(rule):
+    @jit
+    def block_of(block, out, operands):
+        for i in range(block * BLOCK, min(out.size, (block + 1) * BLOCK), lanes_of(out)):
+            store(out, i, out.size - i, rule(*load_each(operands, i, out.size - i)))
+
     @jit(parallel=True)
     def kernel(out, operands):
         threads = serial_below(SERIAL, out.size)
-        for block in prange(-(-out.size // BLOCK)):
-            for i in range(block * BLOCK, min(out.size, (block + 1) * BLOCK), lanes_of(out)):
-                store(out, i, out.size - i, rule(*load_each(operands, i, out.size - i)))
+        parallel_for(-(-out.size // BLOCK), block_of, (out, operands))
         set_num_threads(threads)
 
     return kernel
@@ -117,20 +120,23 @@ def log_softmax_backward(dy, y):
 def _forward_kernel(name):
     logarithm = name.startswith("log")
 
+    @jit
+    def row(n, x, y):
+        columns = x.shape[1]
+        shift = row_maximum(x[n])
+        powers = _powers(x[n], shift, y[n])
+        log_sum = np.log(powers)
+        for k in range(0, columns, lanes_of(x)):
+            at, left = n * columns + k, columns - k
+            if logarithm:
+                store(y, at, left, difference(difference(load(x, at, left), shift), log_sum))
+            else:
+                store(y, at, left, load(y, at, left) / powers)
+
     @jit(parallel=True)
     def kernel(x, y):
-        rows, columns = x.shape
         threads = serial_below(SERIAL, x.size)
-        for n in prange(rows):
-            shift = row_maximum(x[n])
-            powers = _powers(x[n], shift, y[n])
-            log_sum = np.log(powers)
-            for k in range(0, columns, lanes_of(x)):
-                at, left = n * columns + k, columns - k
-                if logarithm:
-                    store(y, at, left, difference(difference(load(x, at, left), shift), log_sum))
-                else:
-                    store(y, at, left, load(y, at, left) / powers)
+        parallel_for(len(x), row, (x, y))
         set_num_threads(threads)
 
     return kernel
@@ -140,25 +146,28 @@ def _forward_kernel(name):
 def _backward_kernel(name):
     logarithm = name.startswith("log")
 
+    @jit
+    def row(n, dy, y, dx):
+        columns = y.shape[1]
+        sums = fill(y, 0.0)
+        for k in range(0, columns, lanes_of(y)):
+            at, left = n * columns + k, columns - k
+            term = load(dy, at, left)
+            if not logarithm:
+                term = term * load(y, at, left)
+            sums = sums + term
+        along = total(sums)
+        for k in range(0, columns, lanes_of(y)):
+            at, left = n * columns + k, columns - k
+            if logarithm:
+                store(dx, at, left, load(dy, at, left) - np.exp(load(y, at, left)) * along)
+            else:
+                store(dx, at, left, load(y, at, left) * (load(dy, at, left) - along))
+
     @jit(parallel=True)
     def kernel(dy, y, dx):
-        rows, columns = y.shape
         threads = serial_below(SERIAL, y.size)
-        for n in prange(rows):
-            sums = fill(y, 0.0)
-            for k in range(0, columns, lanes_of(y)):
-                at, left = n * columns + k, columns - k
-                if logarithm:
-                    sums = sums + load(dy, at, left)
-                else:
-                    sums = sums + load(dy, at, left) * load(y, at, left)
-            along = total(sums)
-            for k in range(0, columns, lanes_of(y)):
-                at, left = n * columns + k, columns - k
-                if logarithm:
-                    store(dx, at, left, load(dy, at, left) - np.exp(load(y, at, left)) * along)
-                else:
-                    store(dx, at, left, load(y, at, left) * (load(dy, at, left) - along))
+        parallel_for(len(y), row, (dy, y, dx))
         set_num_threads(threads)
 
     return kernel
@@ -223,54 +232,67 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
 
 @jit(parallel=True)
 def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
-    rows, columns = x.shape
     threads = serial_below(SERIAL, x.size)
-    for chunk in prange(-(-columns // lanes_of(x))):
-        c = chunk * lanes_of(x)
-        left = columns - c
-        sums = fill(x, 0.0)
-        for n in range(rows):
-            sums = sums + load(x, n * columns + c, left)
-        center = sums / rows
-        squares = fill(x, 0.0)
-        for n in range(rows):
-            distance = load(x, n * columns + c, left) - center
-            squares = squares + distance * distance
-        spread = squares / rows
-        root = np.sqrt(spread + epsilon)
-        for n in range(rows):
-            z = (load(x, n * columns + c, left) - center) / root
-            store(normalized, n * columns + c, left, z)
-            store(y, n * columns + c, left, load(gamma, c, left) * z + load(beta, c, left))
-        store(mean, c, left, center)
-        store(variance, c, left, spread)
+    arrays = x, gamma, beta, epsilon, y, normalized, mean, variance
+    parallel_for(-(-x.shape[1] // lanes_of(x)), _normalize_columns, arrays)
     set_num_threads(threads)
+
+
+@jit
+def _normalize_columns(chunk, x, gamma, beta, epsilon, y, normalized, mean, variance):
+    rows, columns = x.shape
+    c = chunk * lanes_of(x)
+    left = columns - c
+    sums = fill(x, 0.0)
+    for n in range(rows):
+        sums = sums + load(x, n * columns + c, left)
+    center = sums / rows
+    squares = fill(x, 0.0)
+    for n in range(rows):
+        distance = load(x, n * columns + c, left) - center
+        squares = squares + distance * distance
+    spread = squares / rows
+    root = np.sqrt(spread + epsilon)
+    for n in range(rows):
+        z = (load(x, n * columns + c, left) - center) / root
+        store(normalized, n * columns + c, left, z)
+        store(y, n * columns + c, left, load(gamma, c, left) * z + load(beta, c, left))
+    store(mean, c, left, center)
+    store(variance, c, left, spread)
 
 
 @jit(parallel=True)
 def _column_sums(dy, normalized, dgamma, dbeta):
-    rows, columns = dy.shape
     threads = serial_below(SERIAL, dy.size)
-    for chunk in prange(-(-columns // lanes_of(dy))):
-        c = chunk * lanes_of(dy)
-        left = columns - c
-        products, sums = fill(dy, 0.0), fill(dy, 0.0)
-        for n in range(rows):
-            products = products + load(dy, n * columns + c, left) * load(normalized, n * columns + c, left)
-            sums = sums + load(dy, n * columns + c, left)
-        store(dgamma, c, left, products)
-        store(dbeta, c, left, sums)
+    parallel_for(-(-dy.shape[1] // lanes_of(dy)), _sum_columns, (dy, normalized, dgamma, dbeta))
     set_num_threads(threads)
+
+
+@jit
+def _sum_columns(chunk, dy, normalized, dgamma, dbeta):
+    rows, columns = dy.shape
+    c = chunk * lanes_of(dy)
+    left = columns - c
+    products, sums = fill(dy, 0.0), fill(dy, 0.0)
+    for n in range(rows):
+        products = products + load(dy, n * columns + c, left) * load(normalized, n * columns + c, left)
+        sums = sums + load(dy, n * columns + c, left)
+    store(dgamma, c, left, products)
+    store(dbeta, c, left, sums)
 
 
 @jit(parallel=True)
 def _batch_norm_backward_input(dy, normalized, scale, dgamma, dbeta, dx):
-    rows, columns = dy.shape
     threads = serial_below(SERIAL, dy.size)
-    for n in prange(rows):
-        for c in range(0, columns, lanes_of(dy)):
-            left = columns - c
-            along = load(normalized, n * columns + c, left) * (load(dgamma, c, left) / rows)
-            centered = load(dy, n * columns + c, left) - load(dbeta, c, left) / rows - along
-            store(dx, n * columns + c, left, load(scale, c, left) * centered)
+    parallel_for(len(dy), _backward_row, (dy, normalized, scale, dgamma, dbeta, dx))
     set_num_threads(threads)
+
+
+@jit
+def _backward_row(n, dy, normalized, scale, dgamma, dbeta, dx):
+    rows, columns = dy.shape
+    for c in range(0, columns, lanes_of(dy)):
+        left = columns - c
+        along = load(normalized, n * columns + c, left) * (load(dgamma, c, left) / rows)
+        centered = load(dy, n * columns + c, left) - load(dbeta, c, left) / rows - along
+        store(dx, n * columns + c, left, load(scale, c, left) * centered)

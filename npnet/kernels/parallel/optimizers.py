@@ -3,10 +3,10 @@
 from functools import cache
 
 import numpy as np
-from numba import prange
 
 from npnet.kernels import reference, rules
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
+from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy
 from npnet.kernels.products.blocked import multiply
 from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
@@ -35,14 +35,17 @@ def update(rule, weight, grad, slots, hyperparameters):
 
 @cache
 def _update_kernel(rule):
+    @jit
+    def block_of(block, weight, grad, slots, hyperparameters):
+        for i in range(block * BLOCK, min(weight.size, (block + 1) * BLOCK), lanes_of(weight)):
+            left = weight.size - i
+            before = (load(weight, i, left), load(grad, i, left), *load_each(slots, i, left))
+            store_each((weight, *slots), i, left, rule(*before, *hyperparameters))
+
     @jit(parallel=True)
     def kernel(weight, grad, slots, hyperparameters):
         threads = serial_below(SERIAL, weight.size)
-        for block in prange(-(-weight.size // BLOCK)):
-            for i in range(block * BLOCK, min(weight.size, (block + 1) * BLOCK), lanes_of(weight)):
-                left = weight.size - i
-                before = (load(weight, i, left), load(grad, i, left), *load_each(slots, i, left))
-                store_each((weight, *slots), i, left, rule(*before, *hyperparameters))
+        parallel_for(-(-weight.size // BLOCK), block_of, (weight, grad, slots, hyperparameters))
         set_num_threads(threads)
 
     return kernel

@@ -3,9 +3,9 @@
 from functools import cache
 
 import numpy as np
-from numba import prange
 
 from npnet.kernels.machine.jit import jit
+from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.vectors.memory import lanes_of, load, load_as, store
 
 __all__ = ["move_pixels", "standardize"]
@@ -34,24 +34,27 @@ def standardize(x, mean, deviation):
 def _moving(channels):
     """The kernel of ``move_pixels``, for x and y (N, H, W channels): the rows of a picture in one piece."""
 
+    @jit
+    def picture(n, x, rows, columns, ways, fill, y):
+        width = columns.shape[1]
+        sources, across = rows[ways[0, n]], columns[ways[1, n]]
+        for i in range(sources.size):
+            out = y[n, i]
+            if sources[i] < 0:
+                out[:] = fill
+                continue
+            source = x[n, sources[i]]
+            for j in range(width):
+                at, place = np.uint64(j * channels), np.uint64(max(across[j], 0) * channels)
+                for c in range(channels):  # unsigned: no index is tried for counting from the end
+                    out[at + np.uint64(c)] = source[place + np.uint64(c)]
+            for j in range(width):
+                if across[j] < 0:
+                    out[j * channels : (j + 1) * channels] = fill
+
     @jit(parallel=True)
     def move(x, rows, columns, ways, fill, y):
-        width = columns.shape[1]
-        for n in prange(y.shape[0]):
-            sources, across = rows[ways[0, n]], columns[ways[1, n]]
-            for i in range(sources.size):
-                out = y[n, i]
-                if sources[i] < 0:
-                    out[:] = fill
-                    continue
-                source = x[n, sources[i]]
-                for j in range(width):
-                    at, place = np.uint64(j * channels), np.uint64(max(across[j], 0) * channels)
-                    for c in range(channels):  # unsigned: no index is tried for counting from the end
-                        out[at + np.uint64(c)] = source[place + np.uint64(c)]
-                for j in range(width):
-                    if across[j] < 0:
-                        out[j * channels : (j + 1) * channels] = fill
+        parallel_for(len(y), picture, (x, rows, columns, ways, fill, y))
 
     return move
 
@@ -59,9 +62,13 @@ def _moving(channels):
 @jit(parallel=True)
 def _standardize(x, mean, deviation, y):
     """y = (x - mean) / deviation, column by column, x of any real dtype."""
+    parallel_for(len(x), _standardize_row, (x, mean, deviation, y))
+
+
+@jit
+def _standardize_row(n, x, mean, deviation, y):
     columns = x.shape[1]
-    for n in prange(x.shape[0]):
-        for j in range(0, columns, lanes_of(y)):
-            left = columns - j
-            centered = load_as(y, x, n * columns + j, left) - load(mean, j, left)
-            store(y, n * columns + j, left, centered / load(deviation, j, left))
+    for j in range(0, columns, lanes_of(y)):
+        left = columns - j
+        centered = load_as(y, x, n * columns + j, left) - load(mean, j, left)
+        store(y, n * columns + j, left, centered / load(deviation, j, left))

@@ -18,9 +18,9 @@ import threading
 from functools import cache
 
 import numpy as np
-from numba import prange
 
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
+from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.amx import (
@@ -165,6 +165,21 @@ def _up(number, multiple):
 def _multiply(do_task):
     """The kernel that has ``do_task`` compute each task; it returns whether all of them returned True."""
 
+    @jit
+    def do_tasks(thread, threads, counters, shape, task_shape, operands, scratch, share, right):
+        right[thread] = True
+        memory = scratch[thread * share : (thread + 1) * share]
+        (rows, columns), (tall, wide) = shape, task_shape
+        across = -(-columns // wide)
+        tasks = -(-rows // tall) * across
+        task = take((counters, thread, threads), 0, tasks)
+        while task < tasks:
+            row, column = task // across * tall, task % across * wide
+            size = min(tall, rows - row), min(wide, columns - column)
+            if not do_task(*operands, row, column, size, memory):
+                right[thread] = False
+            task = take((counters, thread, threads), 0, tasks)
+
     @jit(parallel=True)
     def kernel(a, b, strides, bias, out, transposed, shape, depth, task_shape, work, scratch, share):
         """out, or its transpose if ``transposed``, is A B; ``bias`` is added to the rows of out.
@@ -180,20 +195,8 @@ def _multiply(do_task):
         team = min(get_num_threads(), scratch.size // share)
         counters = new_counters(1, team)
         right = np.empty(team, np.bool_)
-        # int64(thread): prange counts in uint64, which would compile every callee twice.
-        for thread in prange(team):
-            right[thread] = True
-            memory = scratch[thread * share : (thread + 1) * share]
-            (rows, columns), (tall, wide) = shape, task_shape
-            across = -(-columns // wide)
-            tasks = -(-rows // tall) * across
-            task = take((counters, np.int64(thread), team), 0, tasks)
-            while task < tasks:
-                row, column = task // across * tall, task % across * wide
-                size = min(tall, rows - row), min(wide, columns - column)
-                if not do_task(a, b, strides, bias, out, transposed, depth, row, column, size, memory):
-                    right[thread] = False
-                task = take((counters, np.int64(thread), team), 0, tasks)
+        operands = a, b, strides, bias, out, transposed, depth
+        parallel_for(team, do_tasks, (team, counters, shape, task_shape, operands, scratch, share, right))
         set_num_threads(threads)
         for thread in range(1, team):
             right[0] &= right[thread]
