@@ -238,6 +238,31 @@ def test_copies_and_pickles_are_models_of_their_own(fused):
         assert state(twin) != state(model)
 
 
+def test_two_threads_that_train_one_layer_end_or_are_refused():
+    shared = Dense(9, "relu")
+    models = [Sequential([shared, Dense(3, "softmax")], seed=seed) for seed in (1, 2)]
+    for model in models:
+        model.compile("sgd", "categorical_crossentropy", kernels="numba")
+        model.train_on_batch(X, Y)
+    refused = []
+
+    def train(model):
+        for _ in range(200):
+            try:
+                model.train_on_batch(X, Y)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    threads = [threading.Thread(target=train, args=(model,), daemon=True) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert all("train one after the other" in text for text in refused)
+    assert all(np.isfinite(weight).all() for model in models for weight in model.get_weights())
+
+
 def test_one_layer_in_two_models_keeps_each_ones_memory():
     """As in Keras: the weights are shared, each optimizer remembers its own steps."""
 

@@ -13,6 +13,7 @@ While a plan trains, its layout of the weights holds the truth. Who reads a para
 the end of the step and gets the numbers copied back first (``Weights.give_back``).
 """
 
+import threading
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -34,6 +35,8 @@ __all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan"]
 MOST_STEPS = 32  # in one call
 WORK_AT_ONCE = 1 << 33  # multiplications of their forward passes: 0.15 s on two cores of a server
 OUTPUT_AT_ONCE = 1 << 22  # predictions of one call: 16 MiB of float32
+
+_this_thread = threading.local()  # ``steps``: it is taking a fused step
 
 
 def plan(step: Step, whole_gradients: bool = False) -> "Plan | None":
@@ -72,7 +75,11 @@ class FusedStep:
         with self.step.chain.lock:
             present = self.current()
             if present is not None:
-                return present(x, batches)
+                _this_thread.steps = True
+                try:
+                    return present(x, batches)
+                finally:
+                    _this_thread.steps = False
         return self.step(x, batches)
 
     def at_once(self, batch_size: int) -> int:
@@ -154,18 +161,38 @@ class Weights:
         self.here = True
 
     def give_back(self) -> None:
-        """Copy the parameters and their slots to where others read them, if they are here."""
+        """Copy the parameters and their slots to where others read them, if they are here.
+
+        Raises
+        ------
+        RuntimeError
+            Asked for by another model's step while this one's is under way: they share a layer.
+        """
         if not self.here:
             return
+        if not getattr(_this_thread, "steps", False):
+            with self.lock:  # a step that another thread is taking ends first
+                self._copy_back()
+        elif self.lock.acquire(blocking=False):
+            try:
+                self._copy_back()
+            finally:
+                self.lock.release()
+        else:  # two steps might wait for each other for ever
+            raise RuntimeError(
+                f"layer {self.stage.link.name!r} belongs to two models that train in two threads at once;"
+                " train one after the other."
+            )
+
+    def _copy_back(self) -> None:
         from npnet.kernels.products.layouts import from_squares
 
-        with self.lock:  # a step that another thread is taking ends first
-            if self.here:
-                for plane, (weight, bias) in enumerate(self.arrays):
-                    from_squares(self.squares, plane, weight)
-                    if bias is not None:
-                        bias[...] = self.biases[plane, : len(bias)]
-                self.here = False
+        if self.here:
+            for plane, (weight, bias) in enumerate(self.arrays):
+                from_squares(self.squares, plane, weight)
+                if bias is not None:
+                    bias[...] = self.biases[plane, : len(bias)]
+            self.here = False
 
 
 class Plan:
