@@ -3,8 +3,7 @@
 Starting a parallel loop costs microseconds while its threads are awake and a tenth of a millisecond when they
 have gone to sleep. Steps whose phases share one loop pay once. A program is a table with a row for each phase
 (``Phase``): what is done, on which arrays, and which phase it waits for. The kernel that reads it is compiled
-once for the operations that occur in it, whatever the depth and the widths of the network, and however many
-steps are taken at once; a single phase is a program of one row.
+once for all networks; so is each operation, which is called by its address.
 
 All panels of a plan lie in one array, ``flows``, all weights with their slots in another (``layouts.py`` says
 how). ``flow_table`` and ``layer_table`` say where each begins.
@@ -14,17 +13,19 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numba import from_dtype, typeof, types
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from npnet.kernels.fused import matrix_unit, vector_unit
 from npnet.kernels.fused.vector_unit import apply_update, gather_tasks, softmax_tasks
+from npnet.kernels.machine.addresses import call
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
 from npnet.kernels.products.amx import AMX, SIDE
 from npnet.kernels.products.tiles import width_of
 from npnet.kernels.vectors.memory import lanes_of, load, load_planes, store_planes
-from npnet.kernels.vectors.views import view
+from npnet.kernels.vectors.views import array_at, view
 
 __all__ = [
     "NOBODY", "Operands", "Phase", "apply", "backward", "forward", "gather", "gradient", "on_matrix_unit",
@@ -85,8 +86,9 @@ class Operands(NamedTuple):
         All squares and biases, and for each layer: where its squares begin, panels, squares in a panel,
         planes (weights and slots), inputs, where its biases begin, their columns, and where its gradient and
         that of its biases begin.
-    samples, selected, scale, offset
-        The user's samples (N, D), which of them make the batch of each step, and what converts them.
+    samples, columns, selected, scale, offset
+        The address of the user's samples (N, D), D, which of them make the batch of each step, and what
+        converts them.
     targets, sample_weight, loss_scale
         For each step; ``sample_weight`` may have no columns: then every sample weighs 1.
     losses, y_pred
@@ -103,7 +105,8 @@ class Operands(NamedTuple):
     weights: np.ndarray
     gradients: np.ndarray
     layer_table: np.ndarray
-    samples: np.ndarray
+    samples: int
+    columns: int
     selected: np.ndarray
     scale: float
     offset: float
@@ -168,14 +171,16 @@ def _gradients(operands, number):
 
 
 @cache
-def gather():
-    """y = scale x[index] + offset, as panels."""
+def gather(dtype):
+    """y = scale x[index] + offset, as panels, of samples in this dtype."""
+    kind = from_dtype(dtype)
 
-    @jit(spliced=True)
+    @jit
     def operation(team, number, phase, operands):
+        samples = array_at(operands.samples, kind, (0, operands.columns))
         scaling = operands.scale, operands.offset
         out = _flow(operands, phase.y)
-        return gather_tasks(team, number, operands.samples, operands.selected[phase.step], out, scaling)
+        return gather_tasks(team, number, samples, operands.selected[phase.step], out, scaling)
 
     return operation
 
@@ -185,7 +190,7 @@ def forward(on_unit, rule, remembers_x, constants):
     """y = rule(x W + b, *constants); z = x W + b if the rule's derivative wants that."""
     tasks = _products(on_unit).forward_tasks(rule, remembers_x)
 
-    @jit(spliced=True)
+    @jit
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -201,7 +206,7 @@ def forward(on_unit, rule, remembers_x, constants):
 def softmax_cross_entropy():
     """The weighted losses and softmax of logits x, and dx = d loss / d x."""
 
-    @jit(spliced=True)
+    @jit
     def operation(team, number, phase, operands):
         step = phase.step
         return softmax_tasks(
@@ -217,7 +222,7 @@ def backward(on_unit, rule, constants):
     """dx = rule(dy W', z, *constants), where the rule is the derivative of the activation that made x."""
     tasks = _products(on_unit).backward_tasks(rule)
 
-    @jit(spliced=True)
+    @jit
     def operation(team, number, phase, operands):
         weight, _ = _weights(operands, phase.layer)
         return tasks(
@@ -234,7 +239,7 @@ def update(on_unit, rule, slots, hyperparameters):
     """W, slots <- rule(decay W, x' dy, slots), and of b: the gradient is never stored."""
     tasks = _products(on_unit).update_tasks(rule, slots)
 
-    @jit(spliced=True)
+    @jit
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -251,7 +256,7 @@ def update_forward(on_unit, rule, slots, hyperparameters, activation, remembers_
     """``update`` with the present batch and ``forward`` with the next one, in one pass over the weights."""
     tasks = _products(on_unit).update_forward_tasks(rule, slots, activation, remembers_x)
 
-    @jit(spliced=True)
+    @jit
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -276,7 +281,7 @@ def gradient(on_unit):
     """dW = x' dy and db, as arrays: to clip them, to look at them, to add them up."""
     tasks = _products(on_unit).update_tasks(_keep, 0)
 
-    @jit(spliced=True)
+    @jit
     def operation(team, number, phase, operands):
         weight, bias = _gradients(operands, phase.layer)
         return tasks(
@@ -300,7 +305,7 @@ def apply(rule, slots, hyperparameters):
             after = rule(before[0] * decay, load(gradient, j, lanes_of(bias)), *before[1:], *hyperparameters)
             store_planes(bias, j, bias.shape[1], after)
 
-    @jit(spliced=True)
+    @jit
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         gradient, bias_gradient = _gradients(operands, phase.layer)
@@ -329,70 +334,30 @@ def apply(rule, slots, hyperparameters):
 # --- carrying programs out -------------------------------------------------------------------------------
 
 
-@jit(spliced=True)
-def _nothing(team, number, phase, operands):
-    return 0
+@jit
+def _work(thread, threads, counters, program, addresses, operands):
+    """What one thread does: its share of each phase, in order."""
+    team = counters, thread, threads
+    tasks = np.empty(len(program), np.int64)
+    for number in range(len(program)):
+        row = program[number]
+        phase = Phase(
+            row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11]
+        )
+        if phase.after != NOBODY:
+            wait(team, phase.after, tasks[phase.after])
+        if phase.also != NOBODY:
+            wait(team, phase.also, tasks[phase.also])
+        tasks[number] = call(addresses[phase.operation], (team, number, phase, operands))
 
 
-MOST_OPERATIONS = 12  # kinds of phases in one program
-
-
-@cache
-def _program(operations):
-    # Written out, because a function that chose among functions, one inside the other, would have LLVM
-    # optimise the innermost as often as it is deep.
-    unused = (_nothing,) * (MOST_OPERATIONS - len(operations))
-    op0, op1, op2, op3, op4, op5, op6, op7, op8, op9, op10, op11 = operations + unused
-
-    @jit
-    def work(thread, threads, counters, program, operands):
-        team = counters, thread, threads
-        tasks = np.empty(len(program), np.int64)
-        for number in range(len(program)):
-            row = program[number]
-            phase = Phase(
-                row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10],
-                row[11],
-            )  # fmt: skip
-            if phase.after != NOBODY:
-                wait(team, phase.after, tasks[phase.after])
-            if phase.also != NOBODY:
-                wait(team, phase.also, tasks[phase.also])
-            operation = phase.operation
-            if operation == 0:
-                tasks[number] = op0(team, number, phase, operands)
-            elif operation == 1:
-                tasks[number] = op1(team, number, phase, operands)
-            elif operation == 2:
-                tasks[number] = op2(team, number, phase, operands)
-            elif operation == 3:
-                tasks[number] = op3(team, number, phase, operands)
-            elif operation == 4:
-                tasks[number] = op4(team, number, phase, operands)
-            elif operation == 5:
-                tasks[number] = op5(team, number, phase, operands)
-            elif operation == 6:
-                tasks[number] = op6(team, number, phase, operands)
-            elif operation == 7:
-                tasks[number] = op7(team, number, phase, operands)
-            elif operation == 8:
-                tasks[number] = op8(team, number, phase, operands)
-            elif operation == 9:
-                tasks[number] = op9(team, number, phase, operands)
-            elif operation == 10:
-                tasks[number] = op10(team, number, phase, operands)
-            else:
-                tasks[number] = op11(team, number, phase, operands)
-
-    @jit(parallel=True)
-    def kernel(program, operands, multiplications):
-        threads = serial_below(SERIAL, multiplications)
-        team = get_num_threads()
-        counters = new_counters(len(program), team)
-        parallel_for(team, work, (team, counters, program, operands))
-        set_num_threads(threads)
-
-    return kernel
+@jit(parallel=True)
+def _carry_out(program, addresses, operands, multiplications):
+    threads = serial_below(SERIAL, multiplications)
+    team = get_num_threads()
+    counters = new_counters(len(program), team)
+    parallel_for(team, _work, (team, counters, program, addresses, operands))
+    set_num_threads(threads)
 
 
 def run(operations, program, operands, multiplications):
@@ -407,4 +372,14 @@ def run(operations, program, operands, multiplications):
     multiplications
         How much work it is: little is done by one thread.
     """
-    _program(operations)(program, operands, multiplications)
+    _carry_out(program, _addresses(operations, typeof(operands)), operands, multiplications)
+
+
+_TEAM = types.Tuple((types.Array(types.int64, 1, "C"), types.intp, types.intp))
+
+
+@cache
+def _addresses(operations, operands):
+    """Where the machine code of the operations lies, for operands of this type."""
+    arguments = _TEAM, types.int64, typeof(Phase()), operands
+    return np.array([operation.address(arguments) for operation in operations], np.int64)

@@ -48,6 +48,12 @@ class Kernel(CPUDispatcher):
         """The type by which kernels know what they call; it does not keep it alive."""
         return types.Dispatcher(self.linked)
 
+    def address(self, arguments: tuple[Any, ...]) -> int:
+        """Return where the machine code for these argument types lies, for ``addresses.call``."""
+        self.compile(arguments)
+        result: Any = self.overloads[arguments]
+        return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+
     def compile(self, signature: Any) -> Any:
         """Return the machine code for one set of argument types."""
         threads.start()  # the code is linked to what starts its threads

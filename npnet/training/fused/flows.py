@@ -105,7 +105,8 @@ class Memory:
     penalty
         The sum of the regularizers' penalties.
     parts
-        The programs and calls of a plan, by number of steps and whether the first layer takes one pass.
+        The programs and calls of a plan, by number of steps, whether the first layer takes one pass, and the
+        dtype of the samples.
     """
 
     rows: np.ndarray
@@ -118,7 +119,7 @@ class Memory:
         from npnet.kernels.products.tiles import width
 
         self.n = n
-        self.parts: dict[tuple[int, bool], list[Any]] = {}
+        self.parts: dict[tuple[int, bool, Any], list[Any]] = {}
         self.panel_rows, self.width = panel_rows(n, dtype), width(dtype)
         size = self.panel_rows * self.width
         starts = np.cumsum([0, *panel_counts])[:-1] * size

@@ -424,7 +424,7 @@ class Plan:
         decay, hyperparameters = self._hyperparameters(steps)
         operands = program.Operands(
             memory.panel_rows, memory.array, memory.table, self.weights, self.gradients, self.layer_table,
-            samples, index.reshape(steps, n), getattr(self.start, "scale", 1.0),
+            samples.ctypes.data, samples.shape[1], index.reshape(steps, n), getattr(self.start, "scale", 1.0),
             getattr(self.start, "offset", 0.0), targets, weights, loss_scale, losses, y_pred, decay,
             hyperparameters, np.array(self.constants, np.float64),
         )  # fmt: skip
@@ -474,7 +474,7 @@ class Plan:
 
         # A thread takes whole panels of weights through an update with the next forward pass.
         one_pass = self.whole and self.fused[0].units >= 2 * get_threads() * memory.width
-        key = steps, one_pass
+        key = steps, one_pass, self.start.samples
         if key not in memory.parts:
             if self.whole:
                 memory.parts[key] = [self._steps(memory.n, steps, one_pass)]

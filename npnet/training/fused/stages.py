@@ -93,7 +93,7 @@ class GatherRows:
     """The batch as rows in the chain's dtype."""
 
     def __init__(self, chain: Chain):
-        self.dtype = chain.dtype
+        self.dtype = self.samples = chain.dtype
 
     def rows(self, x: np.ndarray, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
         """Return samples (N, D), and which of them are the rows of all batches."""
@@ -113,10 +113,15 @@ class GatherPanels:
     """The batch as panels, converted, rescaled and flattened on the way.
 
     What else comes before the first fused stage has nothing to learn, and runs as it is on the batch's rows.
+
+    Attributes
+    ----------
+    samples
+        The dtype of what is gathered, as the last call of ``rows`` gave it.
     """
 
     def __init__(self, chain: Chain, head: list[Layer], columns: int, space: Space):
-        self.dtype = chain.dtype
+        self.dtype = self.samples = chain.dtype
         plain = [
             i for i, link in enumerate(head) if not (link in KNOWN and isinstance(link, (Flatten, Rescaling)))
         ]
@@ -135,6 +140,7 @@ class GatherPanels:
             x, index = np.concatenate([self._prepared(x[b.rows]) for b in batches]), np.arange(len(index))
         if not (x.flags.c_contiguous and x.dtype.isnative and x.dtype.char in "?bBhHiIlLqQfd"):
             x, index = np.ascontiguousarray(x[index], self.dtype), np.arange(len(index))
+        self.samples = x.dtype
         return x.reshape(len(x), self.columns), index
 
     def _prepared(self, batch: np.ndarray) -> np.ndarray:
@@ -150,7 +156,8 @@ class GatherPanels:
     def forward(self) -> tuple[Flow, Todos]:
         """Return the batch, and what gathers it."""
         fields = {"y": self.flow.number}
-        return self.flow, [Todo("gather", lambda on_unit: program().gather(), fields, 8 * self.columns, True)]
+        operation = lambda on_unit: program().gather(self.samples)  # noqa: E731
+        return self.flow, [Todo("gather", operation, fields, 8 * self.columns, True)]
 
 
 # --- stages ----------------------------------------------------------------------------------------------
