@@ -41,7 +41,7 @@ class Monitor(Callback):
         if self.mode != "auto":
             return 1 if self.mode == "max" else -1
         grows = directions.grows(self.monitor)
-        for metric in self.model.metrics:
+        for metric in self.model.metrics if hasattr(self, "model") else ():
             if metric.name == self.monitor.removeprefix("val_"):
                 grows = metric.grows
         if grows is None:

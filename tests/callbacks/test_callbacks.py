@@ -461,6 +461,13 @@ def test_auto_asks_the_model_s_metrics():
 
 
 @pytest.mark.parametrize("kind", WATCHERS)
+def test_the_direction_is_known_without_a_model(kind):
+    assert (kind("val_loss").sign, kind("val_f1_score").sign) == (-1, 1)
+    with pytest.raises(ValueError, match="Say mode="):
+        assert kind("val_quality").sign
+
+
+@pytest.mark.parametrize("kind", WATCHERS)
 def test_wrong_mode(kind):
     with pytest.raises(ValueError, match='"auto", "min" or "max"'):
         kind(mode="maximum")

@@ -23,11 +23,8 @@ LINE = 8  # int64 numbers in a cache line: counters on lines of their own do not
 
 @jit
 def new_counters(phases, threads):
-    """Counters of tasks taken and done. Written out: in a parallel kernel np.zeros is a loop over threads."""
-    counters = np.empty(phases * (threads + 1) * LINE, np.int64)
-    for i in range(counters.size):
-        counters[i] = 0
-    return counters
+    """Counters of tasks taken and done."""
+    return np.zeros(phases * (threads + 1) * LINE, np.int64)
 
 
 @jit
