@@ -24,10 +24,17 @@ from npnet.kernels.parallel.layers import (
 from npnet.kernels.parallel.optimizers import orthogonalize, update
 from npnet.kernels.parallel.pictures import move_pixels, standardize
 from npnet.kernels.reference import (
+    average_pool_backward,
+    average_pool_forward,
     binary_cross_entropy_backward,
     binary_cross_entropy_forward,
+    convolution_backward_input,
+    convolution_backward_parameters,
+    convolution_forward,
     cross_entropy_backward,
     cross_entropy_forward,
+    max_pool_backward,
+    max_pool_forward,
     mean_absolute_error_backward,
     mean_absolute_error_forward,
     mean_squared_error_backward,
@@ -40,11 +47,16 @@ from npnet.kernels.reference import (
 )
 
 __all__ = [
+    "average_pool_backward",
+    "average_pool_forward",
     "batch_norm_backward_input",
     "batch_norm_backward_parameters",
     "batch_norm_forward",
     "binary_cross_entropy_backward",
     "binary_cross_entropy_forward",
+    "convolution_backward_input",
+    "convolution_backward_parameters",
+    "convolution_forward",
     "cross_entropy_backward",
     "cross_entropy_forward",
     "dense_backward_input",
@@ -53,6 +65,8 @@ __all__ = [
     "elementwise",
     "log_softmax_backward",
     "log_softmax_forward",
+    "max_pool_backward",
+    "max_pool_forward",
     "mean_absolute_error_backward",
     "mean_absolute_error_forward",
     "mean_squared_error_backward",
