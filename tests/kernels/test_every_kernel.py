@@ -59,6 +59,8 @@ OPERANDS = {
     "batch_norm_forward": lambda: [numbers(N, D), numbers(D), numbers(D), 1e-3],
     "batch_norm_backward_parameters": matrices(2),
     "batch_norm_backward_input": lambda: [numbers(N, D), numbers(N, D), numbers(D), positive(D), 1e-3],
+    "normalize_rows_forward": lambda: [numbers(N, D), 1e-3],
+    "normalize_rows_backward": lambda: [numbers(N, D), numbers(N, D), positive(N, 1)],
     "convolution_forward": lambda: [numbers(9, 9, 8, 6), numbers(3, 2, 3, 34), numbers(34), WINDOW],
     "convolution_backward_parameters": lambda: [numbers(9, 9, 8, 6), numbers(9, 5, 4, 34), WINDOW],
     "convolution_backward_input": lambda: [numbers(9, 5, 4, 34), numbers(3, 2, 3, 34), WINDOW],

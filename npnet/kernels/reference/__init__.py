@@ -24,6 +24,8 @@ from npnet.kernels.reference.layers import (
     elementwise,
     log_softmax_backward,
     log_softmax_forward,
+    normalize_rows_backward,
+    normalize_rows_forward,
     softmax_backward,
     softmax_forward,
 )
@@ -77,6 +79,8 @@ __all__ = [
     "mean_squared_error_forward",
     "move_pixels",
     "move_pixels_backward",
+    "normalize_rows_backward",
+    "normalize_rows_forward",
     "orthogonalize",
     "sigmoid_cross_entropy_backward",
     "sigmoid_cross_entropy_forward",
