@@ -316,7 +316,9 @@ class DepthwiseConv2D(Convolution):
 
 
 class SeparableConv2D(Convolution):
-    """A depthwise convolution, then at each pixel a dense layer over the channels (Chollet 2017).
+    """y = z P + b with z = x * K: a depthwise convolution, then a dense layer over each pixel's channels.
+
+    (Chollet 2017.)
 
     Parameters
     ----------
@@ -332,6 +334,8 @@ class SeparableConv2D(Convolution):
     depthwise_regularizer, pointwise_regularizer, bias_regularizer
         Penalties on them.
     """
+
+    told_by_kernels = False
 
     @config.keras_arguments(depthwise_constraint=None, pointwise_constraint=None)
     def __init__(
@@ -399,8 +403,12 @@ class SeparableConv2D(Convolution):
         y = self.kernels.dense_forward(self.z, self.matrix, self.bias_value)
         return y.reshape(*z.shape[:-1], self.filters)
 
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return the depthwise convolution's dx, of dz = dy P'; dP = z' dy, dK = for each tap x' dz."""
+        return super().backward(dy)
+
     def backward_parameters(self, dy: np.ndarray) -> None:
-        """DP = z' dy and db as in a dense layer; the depthwise kernel gets its share by dz = dy P'."""
+        """dP = z' dy and db as in a dense layer; the depthwise kernel gets its share by dz = dy P'."""
         dmatrix, dbias = self.kernels.dense_backward_parameters(self.z, dy.reshape(-1, self.filters))
         self.pointwise.grad = dmatrix.reshape(self.pointwise.shape)
         if self.bias is not None:
@@ -409,7 +417,7 @@ class SeparableConv2D(Convolution):
         self.weight.grad = dweight.reshape(self.weight.shape)
 
     def backward_input(self, dy: np.ndarray) -> np.ndarray:
-        """Dx = the depthwise convolution's, of dz = dy P'."""
+        """dx = the depthwise convolution's, of dz = dy P'."""
         return self.kernels.convolution_backward_input(self._dz(dy), self.bank, self.geometry)
 
     def _dz(self, dy: np.ndarray) -> np.ndarray:
@@ -418,10 +426,11 @@ class SeparableConv2D(Convolution):
 
 
 class Conv2DTranspose(Convolution):
-    """A convolution run backwards: what it computes forward is a convolution's backward pass to its input.
+    """y = the sum over taps of x W[tap]', laid where the tap is, plus b: a convolution run backwards.
 
-    Each pixel of x (N, H, W, C) lays its kernel, (kh, kw, F, C), over the larger output and adds to it. The
-    output is (N, H', W', F) with H' = (H - 1) stride + max(kh, stride) for "valid", H stride for "same".
+    What it computes forward is a convolution's backward pass to its input: each pixel of x (N, H, W, C) lays
+    its kernel (kh, kw, F, C) over the larger y (N, H', W', F) and adds to it. H' is H stride for "same" and
+    (H - 1) stride + max(kh, stride) for "valid".
 
     Parameters
     ----------
@@ -437,6 +446,8 @@ class Conv2DTranspose(Convolution):
     kernel_regularizer, bias_regularizer
         Penalties on them.
     """
+
+    told_by_kernels = False
 
     @config.keras_arguments(kernel_constraint=None)
     def __init__(
@@ -503,6 +514,10 @@ class Conv2DTranspose(Convolution):
         self.look_at(x)
         y = self.kernels.convolution_backward_input(x, self.weight.value, self.geometry)
         return y if self.bias is None else y + self.bias.value
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return the sum over taps of dy[at] W[tap]; dW = for each tap dy[at]' x."""
+        return super().backward(dy)
 
     def backward_parameters(self, dy: np.ndarray) -> None:
         """As for the convolution, whose input is dy here and whose dy is x."""

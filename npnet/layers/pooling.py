@@ -3,6 +3,7 @@
 The mathematics is in ``kernels/reference/pooling.py``; names, arguments and defaults are Keras 3's.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -147,61 +148,56 @@ class GlobalPooling(Layer):
         expect_places(self, input_shape, self.rank)
         return (*(1,) * (self.rank if self.keepdims else 0), input_shape[-1])
 
-    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
-        """Return one number a channel."""
-        self.x_shape = x.shape
-        y = self.pool(x.reshape(len(x), -1, x.shape[-1]))
-        return y.reshape(len(x), *self.compute_output_shape(x.shape[1:]))
+    @property
+    def axes(self) -> Shape:
+        """The axes that are pooled."""
+        return tuple(range(1, self.rank + 1))
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return dx, in the shape of x."""
-        n, *places, channels = self.x_shape
-        pixels = np.empty((n, int(np.prod(places)), channels), dy.dtype)
-        self.pool_backward(dy.reshape(n, 1, channels), pixels)
-        return pixels.reshape(self.x_shape)
-
-    def pool(self, pixels: np.ndarray) -> np.ndarray:
-        """Return (N, 1, C) of pixels (N, H W, C)."""
-        raise NotImplementedError
-
-    def pool_backward(self, dy: np.ndarray, dpixels: np.ndarray) -> None:
-        """Write the gradient of the pixels (N, H W, C), given dy (N, 1, C)."""
-        raise NotImplementedError
+    def with_axes(self, dy: np.ndarray) -> np.ndarray:
+        """Return dy (N, C) as (N, 1, 1, C)."""
+        return dy if self.keepdims else np.expand_dims(dy, self.axes)
 
 
 class GlobalAveragePooling2D(GlobalPooling):
-    """The mean of each channel over the whole picture."""
+    """y = the mean of each channel over the whole picture."""
 
-    def pool(self, pixels: np.ndarray) -> np.ndarray:
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the means."""
-        return pixels.mean(axis=1, keepdims=True)
+        self.x_shape = x.shape
+        return x.mean(axis=self.axes, keepdims=self.keepdims)
 
-    def pool_backward(self, dy: np.ndarray, dpixels: np.ndarray) -> None:
-        """Each pixel is one H W-th of the mean."""
-        dpixels[...] = dy / dpixels.shape[1]
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return dy / (H W) for each pixel."""
+        pixels = math.prod(self.x_shape[1:-1])
+        return np.broadcast_to(self.with_axes(dy) / pixels, self.x_shape).astype(dy.dtype)
 
 
 class GlobalAveragePooling1D(GlobalAveragePooling2D):
-    """The mean of each channel over a whole sequence (N, L, C)."""
+    """y = the mean of each channel over a whole sequence (N, L, C)."""
 
     rank = 1
 
 
 class GlobalMaxPooling2D(GlobalPooling):
-    """The largest number of each channel in the whole picture; NaN if there is one."""
+    """y = the largest number of each channel in the whole picture; NaN if there is one."""
 
-    def pool(self, pixels: np.ndarray) -> np.ndarray:
+    def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the maxima, and remember where the first of the largest is."""
+        self.x_shape = x.shape
+        pixels = x.reshape(len(x), -1, x.shape[-1])
         self.place = pixels.argmax(axis=1, keepdims=True)
-        return np.take_along_axis(pixels, self.place, axis=1)
+        y = np.take_along_axis(pixels, self.place, axis=1)
+        return y.reshape(len(x), *self.compute_output_shape(x.shape[1:]))
 
-    def pool_backward(self, dy: np.ndarray, dpixels: np.ndarray) -> None:
-        """The maximum is a copy of one pixel."""
-        dpixels[...] = 0
-        np.put_along_axis(dpixels, self.place, dy, axis=1)
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Return dy for the first of the largest pixels, 0 for the others."""
+        n, channels = self.x_shape[0], self.x_shape[-1]
+        dx = np.zeros((n, math.prod(self.x_shape[1:-1]), channels), dy.dtype)
+        np.put_along_axis(dx, self.place, dy.reshape(n, 1, channels), axis=1)
+        return dx.reshape(self.x_shape)
 
 
 class GlobalMaxPooling1D(GlobalMaxPooling2D):
-    """The largest number of each channel in a whole sequence (N, L, C)."""
+    """y = the largest number of each channel in a whole sequence (N, L, C)."""
 
     rank = 1

@@ -23,7 +23,7 @@ __all__ = [
 
 
 def convolution_forward(x, weight, bias, geometry):
-    """y = b + sum over taps of x[at] W[tap], x[at] being the pixels under the tap.  ``bias`` may be None."""
+    """y = sum over taps of x[at] W[tap], plus b; x[at] are the pixels under a tap.  ``bias`` may be None."""
     x, weight = _by_group(_padded(x, geometry), geometry), _filters_by_group(weight, geometry)
     y = np.zeros((*x.shape[:2], *geometry.places, weight.shape[-1]), x.dtype)
     for tap, (rows, columns) in taps(geometry):
@@ -33,7 +33,7 @@ def convolution_forward(x, weight, bias, geometry):
 
 
 def convolution_backward_parameters(x, dy, geometry):
-    """How should I change?  dW[tap] = x[at]' dy (kh, kw, C/groups, F),  db = sum of dy over pixels (F,).
+    """How should I change?  dW = x[at]' dy for each tap (kh, kw, C/groups, F),  db = sum of dy (F,).
 
     ∂y[n,i,j,f]/∂W[p,q,c,f] = x[n, i s + p d - a, j s + q d - a, c], so
     dW[p,q,c,f] = sum over n, i, j of  x[n, i s + p d - a, j s + q d - a, c] dy[n,i,j,f]:
@@ -49,7 +49,7 @@ def convolution_backward_parameters(x, dy, geometry):
 
 
 def convolution_backward_input(dy, weight, geometry):
-    """Whom do I blame?  dx[at] += dy W[tap]' for each tap  (N, H, W, C).
+    """Whom do I blame?  dx = the sum over taps of dy W[tap]', laid where x[at] was  (N, H, W, C).
 
     x[n,u,v,c] reaches y[n,i,j,f] through the tap (p, q) with u = i s + p d - a and v = j s + q d - a, if
     there is one, and ∂y/∂x is W[p,q,c,f] then. So each tap gives dy W[p,q]' back to the pixels it was taken

@@ -129,9 +129,9 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
 
 
 def normalize_rows_forward(x, epsilon):
-    """z = (x - mean) / s with s = sqrt(variance + epsilon), row by row; the variance is the biased one.
+    """z = (x - mean) / s with s = sqrt(variance + epsilon), row by row.
 
-    Returns z and s (R, 1).
+    The variance is the biased one. Returns z and s (R, 1).
     """
     centered = x - x.mean(axis=1, keepdims=True)
     deviation = np.sqrt(np.square(centered).mean(axis=1, keepdims=True) + epsilon)

@@ -12,10 +12,10 @@ __all__ = ["average_pool_backward", "average_pool_forward", "max_pool_backward",
 
 
 def max_pool_forward(x, geometry):
-    """y = the largest number under the window; also returns ``taken`` (N, H', W', C), the tap it was under.
+    """y = the largest number under the window.  Also returns ``taken`` (N, H', W', C), the tap it was under.
 
-    Taps are counted row after row. Of equal numbers the first is taken, of NaNs too: a window with a NaN has
-    the maximum NaN. (A window of -infinity alone takes its tap 0.)
+    Taps are counted row after row. Of equal numbers the first is taken, of NaNs too: a window with a NaN
+    has the maximum NaN. (A window of -infinity alone takes its tap 0.)
     """
     x = _padded(x, geometry, -np.inf)
     y = np.full((len(x), *geometry.places, x.shape[-1]), -np.inf, x.dtype)
@@ -28,7 +28,7 @@ def max_pool_forward(x, geometry):
 
 
 def max_pool_backward(dy, taken, geometry):
-    """dx[at] += dy where this tap was taken.
+    """dx = dy for the pixel that was taken under each window, 0 for the others.
 
     y is a copy of one pixel, whose ∂y/∂x is 1; that of all others is 0. At a tie the maximum has a kink;
     the first of the equal pixels gets all of dy, as in TensorFlow, PyTorch and JAX.
@@ -46,7 +46,10 @@ def average_pool_forward(x, geometry):
 
 
 def average_pool_backward(dy, geometry):
-    """dx[at] += dy / count for each tap, as ∂y/∂x = 1 / count for every pixel under the window."""
+    """dx = the sum of dy / count over the windows a pixel is under.
+
+    ∂y/∂x is 1 / count for every pixel under the window.
+    """
     dx, part = _room(dy, geometry), dy / _counts(geometry, dy.dtype)
     for _, (rows, columns) in taps(geometry):
         dx[:, rows, columns] += part
