@@ -422,7 +422,7 @@ class SeparableConv2D(Convolution):
 
     def _dz(self, dy: np.ndarray) -> np.ndarray:
         dz = self.kernels.dense_backward_input(dy.reshape(-1, self.filters), self.matrix)
-        return dz.reshape(*dy.shape[:-1], -1)
+        return dz.reshape(*dy.shape[:-1], dz.shape[-1])
 
 
 class Conv2DTranspose(Convolution):

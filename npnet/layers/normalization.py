@@ -1,5 +1,6 @@
 """Normalisation of each sample by itself: the same in training and otherwise, whatever the batch."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -158,12 +159,16 @@ class GroupNormalization(SampleNormalization):
 
     def to_rows(self, x: np.ndarray) -> np.ndarray:
         """(N, ..., C) -> (N groups, pixels C/groups)."""
-        n, channels = len(x), x.shape[-1]
-        groups = channels if self.groups == -1 else self.groups
-        return x.reshape(n, -1, groups, channels // groups).swapaxes(1, 2).reshape(n * groups, -1)
+        n, pixels, groups, part = self._parts(x.shape)
+        return x.reshape(n, pixels, groups, part).swapaxes(1, 2).reshape(n * groups, pixels * part)
 
     def from_rows(self, rows: np.ndarray, shape: Shape) -> np.ndarray:
         """(N groups, pixels C/groups) -> (N, ..., C)."""
-        n, channels = shape[0], shape[-1]
+        n, pixels, groups, part = self._parts(shape)
+        return rows.reshape(n, groups, pixels, part).swapaxes(1, 2).reshape(shape)
+
+    def _parts(self, shape: Shape) -> tuple[int, int, int, int]:
+        """Return the numbers of samples, of pixels, of groups, and of channels in a group."""
+        n, *places, channels = shape
         groups = channels if self.groups == -1 else self.groups
-        return rows.reshape(n, groups, -1, channels // groups).swapaxes(1, 2).reshape(shape)
+        return n, math.prod(places), groups, channels // groups

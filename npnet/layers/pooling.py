@@ -184,7 +184,7 @@ class GlobalMaxPooling2D(GlobalPooling):
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the maxima, and remember where the first of the largest is."""
         self.x_shape = x.shape
-        pixels = x.reshape(len(x), -1, x.shape[-1])
+        pixels = x.reshape(len(x), math.prod(x.shape[1:-1]), x.shape[-1])
         self.place = pixels.argmax(axis=1, keepdims=True)
         y = np.take_along_axis(pixels, self.place, axis=1)
         return y.reshape(len(x), *self.compute_output_shape(x.shape[1:]))

@@ -74,7 +74,7 @@ def _padded(x, geometry):
 
 def _by_group(x, geometry):
     """(N, H, W, C) -> (groups, N, H, W, C/groups)."""
-    return np.moveaxis(x.reshape(*x.shape[:3], geometry.groups, -1), 3, 0)
+    return np.moveaxis(x.reshape(*x.shape[:3], geometry.groups, x.shape[3] // geometry.groups), 3, 0)
 
 
 def _filters_by_group(weight, geometry):
@@ -86,4 +86,4 @@ def _filters_by_group(weight, geometry):
 def _joined(y):
     """(groups, N, H, W, F/groups) -> (N, H, W, F)."""
     y = np.moveaxis(y, 0, 3)
-    return y.reshape(*y.shape[:3], -1)
+    return y.reshape(*y.shape[:3], y.shape[3] * y.shape[4])
