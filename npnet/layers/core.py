@@ -146,13 +146,19 @@ class Dense(Layer):
 
 
 class Flatten(Layer):
-    """(N, H, W, C) -> (N, H W C), in the order the numbers lie in memory."""
+    """(N, H, W, C) -> (N, H W C), in the order the numbers lie in memory.
+
+    Parameters
+    ----------
+    data_format
+        "channels_last" or None.
+    """
 
     takes_integers = True
 
-    @config.keras_arguments(data_format=None)
-    def __init__(self, **options: Any):
+    def __init__(self, data_format: str | None = None, **options: Any):
         super().__init__(**options)
+        self.data_format = channels_last(data_format)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (H W C,)."""
