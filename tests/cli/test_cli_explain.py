@@ -104,23 +104,28 @@ def test_pictures(capsys):
 
 
 def test_convolutions(capsys):
-    code, out = told(
-        capsys,
-        *["--dataset", "shapes", "--filters", "2,2", "--hidden", "4", "--batch-size", "3", "--batch-norm"],
-    )
-    assert code == 0 and "3072-2-2-4-10" in out and "WRONG" not in out
+    flags = "--dataset shapes --filters 2 --hidden 4 --batch-size 2 --batch-norm --activation tanh"
+    code, out = told(capsys, *flags.split())
+    assert code == 0 and "3072-2-4-10" in out and "WRONG" not in out
     for words in (
-        "conv2d_1", "x[at] W[tap]", "dW = x[at]' dy for each tap", "laid where x[at] was",
+        "x[at] W[tap]", "dW = x[at]' dy for each tap", "laid where x[at] was", "y = gamma z + beta",
         "y = the largest number under the window", "dx = dy for the pixel that was taken",
-        "y = gamma z + beta",
     ):  # fmt: skip
         assert words in " ".join(out.split())
 
 
-def test_convolutions_need_pictures(capsys):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--filters 4", "--filters needs pictures: --dataset shapes"),
+        ("--dataset shapes --filters 0", "filters must be at least 1, got 0"),
+        ("--dataset shapes --filters 1,1,1,1,1,1", "output's size would be zero or negative"),
+    ],
+)
+def test_convolutions_that_cannot_be(capsys, options, message):
     with pytest.raises(SystemExit) as stop:
-        main(["explain", "--filters", "4"])
-    assert stop.value.code == 2 and "--filters needs pictures: --dataset shapes" in capsys.readouterr().err
+        main(["explain", *options.split()])
+    assert stop.value.code == 2 and message in " ".join(capsys.readouterr().err.split())
 
 
 def test_every_layer_is_told_and_right():
