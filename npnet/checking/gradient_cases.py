@@ -297,17 +297,16 @@ def describe(thing: Configurable) -> str:
             usual = value["class_name"].lower() == str(defaults[name]).replace("_", "")
             value = value["class_name"]
         else:
-            value = tuple(value) if isinstance(value, list) else value
-            usual = name == "input_shape" or value in _ways_to_say(defaults.get(name))
+            default = defaults.get(name)
+            if isinstance(
+                value, list
+            ):  # a window's height and width, said in one number where they are equal
+                value = value[0] if len({*map(str, value)}) == 1 else tuple(value)
+            usual = name == "input_shape" or value == default
             value = repr(value)
         if not usual:
             words.append(f"{name}={value}")
     return f"{type(thing).__name__} {', '.join(words)}".rstrip()
-
-
-def _ways_to_say(default: Any) -> tuple[Any, ...]:
-    """Return a default, and what it becomes of a window: 2 is (2, 2), or (2,) of a sequence's."""
-    return (default, (default,), (default, default))
 
 
 # --- the list -----------------------------------------------------------------------------------------------
@@ -338,7 +337,8 @@ def _layers() -> Iterator[Case]:
                 yield Case("layers", name, [Dense(M, input_shape=(D,)), layer, Dense(K)], ANY)
             else:
                 network = [layer, Flatten(), Dense(K)]
-                yield Case("layers", f"{name} of pictures", network, ANY, x=_normal(1, N, *shape))
+                kind = "pictures" if len(shape) == 3 else "sequences"
+                yield Case("layers", f"{name} of {kind}", network, ANY, x=_normal(1, N, *shape))
 
 
 def _losses() -> Iterator[Case]:
@@ -373,6 +373,16 @@ def _models() -> Iterator[Case]:
         ],
         np.eye(K)[np.arange(16) % K], CategoricalCrossentropy(label_smoothing=0.1), _normal(1, 16, 2, 3),
         np.linspace(0.2, 2, 16),
+    )  # fmt: skip
+    yield Case(
+        "models", "a convolutional network",
+        [
+            layers.Conv2D(4, 3, padding="same", use_bias=False, input_shape=(7, 6, 2)), BatchNormalization(),
+            activations.ReLU(), layers.MaxPooling2D(), layers.SpatialDropout2D(0.2),
+            layers.Conv2D(4, 2, activation="gelu", kernel_regularizer="l2"), layers.AveragePooling2D((1, 2)),
+            layers.Conv2DTranspose(3, 2, activation="tanh"), Flatten(), Dropout(0.2), Dense(K, "softmax"),
+        ],
+        np.eye(K)[LABELS], "categorical_crossentropy", _normal(1, N, 7, 6, 2),
     )  # fmt: skip
     yield Case(
         "models", "a deep network, eight layers",
