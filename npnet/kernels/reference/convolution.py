@@ -7,7 +7,7 @@ with the window's taps (p, q), strides s, dilation d and a pixels of zeros befor
 For a fixed tap this is x, shifted and thinned out, times the matrix W[p,q]: a dense layer on every pixel.
 
 The channels may be divided into groups. Filter f belongs to group f // (F/groups) and sees the C/groups
-channels of that group. In here arrays have an axis of groups at the front, so that ``@`` multiplies group by
+channels of that group. These functions put an axis of groups at the front, so that ``@`` multiplies group by
 group.
 """
 
