@@ -73,6 +73,7 @@ TARGETS = {
     "labels in a column": LABELS[:, None],
     "labels, one ignored": np.where(np.arange(N) == 2, 255, LABELS),
     "bits": (np.arange(N * K).reshape(N, K) % 2).astype(float),
+    "counts": (np.arange(N * K).reshape(N, K) % 4).astype(float),
 }
 ANY = TARGETS[""]
 
@@ -183,6 +184,33 @@ LOSS_EXAMPLES: dict[type[losses.Loss], Callable[[], list[tuple[losses.Loss, str 
         (BinaryCrossentropy(label_smoothing=0.3), "sigmoid", "bits"),
         (BinaryCrossentropy(from_logits=True), None, "bits"),
         (BinaryCrossentropy(from_logits=True, label_smoothing=0.3), None, "bits"),
+    ],
+    losses.Huber: lambda: [(losses.Huber(), None, ""), (losses.Huber(delta=0.3), None, "")],
+    losses.MeanSquaredLogarithmicError: lambda: [
+        (losses.MeanSquaredLogarithmicError(), "softplus", "counts"),
+        (losses.MeanSquaredLogarithmicError(), None, "counts"),  # some predictions are negative
+    ],
+    losses.Poisson: lambda: [(losses.Poisson(), "softplus", "counts")],
+    losses.KLDivergence: lambda: [
+        (losses.KLDivergence(), "softmax", "soft"),
+        (losses.KLDivergence(), "softplus", "one-hot"),
+    ],
+    losses.Hinge: lambda: [(losses.Hinge(), "tanh", "bits"), (losses.Hinge(), None, "")],
+    losses.SquaredHinge: lambda: [(losses.SquaredHinge(), "tanh", "bits")],
+    losses.CategoricalHinge: lambda: [(losses.CategoricalHinge(), None, "one-hot")],
+    losses.CategoricalFocalCrossentropy: lambda: [
+        (losses.CategoricalFocalCrossentropy(), "softmax", "one-hot"),
+        (losses.CategoricalFocalCrossentropy([0.2, 1.0, 0.5], 1.5), "softmax", "soft"),
+        (losses.CategoricalFocalCrossentropy(), "sigmoid", "soft"),
+        (losses.CategoricalFocalCrossentropy(from_logits=True, label_smoothing=0.2), None, "one-hot"),
+        (losses.CategoricalFocalCrossentropy(gamma=0), "softmax", "not summing to one"),
+    ],
+    losses.BinaryFocalCrossentropy: lambda: [
+        (losses.BinaryFocalCrossentropy(), "sigmoid", "bits"),
+        (losses.BinaryFocalCrossentropy(True, 0.3, 1.5), "softmax", "bits"),
+        (losses.BinaryFocalCrossentropy(True, label_smoothing=0.3), "sigmoid", "bits"),
+        (losses.BinaryFocalCrossentropy(from_logits=True), None, "bits"),
+        (losses.BinaryFocalCrossentropy(gamma=0), "sigmoid", "bits"),
     ],
 }
 

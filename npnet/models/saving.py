@@ -235,7 +235,7 @@ def restore_training(model: Trainee, state: dict[str, Any], tensors: Tensors) ->
     if setup.optimizer.iterations > MOST_STEPS:
         raise ValueError(f"iterations must be at most {MOST_STEPS:,}, got {setup.optimizer.iterations:,}.")
     epoch, batch = (checks.integer(name, state["position"][name], least=0) for name in ("epoch", "batch"))
-    sums = {name: [float(total), float(count)] for name, (total, count) in state["position"]["sums"].items()}
+    sums = {name: [float(number) for number in added] for name, added in state["position"]["sums"].items()}
     model.position = Position(epoch, batch, sums)
     model.epochs_trained = checks.integer("epochs_trained", state.get("epochs_trained", epoch), least=0)
     for name, parameter in named_parameters(model).items():

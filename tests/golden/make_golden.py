@@ -36,6 +36,9 @@ DATA = {
     "bit": rng.integers(0, 2, TRAIN + VALIDATION).astype(float),
     "numbers": rng.normal(0, 1, (TRAIN + VALIDATION, CLASSES)).round(3),
     "weight": rng.uniform(0.0, 2.0, TRAIN + VALIDATION).round(3),
+    "counts": rng.integers(0, 5, (TRAIN + VALIDATION, CLASSES)).astype(float),
+    "soft": rng.dirichlet(np.ones(CLASSES), TRAIN + VALIDATION),
+    "positive": rng.uniform(0.5, 2, (TRAIN + VALIDATION, CLASSES)).round(3),
 }
 SGD = ["SGD", {"learning_rate": 0.1}]
 CROSS_ENTROPY = ["CategoricalCrossentropy", {}]
@@ -150,11 +153,33 @@ losses = {
     "mse": (["MeanSquaredError", {}], "numbers", "tanh"),
     "mse_sum": (["MeanSquaredError", {"reduction": "sum"}], "numbers", "linear"),
     "mae": (["MeanAbsoluteError", {}], "numbers", "tanh"),
+    "mape": (["MeanAbsolutePercentageError", {}], "positive", "softplus"),
+    "msle": (["MeanSquaredLogarithmicError", {}], "counts", "softplus"),
+    "huber": (["Huber", {"delta": 0.7}], "numbers", "linear"),
+    "log_cosh": (["LogCosh", {}], "numbers", "linear"),
+    "poisson": (["Poisson", {}], "counts", "softplus"),
+    "kl_divergence": (["KLDivergence", {}], "soft", "softmax"),
+    "cosine_similarity": (["CosineSimilarity", {}], "numbers", "linear"),
+    "hinge": (["Hinge", {}], "bits", "tanh"),
+    "squared_hinge": (["SquaredHinge", {}], "bits", "tanh"),
+    "categorical_hinge": (["CategoricalHinge", {}], "one_hot", "linear"),
+    "categorical_focal": (["CategoricalFocalCrossentropy", {"alpha": 0.6}], "one_hot", "softmax"),
+    "categorical_focal_logits": (
+        ["CategoricalFocalCrossentropy", {"gamma": 1.5, "from_logits": True, "label_smoothing": 0.1}],
+        "one_hot",
+        None,
+    ),
+    "binary_focal": (["BinaryFocalCrossentropy", {}], "bits", "sigmoid"),
+    "binary_focal_balanced": (
+        ["BinaryFocalCrossentropy", {"apply_class_balancing": True, "alpha": 0.7, "gamma": 1.0}],
+        "bits",
+        "sigmoid",
+    ),
 }
 for name, (loss, y, last) in losses.items():
-    rate = 0.01 if loss[1].get("reduction") == "sum" else 0.1
+    rate = 0.01 if loss[1].get("reduction") == "sum" else 0.002 if name == "mape" else 0.1
     chosen = ["SGD", {"learning_rate": rate, "momentum": 0.5}]
-    metrics = [] if y in ("bits", "numbers") else ["accuracy"]
+    metrics = [] if y in ("bits", "numbers", "counts", "soft", "positive") else ["accuracy"]
     CASES[f"loss_{name}"] = case(chosen, network("tanh", last), loss, y, metrics)
 weighted = {"sample_weight": True, "weighted_metrics": ["accuracy"], "metrics": ["mae"]}
 CASES |= {
@@ -193,6 +218,62 @@ CASES |= {
         loss=["BinaryCrossentropy", {}],
         y="bits",
         metrics=["binary_accuracy", ["BinaryAccuracy", {"threshold": 0.6, "name": "strict"}], "mae"],
+    ),
+    "metrics_that_are_losses": case(
+        layers=network("tanh", "softplus"),
+        loss=["MeanSquaredError", {}],
+        y="counts",
+        metrics=[
+            "mape", "msle", "cosine_similarity", "poisson", ["LogCoshError", {}],
+            ["RootMeanSquaredError", {}], ["R2Score", {}],
+            ["R2Score", {"class_aggregation": "variance_weighted_average", "name": "by_variance"}],
+        ],
+        weighted_metrics=[
+            ["R2Score", {"name": "r2w"}], ["RootMeanSquaredError", {"name": "rmsew"}],
+        ],
+        sample_weight=True,
+    ),
+    "metrics_that_are_cross_entropies": case(
+        metrics=[
+            "categorical_crossentropy", "kl_divergence", "categorical_hinge", "hinge", "squared_hinge",
+            ["F1Score", {"average": "macro"}], ["F1Score", {"average": "micro", "name": "micro"}],
+            ["FBetaScore", {"average": "weighted", "beta": 2.0, "threshold": 0.4}],
+        ],
+    ),
+    "metrics_that_count": case(
+        layers=network("tanh", "sigmoid"),
+        loss=["BinaryCrossentropy", {}],
+        y="bits",
+        metrics=[
+            ["Precision", {}], ["Recall", {}], ["AUC", {}], ["TruePositives", {}], ["FalsePositives", {}],
+            ["TrueNegatives", {"thresholds": 0.4}], ["FalseNegatives", {}], "binary_crossentropy",
+            ["Precision", {"thresholds": 0.45, "class_id": 1, "name": "second"}],
+            ["Recall", {"top_k": 2, "name": "top2"}],
+            ["AUC", {"curve": "PR", "name": "pr"}],
+            ["AUC", {"curve": "PR", "summation_method": "majoring", "name": "pr_major"}],
+            ["AUC", {"multi_label": True, "num_thresholds": 20, "name": "each"}],
+            ["AUC", {"curve": "PR", "multi_label": True, "name": "each_pr"}],
+            ["AUC", {"summation_method": "minoring", "thresholds": [0.3, 0.5, 0.55], "name": "three"}],
+        ],
+        weighted_metrics=[
+            ["Precision", {"name": "pw"}], ["AUC", {"name": "aucw"}], ["Recall", {"name": "rw"}],
+        ],
+        sample_weight=True,
+    ),
+    "metrics_at_bounds": case(
+        layers=network("tanh", "sigmoid"),
+        loss=["BinaryCrossentropy", {}],
+        y="bits",
+        metrics=[
+            ["SensitivityAtSpecificity", {"specificity": 0.5}],
+            ["SpecificityAtSensitivity", {"sensitivity": 0.5}],
+            ["PrecisionAtRecall", {"recall": 0.4}], ["RecallAtPrecision", {"precision": 0.6}],
+            ["PrecisionAtRecall", {"recall": 0.4, "num_thresholds": 1, "name": "one"}],
+        ],
+    ),
+    "metrics_sparse_crossentropy": case(
+        loss=["SparseCategoricalCrossentropy", {}], y="labels",
+        metrics=["sparse_categorical_crossentropy"],
     ),
     "regularizers": case(
         layers=network(

@@ -18,7 +18,17 @@ from npnet import layers, losses, metrics, optimizers, regularizers, schedules
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "keras.json").read_text())
 CASES = GOLDEN["cases"]
 DATA = {name: np.array(values) for name, values in GOLDEN["data"].items()}
-ROUNDED_BY_KERAS = ("tanh", "BatchNormalization", "CosineDecay", "Binary", "Mean", "mae", "mse", "Muon")
+ROUNDED_BY_KERAS = (
+    "tanh",
+    "BatchNormalization",
+    "CosineDecay",
+    "Binary",
+    "Mean",
+    "mae",
+    "mse",
+    "Muon",
+    "Score",
+)
 KERNELS_OF_THEIR_OWN = ("activation", "layer_relu", "layer_leakyrelu", "layer_elu")  # slow to compile
 DESCRIPTION = ("layers", "optimizer", "loss", "metrics")
 
