@@ -25,6 +25,13 @@ def known(method):
     return found
 
 
+METRIC_ARGUMENTS = {
+    metrics.PrecisionAtRecall: {"recall": 0.5},
+    metrics.RecallAtPrecision: {"precision": 0.5},
+    metrics.SensitivityAtSpecificity: {"specificity": 0.5},
+    metrics.SpecificityAtSensitivity: {"sensitivity": 0.5},
+    metrics.MeanMetricWrapper: {"fn": losses.mse},
+}
 MAKERS = {
     **{cls: cls for cls in optimizers.NAMES.values()},
     layers.Dense: lambda **o: layers.Dense(3, **o),
@@ -37,7 +44,10 @@ MAKERS = {
     layers.RandomTranslation: lambda **o: layers.RandomTranslation(0.1, 0.1, **o),
     layers.ReLU: layers.ReLU,
     **{cls: cls for cls in losses.NAMES.values()},
-    **{cls: cls for cls in metrics.NAMES.values()},
+    **{
+        cls: (lambda cls: lambda **o: cls(**METRIC_ARGUMENTS.get(cls, {}), **o))(cls)
+        for cls in metrics.NAMES.values()
+    },
     callbacks.TensorBoard: callbacks.TensorBoard,
     callbacks.ReduceLROnPlateau: callbacks.ReduceLROnPlateau,
 }
