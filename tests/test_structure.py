@@ -16,12 +16,12 @@ ROOT = Path(npnet.__file__).parent
 # Lowest first. A module imports only from earlier rows; those of one row do not know each other.
 ROWS = [
     {"internal", "kernels"},
-    {"datasets", "initializers", "losses", "plotting", "regularizers", "utils"},
-    {"callbacks", "layers", "metrics"},
+    {"constraints", "datasets", "initializers", "losses", "plotting", "regularizers"},
+    {"callbacks", "layers", "metrics", "utils"},
     {"optimizers"},
     {"training"},
     {"models"},
-    {"activations", "checking", "measuring", "schedules", "sklearn"},
+    {"activations", "checking", "schedules", "sklearn"},
     {"__init__"},
     {"runs"},
     {"cli"},

@@ -137,6 +137,30 @@ EXAMPLES: dict[type[Configurable], Callable[[], list[Any]]] = {
     ],
     Normalization: lambda: [Normalization(mean=0.5, variance=2.0)],
     RandomFlip: lambda: [RandomFlip(input_shape=PICTURES)],
+    layers.GaussianNoise: lambda: [layers.GaussianNoise(0.3)],
+    layers.PReLU: lambda: [
+        layers.PReLU(alpha_initializer="random_normal"),
+        layers.PReLU("ones", "l2", shared_axes=[1, 2], input_shape=PICTURES),
+    ],
+    layers.Embedding: lambda: [layers.Embedding(9, 4, "random_normal", "l2", input_shape=(5,))],
+    layers.CategoryEncoding: lambda: [
+        layers.CategoryEncoding(9, mode, input_shape=(5,)) for mode in ("one_hot", "multi_hot", "count")
+    ],
+    layers.Resizing: lambda: [
+        layers.Resizing(3, 5, how, input_shape=PICTURES) for how in ("bilinear", "nearest")
+    ],
+    layers.CenterCrop: lambda: [layers.CenterCrop(1, 2, input_shape=PICTURES)],
+    layers.RandomCrop: lambda: [layers.RandomCrop(1, 2, input_shape=PICTURES)],
+    layers.RandomBrightness: lambda: [layers.RandomBrightness(0.2, (-2, 2), input_shape=PICTURES)],
+    layers.RandomContrast: lambda: [layers.RandomContrast(0.5, (-2, 2), input_shape=PICTURES)],
+    layers.RandomRotation: lambda: [
+        layers.RandomRotation(0.3, mode, how, input_shape=PICTURES)
+        for mode, how in (("reflect", "bilinear"), ("constant", "bilinear"), ("wrap", "nearest"))
+    ],
+    layers.RandomZoom: lambda: [
+        layers.RandomZoom((-0.5, 0.5), input_shape=PICTURES),
+        layers.RandomZoom(0.5, 0.3, "nearest", fill_value=1.0, input_shape=PICTURES),
+    ],
     RandomTranslation: lambda: [
         RandomTranslation(0.5, 0.4, mode, input_shape=PICTURES) for mode in ("reflect", "constant")
     ],
@@ -279,8 +303,10 @@ def _layers() -> Iterator[Case]:
             if shape is None:
                 yield Case("layers", name, [Dense(M, input_shape=(D,)), layer, Dense(K)], ANY)
             else:
-                network = [layer, Flatten(), Dense(K)]
-                yield Case("layers", f"{name} of pictures", network, ANY, x=_normal(1, N, *shape))
+                whole = isinstance(layer, (layers.Embedding, layers.CategoryEncoding))
+                x = np.arange(N * 5).reshape(N, 5) % 4 * 2 if whole else _normal(1, N, *shape)
+                of = "numbers" if whole else "pictures"
+                yield Case("layers", f"{name} of {of}", [layer, Flatten(), Dense(K)], ANY, x=x)
 
 
 def _losses() -> Iterator[Case]:

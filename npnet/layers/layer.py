@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npnet import initializers, regularizers
+from npnet import constraints, initializers, regularizers
 from npnet.internal import checks, config
 from npnet.internal.strict import Strict
 from npnet.kernels import UsesKernels
+from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
 
 __all__ = ["Layer", "Shape", "check_shape", "output_shape", "refuse_layers", "shapes_in_file"]
@@ -20,7 +21,7 @@ Shape = tuple[int, ...]
 shapes_in_file: ContextVar[Mapping[str, Shape] | None] = ContextVar("shapes_in_file", default=None)
 
 
-class Layer(Strict, config.Configurable, UsesKernels):
+class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
     """One link of a network: y = f(x), and the way back.
 
     To write a layer, subclass this and give
@@ -73,7 +74,7 @@ class Layer(Strict, config.Configurable, UsesKernels):
             if input_shape is not None:
                 raise ValueError("Give input_shape or input_dim, not both.")
             input_shape = (input_dim,)
-        self.input_dim = input_dim
+        self.input_dim: Any = input_dim
         self.name = "" if name is None else checks.text("name", name, without="/")
         self.input_shape = None if input_shape is None else check_shape("input_shape", input_shape)
         self.trainable = checks.flag("trainable", trainable)
@@ -146,6 +147,7 @@ class Layer(Strict, config.Configurable, UsesKernels):
         dtype: np.dtype,
         regularizer: Any = None,
         trainable: bool = True,
+        constraint: Any = None,
     ) -> Parameter:
         """Create a parameter, append it to ``parameters`` and return it."""
         checks.text("name", name, without="/")
@@ -155,13 +157,24 @@ class Layer(Strict, config.Configurable, UsesKernels):
         if expected is not None and expected.get(f"{self.name}/{name}") != shape:
             raise ValueError(f"{self.name}/{name} of shape {shape} is not in the file.")
         value = initializers.get(initializer)(shape, rng, dtype)
-        parameter = Parameter(name, value, regularizers.get(regularizer), trainable)
+        parameter = Parameter(
+            name, value, regularizers.get(regularizer), trainable, constraints.get(constraint)
+        )
         self.parameters.append(parameter)
         return parameter
+
+    @property
+    def trainable_parameters(self) -> list[Parameter]:
+        """The parameters that training changes."""
+        return [parameter for parameter in self.parameters if self.trainable and parameter.trainable]
 
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of the parameters' arrays, in the order of ``parameters``."""
         return [parameter.value.copy() for parameter in self.parameters]
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Overwrite the parameters' arrays, in the order of ``get_weights``, all or none."""
+        overwrite(self.parameters, weights)
 
     def count_params(self) -> int:
         """Return how many numbers the parameters hold."""

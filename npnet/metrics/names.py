@@ -1,8 +1,12 @@
 """Metrics by name."""
 
+from collections.abc import Callable
 from typing import Any
 
-from npnet.internal import config
+import numpy as np
+
+from npnet import losses
+from npnet.internal import checks, config
 from npnet.metrics.confusion import (
     AUC,
     F1Score,
@@ -47,7 +51,7 @@ from npnet.metrics.more import (
     SquaredHinge,
 )
 
-__all__ = ["NAMES", "get"]
+__all__ = ["FUNCTIONS", "NAMES", "get"]
 
 NAMES: dict[str, type[Metric]] = {
     "accuracy": CategoricalAccuracy,
@@ -93,6 +97,21 @@ NAMES: dict[str, type[Metric]] = {
     "specificity_at_sensitivity": SpecificityAtSensitivity,
     "mean_metric_wrapper": MeanMetricWrapper,
 }
+
+
+def _function(name: str) -> Callable[..., np.ndarray]:
+    """Return the metric as a function (y_true, y_pred, and its own options) -> one number a sample."""
+
+    def function(y_true: Any, y_pred: Any, **options: Any) -> np.ndarray:
+        return NAMES[name](**options).values(checks.array("y_true", y_true), checks.predictions(y_pred))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Return one number a sample of ``{NAMES[name].__name__}(**options)``."
+    return function
+
+
+ACCURACIES = [name for name in NAMES if name.endswith("_accuracy")]
+FUNCTIONS = losses.FUNCTIONS | {name: _function(name) for name in ACCURACIES}
 
 
 def get(identifier: Any, sparse: bool = False, outputs: int = 2) -> Metric:

@@ -14,7 +14,7 @@ import numpy as np
 
 from npnet import layers
 from npnet.internal.files import refuse_other_formats, write_atomically
-from npnet.layers import activations
+from npnet.layers import activations, more_activations
 from npnet.layers.chain import Chain
 from npnet.layers.layer import Layer
 
@@ -116,6 +116,12 @@ CONVERTERS: dict[type[Layer], Converter] = {
     layers.Dense: dense,
     layers.BatchNormalization: batch_normalization,
     layers.Dropout: unchanged,
+    layers.GaussianNoise: unchanged,
+    layers.PReLU: lambda graph, layer, x: graph("PRelu", x, layer.alpha.value),
+    layers.RandomBrightness: unchanged,
+    layers.RandomContrast: unchanged,
+    layers.RandomRotation: unchanged,
+    layers.RandomZoom: unchanged,
     layers.Flatten: lambda graph, layer, x: graph("Flatten", x, axis=1),
     layers.Normalization: normalization,
     layers.RandomFlip: unchanged,
@@ -130,6 +136,11 @@ CONVERTERS: dict[type[Layer], Converter] = {
     activations.SELU: lambda graph, layer, x: graph("Selu", x),
     activations.SiLU: lambda graph, layer, x: graph("Mul", x, graph("Sigmoid", x)),
     activations.Sigmoid: lambda graph, layer, x: graph("Sigmoid", x),
+    more_activations.Exponential: lambda graph, layer, x: graph("Exp", x),
+    more_activations.HardSigmoid: lambda graph, layer, x: graph("HardSigmoid", x, alpha=1 / 6, beta=0.5),
+    more_activations.Mish: lambda graph, layer, x: graph("Mish", x),
+    more_activations.ReLU6: relu,
+    more_activations.Softsign: lambda graph, layer, x: graph("Softsign", x),
     activations.Softmax: lambda graph, layer, x: graph("Softmax", x, axis=-1),
     activations.Softplus: lambda graph, layer, x: graph("Softplus", x),
     activations.Tanh: lambda graph, layer, x: graph("Tanh", x),

@@ -29,6 +29,7 @@ from npnet.kernels import why_no_numba
 from npnet.layers.layer import shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.parameter import assign as assign_all
+from npnet.optimizers import average
 from npnet.optimizers.optimizer import SQUARES
 from npnet.training.batches import Position
 from npnet.training.loops import Trainee
@@ -43,8 +44,10 @@ __all__ = [
     "Tensors",
     "architecture",
     "assign",
+    "built",
     "digest",
     "load_model",
+    "load_training",
     "load_weights",
     "named_parameters",
     "read",
@@ -120,6 +123,26 @@ def load_weights(model: Trainee, filepath: str | Path, skip_mismatch: bool = Fal
         assign(named_parameters(model), tensors, Path(filepath), skip_mismatch)
 
 
+def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
+    """Read weights, the optimizer's memory, random streams and the place in ``fit`` into a compiled model.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, holds no training, or was saved by a model of other layers.
+    """
+    model.require_built("load_training")
+    path = Path(filepath)
+    tensors, metadata = read(path)
+    if "training" not in metadata:
+        raise ValueError(f"{path} holds no training: save a compiled model.")
+    with model.lock:
+        assign(named_parameters(model), tensors, path)
+        with _blaming(path):
+            _restore_progress(model, setup, metadata["training"], tensors)
+            _restore_streams(model, metadata["streams"])
+
+
 def load_model(
     kind: type[T], filepath: str | Path, custom_objects: dict[str, Any] | None, compile: bool
 ) -> T:
@@ -133,25 +156,28 @@ def load_model(
     try:
         with config.custom_objects(custom_objects):
             with _blaming(path):
-                if len(description["layers"]) > MOST_LAYERS:
-                    raise ValueError(
-                        f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read"
-                    )
-                if (size := math.prod(description["input_shape"])) > MOST_NUMBERS:
-                    raise ValueError(f"its samples have {size:,} numbers, at most {MOST_NUMBERS:,} are read")
-                model = kind(name=description["name"], dtype=description["dtype"], seed=description["seed"])
-                for layer in description["layers"]:
-                    model.add(layers.from_config(layer))
-                model.build((None, *description["input_shape"]))
+                model = built(kind, description)
             assign(named_parameters(model), tensors, path)
             with _blaming(path):
                 if compile and "training" in metadata:
                     restore_training(model, metadata["training"], tensors)
-                for layer in model.layers:
-                    if layer.rng:
-                        layer.rng.bit_generator.state = metadata["streams"][layer.name]
+                _restore_streams(model, metadata["streams"])
     finally:
         shapes_in_file.reset(token)
+    return model
+
+
+def built(kind: type[T], description: dict[str, Any]) -> T:
+    """Return a new model of class ``kind``, as ``architecture`` described it."""
+    if len(description["layers"]) > MOST_LAYERS:
+        raise ValueError(f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read")
+    if (size := math.prod(description["input_shape"])) > MOST_NUMBERS:
+        raise ValueError(f"its samples have {size:,} numbers, at most {MOST_NUMBERS:,} are read")
+    model = kind(name=description["name"], dtype=description["dtype"], seed=description["seed"])
+    for layer in description["layers"]:
+        model.add(layers.from_config(layer))
+    if description["input_shape"]:
+        model.build((None, *description["input_shape"]))
     return model
 
 
@@ -163,6 +189,13 @@ def _blaming(path: Path) -> Iterator[None]:
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = str(error) if type(error) is ValueError else repr(error)
         raise ValueError(f"{path} describes no model that can be built: {reason}") from error
+
+
+def _restore_streams(model: Trainee, streams: dict[str, Any]) -> None:
+    """Set the layers' random streams to where they stood."""
+    for layer in model.layers:
+        if layer.rng:
+            layer.rng.bit_generator.state = streams[layer.name]
 
 
 # --- a model as tensors and JSON ----------------------------------------------------------------------------
@@ -231,6 +264,12 @@ def restore_training(model: Trainee, state: dict[str, Any], tensors: Tensors) ->
     if why_no_numba() and chosen["kernels"] == "numba":
         chosen["kernels"] = None
     setup = Setup(model, **chosen)
+    _restore_progress(model, setup, state, tensors)
+    model.adopt(setup)
+
+
+def _restore_progress(model: Trainee, setup: Setup, state: dict[str, Any], tensors: Tensors) -> None:
+    """Give the optimizer its memory back, and the model its place in the training."""
     setup.optimizer.iterations = checks.integer("iterations", state["iterations"], least=0)
     if setup.optimizer.iterations > MOST_STEPS:
         raise ValueError(f"iterations must be at most {MOST_STEPS:,}, got {setup.optimizer.iterations:,}.")
@@ -240,7 +279,7 @@ def restore_training(model: Trainee, state: dict[str, Any], tensors: Tensors) ->
     model.epochs_trained = checks.integer("epochs_trained", state.get("epochs_trained", epoch), least=0)
     for name, parameter in named_parameters(model).items():
         slots = {}
-        for slot in setup.optimizer.slot_names:
+        for slot in (*setup.optimizer.slot_names, average.SLOT):
             saved = tensors.get(f"{name}/{slot}")
             if saved is None:
                 continue
@@ -252,7 +291,6 @@ def restore_training(model: Trainee, state: dict[str, Any], tensors: Tensors) ->
             slots[slot] = saved.astype(model.dtype)
         if slots:
             setup.optimizer.memory[parameter] = parameter.slots = slots
-    model.adopt(setup)
 
 
 def assign(

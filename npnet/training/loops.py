@@ -123,12 +123,16 @@ def fit(
     at_once = setup.at_once(step, batch_size, any(map(hears_batches, listeners)))
     model.history = history
     model.stop_training = False
-    # Every epoch of the model's life has an order of its own; a run that goes on where the last one ended
-    # counts on with it.
-    earlier = max(0, model.epochs_trained - start.epoch)
+    before, model.position = model.position, start
     logs: Logs = {}
     with interrupts.deferred() as interrupt, _announced(shown) as progbar.pauses:
         call("on_train_begin", {})
+        start = model.position  # which a callback may have set: BackupAndRestore does
+        if start.epoch >= epochs:
+            model.position = before
+        # Every epoch of the model's life has an order of its own; a run that goes on where the last one ended
+        # counts on with it.
+        earlier = max(0, model.epochs_trained - start.epoch)
         try:
             for epoch in range(start.epoch, epochs):
                 model.position = start if epoch == start.epoch else Position(epoch)
@@ -149,6 +153,8 @@ def fit(
                 interrupt.check()
                 if model.stop_training:
                     break
+            with model.lock:
+                setup.optimizer.finalize_variable_values(model.trainable_parameters)
         finally:
             call("on_train_end", logs)
     return history

@@ -9,7 +9,9 @@ tanh and batch normalisation among them, compute in float32 all the same.)
 that both libraries know: layers and objects as [class name, arguments].
 """
 
+import inspect
 import json
+import operator
 import os
 from pathlib import Path
 
@@ -43,6 +45,30 @@ DATA = {
 SGD = ["SGD", {"learning_rate": 0.1}]
 CROSS_ENTROPY = ["CategoricalCrossentropy", {}]
 SCHEDULES = {
+    "polynomial": [
+        "PolynomialDecay",
+        {"initial_learning_rate": 0.2, "decay_steps": 6, "end_learning_rate": 0.01, "power": 2.0},
+    ],
+    "polynomial_cycle": [
+        "PolynomialDecay",
+        {"initial_learning_rate": 0.2, "decay_steps": 4, "cycle": True},
+    ],
+    "inverse_time": [
+        "InverseTimeDecay",
+        {"initial_learning_rate": 0.2, "decay_steps": 3, "decay_rate": 0.5},
+    ],
+    "inverse_time_staircase": [
+        "InverseTimeDecay",
+        {"initial_learning_rate": 0.2, "decay_steps": 3, "decay_rate": 0.5, "staircase": True},
+    ],
+    "cosine_restarts": [
+        "CosineDecayRestarts",
+        {"initial_learning_rate": 0.2, "first_decay_steps": 2, "m_mul": 0.8, "alpha": 0.1},
+    ],
+    "cosine_restarts_equal": [
+        "CosineDecayRestarts",
+        {"initial_learning_rate": 0.2, "first_decay_steps": 3, "t_mul": 1.0},
+    ],
     "exponential": ["ExponentialDecay", {"initial_learning_rate": 0.2, "decay_steps": 4, "decay_rate": 0.5}],
     "staircase": [
         "ExponentialDecay",
@@ -101,6 +127,16 @@ optimizers = {
             "weight_decay": 0.5, "adam_weight_decay": 0.1,
         },
     ],
+    "nadam": ["Nadam", {"learning_rate": 0.01}],
+    "nadam_weight_decay": ["Nadam", {"learning_rate": 0.02, "beta_1": 0.7, "weight_decay": 0.1}],
+    "adamax": ["Adamax", {"learning_rate": 0.02}],
+    "adadelta": ["Adadelta", {"learning_rate": 10.0, "rho": 0.8}],
+    "lion": ["Lion", {"learning_rate": 0.01}],
+    "sgd_ema": ["SGD", {"learning_rate": 0.2, "use_ema": True, "ema_momentum": 0.5}],
+    "adam_ema": [
+        "Adam",
+        {"learning_rate": 0.02, "use_ema": True, "ema_momentum": 0.7, "ema_overwrite_frequency": 4},
+    ],
 }  # fmt: skip
 CASES = {name: case(optimizer) for name, optimizer in optimizers.items()}
 CASES |= {
@@ -111,7 +147,7 @@ CASES |= {
     f"activation_{name}": case(layers=network(name))
     for name in (
         "linear", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "softmax", "log_softmax",
-        "gelu", "silu",
+        "gelu", "silu", "mish", "exponential", "softsign", "hard_sigmoid", "relu6",
     )
 }  # fmt: skip
 CASES |= {
@@ -280,6 +316,12 @@ CASES |= {
             "relu", kernel_regularizer=["L1L2", {"l1": 0.01, "l2": 0.02}], bias_regularizer=["L2", {}]
         )
     ),
+    "constraints": case(
+        layers=network(
+            "relu", kernel_constraint=["MaxNorm", {"max_value": 0.5}], bias_constraint=["NonNeg", {}]
+        )
+    ),
+    "constraint_by_name": case(layers=network("tanh", kernel_constraint="max_norm")),
     "regularizer_l1": case(layers=network("tanh", kernel_regularizer="l1")),
     "regularizer_of_frozen_layer": case(
         layers=network([["Dense", {"units": 4, "kernel_regularizer": "l2", "trainable": False}]])
@@ -298,7 +340,7 @@ def make(description):
     }
     places = (
         keras.layers, keras.optimizers, keras.optimizers.schedules, keras.losses, keras.metrics,
-        keras.regularizers,
+        keras.regularizers, keras.constraints,
     )  # fmt: skip
     return next(getattr(place, name) for place in places if hasattr(place, name))(**arguments)
 
@@ -371,5 +413,24 @@ def main():
     Path(__file__).with_name("keras.json").write_text("{" + text + "}}\n")
 
 
+NAMES = (
+    "layers", "activations", "losses", "metrics", "optimizers", "optimizers.schedules", "callbacks",
+    "regularizers", "constraints", "initializers", "utils", "models", "backend",
+)  # fmt: skip
+
+
+def write_names():
+    """Write the public names of Keras's modules to ``keras_names.json``."""
+    lines = []
+    for path in NAMES:
+        module = operator.attrgetter(path)(keras)
+        names = [
+            name for name, value in vars(module).items() if name[0] != "_" and not inspect.ismodule(value)
+        ]
+        lines.append(f"{json.dumps(path.rpartition('.')[2])}: {json.dumps(sorted(names))}")
+    Path(__file__).with_name("keras_names.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
 if __name__ == "__main__":
     main()
+    write_names()

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from npnet.kernels import parallel, reference, rules
+from npnet.kernels import more_rules, parallel, reference, rules
 from npnet.kernels.machine import threads
 from npnet.kernels.parallel import arrays
 from npnet.kernels.products import blocked
@@ -76,7 +76,7 @@ def update_operands(rule):
     return lambda: [rule, positive(N, D), positive(N, D), [positive(N, D) for _ in range(count - 2)], options]
 
 
-for name, rule in functions(rules).items():
+for name, rule in {**functions(more_rules), **functions(rules)}.items():
     if parameters(rule)[0] == "weight":
         OPERANDS[f"update {name}"] = update_operands(rule)
     elif name != "flush":

@@ -28,6 +28,11 @@ EXACT = {
     "gelu": lambda x: x * mpmath.ncdf(x),
     "silu": lambda x: x / (1 + mpmath.exp(-x)),
     "swish": lambda x: x / (1 + mpmath.exp(-x)),
+    "mish": lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x))),
+    "softsign": lambda x: x / (1 + abs(x)),
+    "hard_sigmoid": lambda x: min(max(x / 6 + mpmath.mpf(0.5), 0), 1),
+    "relu6": lambda x: min(max(x, 0), 6),
+    "exponential": mpmath.exp,
 }
 PRECISION = {"float64": 2e-12, "float32": 3e-5}
 

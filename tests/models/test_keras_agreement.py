@@ -13,7 +13,7 @@ import pytest
 from effort import quick
 from small import compiled
 
-from npnet import layers, losses, metrics, optimizers, regularizers, schedules
+from npnet import constraints, layers, losses, metrics, optimizers, regularizers, schedules
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "keras.json").read_text())
 CASES = GOLDEN["cases"]
@@ -42,7 +42,7 @@ def make(description):
         key: make(value) if isinstance(value, list) and value and isinstance(value[0], str) else value
         for key, value in arguments.items()
     }
-    places = (layers, optimizers, schedules, losses, metrics, regularizers)
+    places = (layers, optimizers, schedules, losses, metrics, regularizers, constraints)
     return next(getattr(place, name) for place in places if hasattr(place, name))(**arguments)
 
 
