@@ -142,6 +142,7 @@ EXAMPLES: dict[type[Configurable], Callable[[], list[Any]]] = {
         layers.PReLU(alpha_initializer="random_normal"),
         layers.PReLU("ones", "l2", shared_axes=[1, 2], input_shape=PICTURES),
     ],
+    layers.Nested: lambda: [layers.Nested([Dense(M, "tanh"), Dropout(0.3), Dense(M, trainable=False)])],
     layers.Embedding: lambda: [layers.Embedding(9, 4, "random_normal", "l2", input_shape=(5,))],
     layers.CategoryEncoding: lambda: [
         layers.CategoryEncoding(9, mode, input_shape=(5,)) for mode in ("one_hot", "multi_hot", "count")

@@ -5,6 +5,7 @@ from npnet.layers.core import BatchNormalization, Dense, Dropout, Flatten, Input
 from npnet.layers.layer import Layer
 from npnet.layers.more import CategoryEncoding, Embedding, GaussianNoise, PReLU
 from npnet.layers.more_activations import Exponential, HardSigmoid, Mish, ReLU6, Softsign
+from npnet.layers.nested import Nested
 from npnet.layers.pictures import (
     CenterCrop,
     RandomBrightness,
@@ -19,8 +20,8 @@ from npnet.layers.registry import CLASSES, from_config
 
 __all__ = [
     "CLASSES", "ELU", "Activation", "BatchNormalization", "CategoryEncoding", "CenterCrop", "Dense",
-    "Dropout", "Embedding", "Exponential", "Flatten", "GaussianNoise", "HardSigmoid", "Input", "Layer", "LeakyReLU",
-    "Mish", "Normalization", "PReLU", "RandomBrightness", "RandomContrast", "RandomCrop", "RandomFlip",
-    "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "ReLU6", "Rescaling", "Resizing", "Softmax",
+    "Dropout", "Embedding", "Exponential", "Flatten", "GaussianNoise", "HardSigmoid", "Input", "Layer",
+    "LeakyReLU", "Mish", "Nested", "Normalization", "PReLU", "RandomBrightness", "RandomContrast",
+    "RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "ReLU6", "Rescaling", "Resizing", "Softmax",
     "Softsign", "from_config",
 ]  # fmt: skip

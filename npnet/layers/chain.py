@@ -197,6 +197,10 @@ class Chain(Strict, UsesKernels, WeightNames):
         """The links in the order of computation: layers, each followed by its activation."""
         return [link for layer in self.layers for link in layer.chain()]
 
+    def leaves(self) -> dict[str, Layer]:
+        """Return the layers by name, those of nested models as "model/layer"."""
+        return {path: leaf for layer in self.layers for path, leaf in layer.leaves().items()}
+
     # --- forward and backward -------------------------------------------------------------------------------
 
     def use(self, kernels: Kernels) -> None:
@@ -227,7 +231,7 @@ class Chain(Strict, UsesKernels, WeightNames):
     @property
     def trainable_parameters(self) -> list[Parameter]:
         """The parameters that training changes."""
-        return [parameter for layer in self.layers for parameter in layer.trainable_parameters]
+        return [parameter for layer in self.leaves().values() for parameter in layer.trainable_parameters]
 
     @property
     def trainable(self) -> bool:

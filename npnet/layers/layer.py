@@ -87,7 +87,7 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
         def __getattr__(self, name):
             """Say why there is no such attribute: called only for those that are not found."""
             cls = type(self).__name__
-            if "parameters" not in vars(self):
+            if "built" not in vars(self):
                 raise AttributeError(
                     f"{cls} has no attribute {name!r}: its __init__ must begin with"
                     " super().__init__(**options), which sets what every layer has."
@@ -113,6 +113,10 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
     def backward_parameters(self, dy: np.ndarray) -> None:
         """Overwrite the parameters' gradients only: all that the first layer of a network needs."""
         self.backward(dy)
+
+    def leaves(self) -> "dict[str, Layer]":
+        """Return the layers this one stands for, by name: itself, or those of a nested model."""
+        return {self.name: self}
 
     def chain(self) -> "list[Layer]":
         """Return the links this layer stands for: itself, then its activation if it has one."""

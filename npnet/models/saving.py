@@ -91,7 +91,8 @@ def save_model(model: Trainee, filepath: str | Path, overwrite: bool = True) -> 
         if model.setup is not None:
             metadata["training"] = training_state(model, model.setup)
             tensors |= slots_of(model)
-        streams = {layer.name: layer.rng.bit_generator.state for layer in model.layers if layer.rng}
+        leaves = model.leaves().items()
+        streams = {path: layer.rng.bit_generator.state for path, layer in leaves if layer.rng}
         metadata["streams"] = streams
         write(Path(filepath), tensors, metadata, overwrite)
 
@@ -193,9 +194,9 @@ def _blaming(path: Path) -> Iterator[None]:
 
 def _restore_streams(model: Trainee, streams: dict[str, Any]) -> None:
     """Set the layers' random streams to where they stood."""
-    for layer in model.layers:
+    for path, layer in model.leaves().items():
         if layer.rng:
-            layer.rng.bit_generator.state = streams[layer.name]
+            layer.rng.bit_generator.state = streams[path]
 
 
 # --- a model as tensors and JSON ----------------------------------------------------------------------------
@@ -214,7 +215,7 @@ def architecture(model: Trainee) -> dict[str, Any]:
 
 def named_parameters(model: Trainee) -> dict[str, Parameter]:
     """Return the parameters as "layer/parameter" -> Parameter."""
-    return {f"{layer.name}/{p.name}": p for layer in model.layers for p in layer.parameters}
+    return {f"{path}/{p.name}": p for path, layer in model.leaves().items() for p in layer.parameters}
 
 
 def weights_of(model: Trainee) -> Tensors:

@@ -9,6 +9,7 @@ from npnet.callbacks import Callback, History
 from npnet.callbacks.callback import Logs
 from npnet.internal import checks, config
 from npnet.layers.layer import Layer, refuse_layers
+from npnet.layers.nested import as_layer
 from npnet.losses import Loss
 from npnet.metrics import Metric
 from npnet.models import onnx, saving
@@ -56,6 +57,10 @@ class Sequential(loops.Trainee):
             raise TypeError(f"layers must be a list of layers, got {layers!r}.")
         for layer in layers or []:
             self.add(layer)
+
+    def add(self, layer: Any) -> None:
+        """Append a layer, or another model as one (see ``layers/nested.py``)."""
+        super().add(as_layer(layer))
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """Return the outputs of one batch."""
@@ -342,7 +347,7 @@ def clone_model(model: Sequential, custom_objects: dict[str, Any] | None = None)
     ``custom_objects`` are the classes of layers that are not npnet's. For a twin with the same weights and
     training state use ``copy.deepcopy(model)``.
     """
-    own = {type(layer).__name__: type(layer) for layer in model.layers}
+    own = {type(layer).__name__: type(layer) for layer in model.leaves().values()}
     return type(model).from_config(model.get_config(), own | (custom_objects or {}))
 
 

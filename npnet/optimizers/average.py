@@ -4,19 +4,16 @@ It is a slot called "average", so it is saved with the model. It begins as the w
 the end of ``fit`` the weights become the average.
 """
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from npnet.layers.parameter import Parameter
-
-if TYPE_CHECKING:
-    from npnet.optimizers.optimizer import Optimizer
 
 __all__ = ["SLOT", "follow", "put_in_place"]
 
 SLOT = "average"
 
 
-def follow(optimizer: "Optimizer", parameters: list[Parameter]) -> None:
+def follow(optimizer: Any, parameters: list[Parameter]) -> None:
     """average <- momentum average + (1 - momentum) w, before the step is counted."""
     momentum = optimizer.ema_momentum if optimizer.iterations else 0.0
     for parameter in parameters:
@@ -27,7 +24,7 @@ def follow(optimizer: "Optimizer", parameters: list[Parameter]) -> None:
         put_in_place(optimizer, parameters)
 
 
-def put_in_place(optimizer: "Optimizer", parameters: list[Parameter]) -> None:
+def put_in_place(optimizer: Any, parameters: list[Parameter]) -> None:
     """w <- average, where there is one."""
     for parameter in parameters:
         slots = optimizer.memory.get(parameter, {})

@@ -105,7 +105,7 @@ def fit(
             f" {validation.x.shape[1:]}."
         )
     scaling = Rescaling, Normalization, BatchNormalization
-    if not any(isinstance(layer, scaling) for layer in model.layers):
+    if not any(isinstance(link, scaling) for link in model.links):
         checks.warn_about_pixels(train.x)
 
     steps = -(-len(train) // batch_size)

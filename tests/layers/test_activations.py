@@ -66,9 +66,11 @@ def test_values_and_derivatives_against_fifty_digits(name, kernels, dtype):
 def test_far_out_nothing_overflows(name, kernels):
     layer = ready(name, kernels)
     x = np.array([[-1e15, -1e3, 1e3, 1e15]], np.float32)
+    if name == "exponential":  # which overflows by nature
+        x = np.minimum(x, 80)
     y, dx = layer.forward(x), layer.backward(np.ones_like(x))
     assert np.isfinite(y).all() and np.isfinite(dx).all()
-    if name not in ("linear", "sigmoid", "tanh", "selu"):
+    if name not in ("linear", "sigmoid", "tanh", "selu", "softsign", "hard_sigmoid", "relu6", "exponential"):
         np.testing.assert_array_equal(y[0, 2:], x[0, 2:])
         np.testing.assert_array_equal(dx[0, 2:], 1)
 
