@@ -22,6 +22,6 @@ __all__ = [
     "CLASSES", "ELU", "Activation", "BatchNormalization", "CategoryEncoding", "CenterCrop", "Dense",
     "Dropout", "Embedding", "Exponential", "Flatten", "GaussianNoise", "HardSigmoid", "Input", "Layer",
     "LeakyReLU", "Mish", "Nested", "Normalization", "PReLU", "RandomBrightness", "RandomContrast",
-    "RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "ReLU6", "Rescaling", "Resizing", "Softmax",
-    "Softsign", "from_config",
+    "RandomCrop", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "ReLU", "ReLU6",
+    "Rescaling", "Resizing", "Softmax", "Softsign", "from_config",
 ]  # fmt: skip
