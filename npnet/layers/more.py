@@ -8,7 +8,7 @@ from npnet import constraints, initializers, regularizers
 from npnet.internal import checks, config
 from npnet.layers.layer import Layer, Shape
 
-__all__ = ["CategoryEncoding", "Embedding", "GaussianNoise", "PReLU"]
+__all__ = ["CategoryEncoding", "Embedding", "GaussianNoise", "PReLU", "Whole"]
 
 
 class GaussianNoise(Layer):

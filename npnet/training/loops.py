@@ -14,6 +14,7 @@ from npnet.internal.progress import NoPauses, Pauses, Progress, check_verbose, i
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import BatchNormalization, Normalization, Rescaling
 from npnet.layers.chain import Chain
+from npnet.layers.more import Whole
 from npnet.metrics import Means
 from npnet.training.batches import Position, cut, epoch_order, gather, split
 from npnet.training.samples import Samples
@@ -104,7 +105,7 @@ def fit(
             f"validation x must hold samples of shape {train.x.shape[1:]} like x, got"
             f" {validation.x.shape[1:]}."
         )
-    scaling = Rescaling, Normalization, BatchNormalization
+    scaling = Rescaling, Normalization, BatchNormalization, Whole
     if not any(isinstance(link, scaling) for link in model.links):
         checks.warn_about_pixels(train.x)
 
