@@ -431,6 +431,35 @@ def write_names():
     Path(__file__).with_name("keras_names.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
+PICTURES = [  # factors with equal limits: nothing is left to chance
+    ["RandomRotation", {"factor": [0.07, 0.07]}],
+    ["RandomRotation", {"factor": [-0.2, -0.2], "fill_mode": "constant", "fill_value": 3.0}],
+    ["RandomRotation", {"factor": [0.1, 0.1], "fill_mode": "wrap", "interpolation": "nearest"}],
+    ["RandomRotation", {"factor": [0.13, 0.13], "fill_mode": "nearest"}],
+    ["RandomZoom", {"height_factor": [0.3, 0.3]}],
+    ["RandomZoom", {"height_factor": [-0.3, -0.3], "width_factor": [0.2, 0.2], "fill_mode": "constant"}],
+    ["RandomBrightness", {"factor": [0.2, 0.2]}],
+    ["RandomContrast", {"factor": [0.0, 0.0]}],
+    ["Resizing", {"height": 3, "width": 9}],
+    ["Resizing", {"height": 7, "width": 4, "interpolation": "nearest"}],
+    ["Resizing", {"height": 2, "width": 2}],
+    ["CenterCrop", {"height": 2, "width": 3}],
+]
+
+
+def write_pictures():
+    """Write what layers of pictures make of some, to ``keras_pictures.json``."""
+    x = np.random.default_rng(0).uniform(0, 255, (2, 5, 6, 2))
+    lines = []
+    for name, arguments in PICTURES:
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+        y = getattr(keras.layers, name)(**given)(x, **({"training": True} if "Random" in name else {}))
+        lines.append(json.dumps([name, arguments, np.float32(y).tolist()]))
+    text = f'{{"x": {json.dumps(x.tolist())},\n"cases": [\n' + ",\n".join(lines) + "\n]}\n"
+    Path(__file__).with_name("keras_pictures.json").write_text(text)
+
+
 if __name__ == "__main__":
     main()
+    write_pictures()
     write_names()

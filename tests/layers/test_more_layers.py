@@ -1,5 +1,8 @@
 """Layers that fewer networks use: worked examples, what differs between training and not, refusals."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small import compiled, random
@@ -58,6 +61,17 @@ def test_turned_by_a_quarter_and_zoomed_by_two():
     assert set(doubled[0, ..., 0].ravel()) <= set(PICTURES[0, 1:5, 2:6, 0].ravel())
     far = run(RandomZoom((1, 1), fill_mode="constant", fill_value=7.0), PICTURES, True)
     assert (far[:, 0] == 7).all() and (far[:, 3, 4] != 7).all()
+
+
+KERAS = json.loads((Path(__file__).parents[1] / "golden" / "keras_pictures.json").read_text())
+
+
+@pytest.mark.parametrize(("name", "arguments", "expected"), KERAS["cases"])
+def test_pictures_become_what_keras_makes_of_them(name, arguments, expected):
+    """Keras turns and zooms with matrices in float32."""
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+    y = run(getattr(layers, name)(**given), np.array(KERAS["x"]), training=True)
+    np.testing.assert_allclose(y, expected, atol=1e-4)
 
 
 def test_light():
