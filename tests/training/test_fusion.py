@@ -27,6 +27,10 @@ OPTIMIZERS = {
     "adam": lambda: optimizers.Adam(),
     "amsgrad": lambda: optimizers.Adam(amsgrad=True),
     "adamw": lambda: optimizers.AdamW(),
+    "nadam": lambda: optimizers.Nadam(),
+    "adamax": lambda: optimizers.Adamax(),
+    "adadelta": lambda: optimizers.Adadelta(1.0),
+    "lion": lambda: optimizers.Lion(),
     "decay": lambda: optimizers.SGD(0.01, weight_decay=0.1),
 }
 
