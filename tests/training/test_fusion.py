@@ -129,6 +129,7 @@ def test_samples_are_converted_and_rescaled_on_the_way(dtype):
 
 
 ACTIVATIONS = ["relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "silu", "gelu", "linear"]
+ACTIVATIONS += ["mish", "softsign", "exponential", "hard_sigmoid", "relu6"]
 
 
 @pytest.mark.parametrize("activation", quick(ACTIVATIONS, "leaky_relu", "gelu", "linear"))
