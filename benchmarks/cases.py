@@ -1,6 +1,6 @@
 """A kernel as a worker's job: npnet's, NumPy's, or PyTorch's matrix products."""
 
-from npnet.measuring.cases import CASES
+from npnet.checking.measuring.cases import CASES
 
 
 def torch_kernels(threads):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npnet.measuring.neighbours import Neighbours
-from npnet.measuring.timing import interleave, median, table
+from npnet.checking.measuring.neighbours import Neighbours
+from npnet.checking.measuring.timing import interleave, median, table
 
 FORMS = {
     "float64": "float64, x / 255 as the tutorial has it",

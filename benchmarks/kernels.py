@@ -4,10 +4,10 @@ import json
 from contextlib import closing
 from importlib.util import find_spec
 
-from npnet.measuring.cases import CASES, LAYERS, PRODUCTS, network_cases
-from npnet.measuring.limits import measure_limits
-from npnet.measuring.neighbours import Neighbours
-from npnet.measuring.timing import calibrated, interleave, median, table
+from npnet.checking.measuring.cases import CASES, LAYERS, PRODUCTS, network_cases
+from npnet.checking.measuring.limits import measure_limits
+from npnet.checking.measuring.neighbours import Neighbours
+from npnet.checking.measuring.timing import calibrated, interleave, median, table
 
 from . import arguments, machine, parts, pictures
 from .task import Task

@@ -5,9 +5,9 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from npnet.measuring.limits import measure_limits
-from npnet.measuring.neighbours import Neighbours
-from npnet.measuring.timing import calibrated, interleave, median, table
+from npnet.checking.measuring.limits import measure_limits
+from npnet.checking.measuring.neighbours import Neighbours
+from npnet.checking.measuring.timing import calibrated, interleave, median, table
 
 from . import arguments, fit, machine, reference
 from .peers import PEERS

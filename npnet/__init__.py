@@ -3,6 +3,7 @@
 from npnet import (
     activations,
     callbacks,
+    constraints,
     datasets,
     initializers,
     layers,
@@ -19,14 +20,17 @@ from npnet.internal.names import explain_missing
 from npnet.kernels.machine.threads import get_threads, set_threads
 from npnet.layers import Input
 from npnet.models import Sequential
+from npnet.utils import backend
 
 __version__ = "0.1.0"
 __all__ = [
     "Input",
     "Sequential",
     "activations",
+    "backend",
     "callbacks",
     "check_gradients",
+    "constraints",
     "datasets",
     "get_threads",
     "initializers",

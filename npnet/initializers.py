@@ -33,6 +33,8 @@ __all__ = [
     "LecunNormal",
     "LecunUniform",
     "Ones",
+    "RandomNormal",
+    "RandomUniform",
     "VarianceScaling",
     "Zeros",
     "fans",
@@ -139,6 +141,34 @@ def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.nda
     return values
 
 
+class RandomUniform(Initializer):
+    """U(minval, maxval): what "uniform" means, the default of Embedding."""
+
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None):
+        self.minval = checks.number("minval", minval)
+        self.maxval = checks.number("maxval", maxval, least=self.minval)
+        self.seed = checks.optional_seed(seed)
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
+        """Return weights of ``shape``, drawn in float64 and rounded to ``dtype``."""
+        rng = rng if self.seed is None else np.random.default_rng(self.seed)
+        return np.asarray(rng.uniform(self.minval, self.maxval, shape), dtype)
+
+
+class RandomNormal(Initializer):
+    """Normal of this mean and standard deviation."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None):
+        self.mean = checks.number("mean", mean)
+        self.stddev = checks.number("stddev", stddev, least=0)
+        self.seed = checks.optional_seed(seed)
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
+        """Return weights of ``shape``, drawn in float64 and rounded to ``dtype``."""
+        rng = rng if self.seed is None else np.random.default_rng(self.seed)
+        return np.asarray(rng.normal(self.mean, self.stddev, shape), dtype)
+
+
 class GlorotUniform(VarianceScaling):
     """U(-L, L) with L = sqrt(6 / (fan_in + fan_out)); the default of Dense."""
 
@@ -192,6 +222,10 @@ NAMES: dict[str, type[Initializer]] = {
     "he_normal": HeNormal,
     "lecun_uniform": LecunUniform,
     "lecun_normal": LecunNormal,
+    "random_uniform": RandomUniform,
+    "uniform": RandomUniform,
+    "random_normal": RandomNormal,
+    "normal": RandomNormal,
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from npnet.internal import checks, config
 
-__all__ = ["L1", "L1L2", "L2", "NAMES", "Regularizer", "get"]
+__all__ = ["L1", "L1L2", "L2", "NAMES", "Regularizer", "get", "l1", "l1_l2", "l2"]
 
 
 class Regularizer(config.Configurable):
@@ -52,6 +52,7 @@ class L2(L1L2):
         super().__init__(l2=l2)
 
 
+l1, l2, l1_l2 = L1, L2, L1L2  # Keras's names of functions
 NAMES: dict[str, type[Regularizer]] = {"l1": L1, "l2": L2, "l1_l2": L1L2}
 
 

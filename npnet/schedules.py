@@ -3,14 +3,17 @@
 from npnet.optimizers.schedules import (
     NAMES,
     CosineDecay,
+    CosineDecayRestarts,
     ExponentialDecay,
+    InverseTimeDecay,
     LearningRateSchedule,
     OneCycle,
     PiecewiseConstantDecay,
+    PolynomialDecay,
     get,
 )  # fmt: skip
 
 __all__ = [
-    "NAMES", "CosineDecay", "ExponentialDecay", "LearningRateSchedule", "OneCycle", "PiecewiseConstantDecay",
-    "get",
+    "NAMES", "CosineDecay", "CosineDecayRestarts", "ExponentialDecay", "InverseTimeDecay",
+    "LearningRateSchedule", "OneCycle", "PiecewiseConstantDecay", "PolynomialDecay", "get",
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from npnet.callbacks import EarlyStopping, TerminateOnNaN
 from npnet.internal import checks, config
 from npnet.layers import Dense, Input
 from npnet.models import Sequential
-from npnet.optimizers import NAMES, SGD, Optimizer
+from npnet.optimizers import NAMES, SGD, Adam, Optimizer
 from npnet.regularizers import L2
 
 try:
@@ -72,6 +72,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         Let ``fit`` go on from the weights of the last one.
     momentum, nesterovs_momentum
         Of ``solver="sgd"``.
+    beta_1, beta_2, epsilon
+        Of ``solver="adam"``.
     early_stopping, validation_fraction
         Hold out this share of the samples, the classes in proportion, and keep the weights best on it.
     kernels
@@ -87,6 +89,10 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         Epochs of the last fit.
     loss_curve_, loss_
         The loss of each epoch, and of the last.
+    best_loss_
+        The lowest of them; None with ``early_stopping``.
+    n_layers_
+        Layers, the input's counted as one.
     validation_scores_
         The held-out accuracy of each epoch, or None.
     coefs_, intercepts_
@@ -121,6 +127,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         nesterovs_momentum: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
         n_iter_no_change: int = 10,
         kernels: str | None = None,
     ):
@@ -140,6 +149,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         self.nesterovs_momentum = nesterovs_momentum
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.kernels = kernels
 
@@ -267,6 +279,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         """Give the model a new optimizer."""
         if self.solver == "sgd":
             optimizer: Optimizer = SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
+        elif self.solver == "adam":
+            optimizer = Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
         else:
             optimizer = copy.deepcopy(config.get("solver", self.solver, Optimizer, NAMES))
             if isinstance(self.solver, str):
@@ -316,6 +330,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         self.n_iter_ = len(history.epoch)
         self.loss_curve_ += history.history["loss"]
         self.loss_ = self.loss_curve_[-1]
+        self.best_loss_ = None if self.early_stopping else min(self.loss_curve_)
         if validation is not None and self.validation_scores_ is not None:
             self.validation_scores_ += history.history["val_accuracy"]
 
@@ -328,10 +343,20 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):
         y = self.model_.predict(X, batch_size=1024, verbose=0)
         return np.hstack([1 - y, y]) if len(self.classes_) == 2 else y
 
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Return the logarithm of ``predict_proba``; -inf where that is 0."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable label of each sample, (N,)."""
         places = self.predict_proba(X).argmax(axis=1)
         return self.classes_[places]
+
+    @property
+    def n_layers_(self) -> int:
+        """Layers, the input's counted as one."""
+        return len(self.model_.layers) + 1
 
     @property
     def coefs_(self) -> list[np.ndarray]:

@@ -11,10 +11,10 @@ from benchmarks.cases import Job
 from benchmarks.peers import PEERS
 from benchmarks.task import OPTIMIZERS, Task
 from benchmarks.worker import Worker, WorkerError
+from npnet.checking.measuring import cases, timing
+from npnet.checking.measuring.limits import Limits, measure_limits
 from npnet.kernels import rules
 from npnet.kernels.machine.threads import get_threads
-from npnet.measuring import cases, timing
-from npnet.measuring.limits import Limits, measure_limits
 
 LIMITS = Limits(2, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0, 1e6: 10.0})
 UNIT = Limits(1, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0}, (330.0, 655.0))

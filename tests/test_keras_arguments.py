@@ -1,5 +1,6 @@
 """Arguments that Keras has and npnet has not: taken where they ask for nothing, else refused by name."""
 
+import functools
 import inspect
 
 import pytest
@@ -25,6 +26,13 @@ def known(method):
     return found
 
 
+METRIC_ARGUMENTS = {
+    metrics.PrecisionAtRecall: {"recall": 0.5},
+    metrics.RecallAtPrecision: {"precision": 0.5},
+    metrics.SensitivityAtSpecificity: {"specificity": 0.5},
+    metrics.SpecificityAtSensitivity: {"sensitivity": 0.5},
+    metrics.MeanMetricWrapper: {"fn": losses.mse},
+}
 MAKERS = {
     **{cls: cls for cls in optimizers.NAMES.values()},
     layers.Dense: lambda **o: layers.Dense(3, **o),
@@ -46,7 +54,7 @@ MAKERS = {
     layers.RandomTranslation: lambda **o: layers.RandomTranslation(0.1, 0.1, **o),
     layers.ReLU: layers.ReLU,
     **{cls: cls for cls in losses.NAMES.values()},
-    **{cls: cls for cls in metrics.NAMES.values()},
+    **{cls: functools.partial(cls, **METRIC_ARGUMENTS.get(cls, {})) for cls in metrics.NAMES.values()},
     callbacks.TensorBoard: callbacks.TensorBoard,
     callbacks.ReduceLROnPlateau: callbacks.ReduceLROnPlateau,
 }
@@ -95,11 +103,9 @@ def test_what_asks_for_nothing_is_taken_and_what_asks_for_something_refused_by_n
 
 
 def test_what_was_named_in_reports_is_among_them():
-    assert {"use_ema", "loss_scale_factor", "gradient_accumulation_steps"} <= all_known(
-        optimizers.Adam
-    ).keys()
+    assert {"loss_scale_factor", "gradient_accumulation_steps"} <= all_known(optimizers.Adam).keys()
     assert {"write_graph", "profile_batch"} <= all_known(callbacks.TensorBoard).keys()
-    assert {"kernel_constraint", "activity_regularizer", "dtype"} <= all_known(layers.Dense).keys()
+    assert {"lora_rank", "activity_regularizer", "dtype"} <= all_known(layers.Dense).keys()
     with pytest.raises(TypeError, match="value must be a number, got array"):
         initializers.Constant(X)
 
@@ -110,8 +116,11 @@ def test_what_neither_has_is_refused_by_python():
 
 
 def test_descriptions_hold_npnet_s_arguments_alone():
-    adam = optimizers.Adam(0.5, name="mine", use_ema=False)
-    assert "use_ema" not in adam.get_config() and optimizers.Adam(**adam.get_config()).learning_rate == 0.5
+    adam = optimizers.Adam(0.5, name="mine", loss_scale_factor=None)
+    assert (
+        "loss_scale_factor" not in adam.get_config()
+        and optimizers.Adam(**adam.get_config()).learning_rate == 0.5
+    )
 
 
 @pytest.mark.peers

@@ -352,3 +352,57 @@ def test_a_call_leaves_training_alone():
     loss.forward(np.zeros((2, 1)), np.ones((2, 1)))
     loss(np.zeros((3, 1)), np.full((3, 1), 7.0))
     np.testing.assert_array_equal(loss.backward(), [[1.0], [1.0]])
+
+
+# --- as functions, and of one's own ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", losses.NAMES)
+def test_every_loss_is_a_function_too(name):
+    cls, function = losses.NAMES[name], getattr(losses, name)
+    t = [0, 2] if name.startswith("sparse") else np.eye(3)[[0, 2]]
+    y = np.array([[0.5, 0.2, 0.3], [0.1, 0.3, 0.6]])
+    values = function(t, y)
+    np.testing.assert_array_equal(values, cls(reduction=None)(t, y))
+    assert values.shape == (2,) and type(losses.get(function)) is cls and function.__name__ == name
+    with pytest.raises(TypeError, match="plain function, whose derivative"):
+        losses.get(lambda t, y: values)
+
+
+def test_functions_take_the_options_of_their_loss():
+    t, y = np.array([[0.0, 2.0]]), np.array([[3.0, 2.5]])
+    assert losses.huber(t, y, delta=2.0) == pytest.approx(np.array([(2 * 3 - 2 + 0.125) / 2]))
+    assert losses.categorical_crossentropy([[0, 1]], y, from_logits=True) == pytest.approx(
+        np.log(1 + np.exp(0.5))
+    )
+    model = compiled([Dense(2, "sigmoid", input_shape=(3,))], losses.binary_crossentropy)
+    assert type(model.loss) is BinaryCrossentropy
+
+
+@pytest.mark.parametrize("loss", [losses.CategoricalFocalCrossentropy, losses.BinaryFocalCrossentropy])
+def test_focal_losses_without_focus_are_the_cross_entropies(loss):
+    plain = CategoricalCrossentropy if loss is losses.CategoricalFocalCrossentropy else BinaryCrossentropy
+    options = {"gamma": 0, "alpha": 1.0}
+    t, y = one_hot(5, 3), random(0, 5, 3)
+    for given in ({}, {"from_logits": True}):
+        p = y if given else np.abs(y) / np.abs(y).sum(axis=1, keepdims=True)
+        ours, theirs = loss(**options, **given), plain(**given)
+        assert ours(t, p) == pytest.approx(theirs(t, p), rel=1e-12)
+        ours.forward(t, p), theirs.forward(t, p)
+        np.testing.assert_allclose(ours.backward(), theirs.backward(), rtol=1e-9)
+
+
+def test_a_confident_mistake_of_a_focal_loss_still_learns():
+    for last, loss in (("softmax", "categorical"), ("sigmoid", "binary")):
+        model = compiled([Dense(2, last, input_shape=(1,))], f"{loss}_focal_crossentropy", optimizer=SGD(1.0))
+        model.set_weights([[[2048.0, -2048.0]], [0.0, 0.0]])
+        model.train_on_batch(np.ones((1, 1)), np.array([[0.0, 1.0]]))
+        assert model.get_weights()[1][0] < -0.1 and model.get_weights()[1][1] > 0.1
+
+
+def test_targets_outside_0_to_1_are_refused_where_they_are_probabilities():
+    for name, cls in losses.NAMES.items():
+        if cls.of_probabilities and cls is not SparseCategoricalCrossentropy:
+            model = compiled([Dense(3, input_shape=(2,))], name)
+            with pytest.raises(ValueError, match="probabilities, 0 to 1"):
+                model.fit(np.ones((2, 2)), np.full((2, 3), 2.0), verbose=0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small import compiled, one_hot, random
 
+import npnet
 from npnet import metrics
 from npnet.layers import Dense
 from npnet.metrics import (
@@ -158,3 +159,154 @@ def test_names():
 def test_described_by_their_arguments():
     for metric in (BinaryAccuracy(threshold=0.7), TopKCategoricalAccuracy(3, name="top3")):
         assert type(metric)(**metric.get_config()).get_config() == metric.get_config()
+
+
+# --- counts, sums, functions -------------------------------------------------------------------------------
+
+
+def test_what_counts_decisions():
+    """Keras's docstrings."""
+    y, p = np.array([[0], [1], [1], [1]]), np.array([[1], [0], [1], [1]])
+    assert value(metrics.Precision(), y, p) == pytest.approx(2 / 3)
+    assert value(metrics.Recall(), y, p) == pytest.approx(2 / 3)
+    assert value(metrics.Precision(), y, p, [0, 0, 1, 0]) == 1
+    assert value(metrics.TruePositives(), y, p) == 2 and value(metrics.TrueNegatives(), y, p) == 0
+    assert value(metrics.FalsePositives(), y, p) == 1 and value(metrics.FalseNegatives(), y, p) == 1
+    y, p = np.array([0, 0, 1, 1]), np.array([[0.0], [0.5], [0.3], [0.9]])
+    assert value(metrics.AUC(num_thresholds=3), y, p) == pytest.approx(0.75)
+    assert value(metrics.AUC(num_thresholds=3), y, p, [1, 0, 0, 1]) == pytest.approx(1)
+    y, p = np.array([0, 0, 0, 1, 1]), np.array([[0.0], [0.3], [0.8], [0.3], [0.8]])
+    assert value(metrics.SensitivityAtSpecificity(0.5), y, p) == pytest.approx(0.5)
+    assert value(metrics.PrecisionAtRecall(0.5), y, p) == pytest.approx(0.5)
+    several = value(metrics.Precision(thresholds=[0.5, 0.9, 0.1]), y, p)
+    np.testing.assert_allclose(several, [0.5, 0, 0.5])
+
+
+def test_auc_is_the_share_of_pairs_in_the_right_order():
+    y, p = np.arange(400) % 3 == 0, np.random.default_rng(0).random((400, 1)).round(2)
+    p[y] = np.sqrt(p[y])
+    pairs = p[y] - p[~y].T
+    expected = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
+    assert value(metrics.AUC(num_thresholds=1001), y, p) == pytest.approx(expected, abs=2e-3)
+    logits = np.log((p + 0.001) / (1.001 - p))
+    assert value(metrics.AUC(1001, from_logits=True), y, logits) == pytest.approx(expected, abs=4e-3)
+    assert np.isfinite(value(metrics.AUC(), [1, 0], [[np.nan], [0.5]]))
+
+
+def test_f1_and_r2():
+    y = np.array([[1, 1, 1], [1, 0, 0], [1, 1, 0]])
+    p = np.array([[0.2, 0.6, 0.7], [0.2, 0.6, 0.6], [0.6, 0.8, 0.0]])  # Keras's docstring
+    np.testing.assert_allclose(value(metrics.F1Score(threshold=0.5), y, p), [0.5, 0.8, 2 / 3], rtol=1e-6)
+    y, p = np.array([[1.0], [4.0], [3.0]]), np.array([[2.0], [4.0], [4.0]])
+    assert value(metrics.R2Score(), y, p) == pytest.approx(4 / 7)
+    assert value(metrics.R2Score(num_regressors=1), y, p) == pytest.approx(1 - (1 - 4 / 7) * 2 / 1)
+    with pytest.warns(UserWarning, match="plain score"):
+        assert value(metrics.R2Score(num_regressors=2), y, p) == pytest.approx(4 / 7)
+
+
+def test_means_of_numbers():
+    mean = metrics.Mean()
+    assert mean(3) == 3 and mean([5.0, 7.0]) == 5
+    mean.reset_state()
+    assert mean([1.0, 3.0], sample_weight=[1, 3]) == 2.5
+
+
+def distance(y_true, y_pred):
+    return np.abs(y_true - y_pred).max(axis=-1)
+
+
+def test_functions_are_metrics(tmp_path):
+    layers, x, y = [Dense(3, input_shape=(4,))], random(0, 9, 4), random(1, 9, 3)
+    functions = [distance, npnet.losses.mae, lambda t, p: np.float64(len(t))]
+    model = compiled(layers, metrics=functions[:2])
+    history = model.fit(x, y, batch_size=4, verbose=2).history
+    assert set(history) == {"loss", "distance", "mae"}
+    p = model.predict(x, verbose=0)
+    expected = [distance(y, p).mean(), np.abs(y - p).mean()]
+    assert model.evaluate(x, y, batch_size=4, verbose=0)[1:] == pytest.approx(expected)
+    model.save(tmp_path / "model")
+    loaded = npnet.models.load_model(tmp_path / "model", custom_objects={"distance": distance})
+    assert loaded.evaluate(x, y, verbose=0)[1:] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="Unknown metric function 'distance'"):
+        npnet.models.load_model(tmp_path / "model")
+    model = compiled(layers, metrics=[functions[2]])
+    assert model.evaluate(x, y, batch_size=4, verbose=0)[1] == pytest.approx((4 + 4 + 1) / 3)
+    with pytest.raises(ValueError, match="one number a sample"):
+        value(metrics.MeanMetricWrapper(lambda t, p: np.ones(5)), y, p)
+
+
+def test_every_metric_is_copied_for_each_model_and_evaluation():
+    shared = metrics.Precision()
+    models = [
+        compiled([Dense(1, "sigmoid", input_shape=(4,))], metrics=[shared], seed=seed) for seed in (0, 1)
+    ]
+    x, y = random(0, 9, 4), (np.arange(9) % 2)[:, None]
+    values = [model.evaluate(x, y, verbose=0)[1] for model in models]
+    assert [model.evaluate(x, y, verbose=0)[1] for model in models] == values and not shared.sums.any()
+    for model, found in zip(models, values, strict=True):
+        assert found == value(metrics.Precision(), y, model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("name", [name for name in metrics.NAMES if name not in ("mean",)])
+def test_what_was_added_up_is_plain_numbers_to_go_on_from(name):
+    required = {"mean_metric_wrapper": {"fn": distance}} | {
+        f"{a}_at_{b}": {b: 0.5}
+        for a, b in (("precision", "recall"), ("recall", "precision"), ("sensitivity", "specificity"),
+                     ("specificity", "sensitivity"))
+    }  # fmt: skip
+    whole, first, second = (metrics.NAMES[name](**required.get(name, {})) for _ in range(3))
+    y = LABELS if name.startswith("sparse") else np.eye(3)[LABELS]
+    whole.update_state(y, P)
+    first.update_state(y[:2], P[:2])
+    second.state = first.state
+    second.update_state(y[2:], P[2:])
+    np.testing.assert_allclose(second.result(), whole.result(), rtol=1e-12)
+    assert whole(y, P) == pytest.approx(whole.result())
+    with pytest.raises(ValueError, match="adds up"):
+        second.state = [1.0] if len(first.state) % 4 == 0 else []
+
+
+def test_an_epoch_resumed_in_its_middle_counts_on(tmp_path):
+    class Stop(npnet.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = batch == 1
+
+    x, y = random(0, 20, 4), (np.arange(20) % 2)[:, None]
+    given = ["accuracy", metrics.AUC(curve="PR"), metrics.Recall(), metrics.F1Score()]
+
+    def model():
+        return compiled([Dense(1, "sigmoid", input_shape=(4,))], "binary_crossentropy", metrics=given)
+
+    options = {"batch_size": 6, "verbose": 0}
+    whole = model().fit(x, y, **options).history
+    stopped = model()
+    stopped.fit(x, y, callbacks=Stop(), **options)
+    stopped.save(tmp_path / "model")
+    loaded = npnet.models.load_model(tmp_path / "model")
+    resumed = loaded.fit(x, y, initial_epoch=loaded.position, **options).history
+    assert resumed == whole and isinstance(whole["f1_score"][0], list)
+
+
+def test_samples_of_the_ignored_class_do_not_count():
+    metric = metrics.SparseCategoricalCrossentropy(ignore_class=255)
+    assert value(metric, [1, 255, 2], P[:3]) == pytest.approx(-np.log([0.7, 0.5]).mean())
+    assert value(metric, [255], P[:1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: metrics.Precision(thresholds=1.5), "thresholds"),
+        (lambda: metrics.AUC(num_thresholds=1), "num_thresholds"),
+        (lambda: metrics.AUC(curve="PRC"), 'Did you mean "PR"'),
+        (lambda: metrics.F1Score(average="makro"), 'Did you mean "macro"'),
+        (lambda: metrics.FBetaScore(beta=0.0), "beta"),
+        (lambda: metrics.R2Score("mean"), "class_aggregation"),
+        (lambda: metrics.RecallAtPrecision(2.0), "precision"),
+        (lambda: value(metrics.Recall(class_id=3), np.eye(3), np.eye(3)), "class_id is 3, but there are 3"),
+        (lambda: value(metrics.Recall(), [0, 1, 2], np.eye(3)), "the shape of y_pred"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

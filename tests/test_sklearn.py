@@ -194,3 +194,17 @@ def test_without_the_package_it_says_what_to_install():
     program = "import sys; sys.modules['sklearn.base'] = None; import npnet.sklearn"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stderr.splitlines()[-1].endswith("pip install 'scikit-learn>=1.6'")
+
+
+def test_what_scikit_learn_s_own_has_besides():
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 3
+    options = {"max_iter": 4, "random_state": 0, "kernels": "numpy"}
+    with pytest.warns(ConvergenceWarning):
+        first = MLPClassifier((7, 5), **options).fit(X, y)
+    assert first.n_layers_ == 4 and first.best_loss_ == min(first.loss_curve_)
+    np.testing.assert_array_equal(first.predict_log_proba(X), np.log(first.predict_proba(X)))
+    for other in ({"beta_1": 0.5}, {"beta_2": 0.5}, {"epsilon": 0.1}):
+        with pytest.warns(ConvergenceWarning):
+            assert MLPClassifier((7, 5), **options, **other).fit(X, y).loss_ != first.loss_
+    with pytest.warns(ConvergenceWarning):
+        assert MLPClassifier(early_stopping=True, **options).fit(X, y).best_loss_ is None

@@ -4,8 +4,8 @@ from functools import partial
 
 import numpy as np
 
+from npnet.checking.measuring.timing import calibrated, interleave, median, stopwatch, table
 from npnet.kernels.machine import threads
-from npnet.measuring.timing import calibrated, interleave, median, stopwatch, table
 
 from .. import machine
 from . import forward, update

@@ -4,6 +4,7 @@ A callback gets the model as ``self.model`` and the run's parameters as ``self.p
 hooks with ``logs``, the values so far by name. Names, arguments and behaviour are Keras 3's.
 """
 
+from npnet.callbacks.backup import BackupAndRestore
 from npnet.callbacks.callback import Callback
 from npnet.callbacks.hooks import DivergedError, LambdaCallback, LearningRateScheduler, TerminateOnNaN
 from npnet.callbacks.monitors import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
@@ -11,7 +12,7 @@ from npnet.callbacks.records import CSVLogger, History, ProgbarLogger
 from npnet.callbacks.tensorboard import TensorBoard
 
 __all__ = [
-    "CSVLogger", "Callback", "DivergedError", "EarlyStopping", "History", "LambdaCallback",
-    "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau", "TensorBoard",
-    "TerminateOnNaN",
+    "BackupAndRestore", "CSVLogger", "Callback", "DivergedError", "EarlyStopping", "History",
+    "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau",
+    "TensorBoard", "TerminateOnNaN",
 ]  # fmt: skip

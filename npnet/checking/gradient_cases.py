@@ -77,6 +77,7 @@ TARGETS = {
     "labels in a column": LABELS[:, None],
     "labels, one ignored": np.where(np.arange(N) == 2, 255, LABELS),
     "bits": (np.arange(N * K).reshape(N, K) % 2).astype(float),
+    "counts": (np.arange(N * K).reshape(N, K) % 4).astype(float),
 }
 ANY = TARGETS[""]
 
@@ -140,6 +141,31 @@ EXAMPLES: dict[type[Configurable], Callable[[], list[Any]]] = {
     ],
     Normalization: lambda: [Normalization(mean=0.5, variance=2.0)],
     RandomFlip: lambda: [RandomFlip(input_shape=PICTURES)],
+    layers.GaussianNoise: lambda: [layers.GaussianNoise(0.3)],
+    layers.PReLU: lambda: [
+        layers.PReLU(alpha_initializer="random_normal"),
+        layers.PReLU("ones", "l2", shared_axes=[1, 2], input_shape=PICTURES),
+    ],
+    layers.Nested: lambda: [layers.Nested([Dense(M, "tanh"), Dropout(0.3), Dense(M, trainable=False)])],
+    layers.Embedding: lambda: [layers.Embedding(9, 4, "random_normal", "l2", input_shape=(5,))],
+    layers.CategoryEncoding: lambda: [
+        layers.CategoryEncoding(9, mode, input_shape=(5,)) for mode in ("one_hot", "multi_hot", "count")
+    ],
+    layers.Resizing: lambda: [
+        layers.Resizing(3, 5, how, input_shape=PICTURES) for how in ("bilinear", "nearest")
+    ],
+    layers.CenterCrop: lambda: [layers.CenterCrop(1, 2, input_shape=PICTURES)],
+    layers.RandomCrop: lambda: [layers.RandomCrop(1, 2, input_shape=PICTURES)],
+    layers.RandomBrightness: lambda: [layers.RandomBrightness(0.2, (-2, 2), input_shape=PICTURES)],
+    layers.RandomContrast: lambda: [layers.RandomContrast(0.5, (-2, 2), input_shape=PICTURES)],
+    layers.RandomRotation: lambda: [
+        layers.RandomRotation(0.3, mode, how, input_shape=PICTURES)
+        for mode, how in (("reflect", "bilinear"), ("constant", "bilinear"), ("wrap", "nearest"))
+    ],
+    layers.RandomZoom: lambda: [
+        layers.RandomZoom((-0.5, 0.5), input_shape=PICTURES),
+        layers.RandomZoom(0.5, 0.3, "nearest", fill_value=1.0, input_shape=PICTURES),
+    ],
     RandomTranslation: lambda: [
         RandomTranslation(0.5, 0.4, mode, input_shape=PICTURES) for mode in ("reflect", "constant")
     ],
@@ -264,6 +290,33 @@ LOSS_EXAMPLES: dict[type[losses.Loss], Callable[[], list[tuple[losses.Loss, str 
         (BinaryCrossentropy(from_logits=True), None, "bits"),
         (BinaryCrossentropy(from_logits=True, label_smoothing=0.3), None, "bits"),
     ],
+    losses.Huber: lambda: [(losses.Huber(), None, ""), (losses.Huber(delta=0.3), None, "")],
+    losses.MeanSquaredLogarithmicError: lambda: [
+        (losses.MeanSquaredLogarithmicError(), "softplus", "counts"),
+        (losses.MeanSquaredLogarithmicError(), None, "counts"),  # some predictions are negative
+    ],
+    losses.Poisson: lambda: [(losses.Poisson(), "softplus", "counts")],
+    losses.KLDivergence: lambda: [
+        (losses.KLDivergence(), "softmax", "soft"),
+        (losses.KLDivergence(), "softplus", "one-hot"),
+    ],
+    losses.Hinge: lambda: [(losses.Hinge(), "tanh", "bits"), (losses.Hinge(), None, "")],
+    losses.SquaredHinge: lambda: [(losses.SquaredHinge(), "tanh", "bits")],
+    losses.CategoricalHinge: lambda: [(losses.CategoricalHinge(), None, "one-hot")],
+    losses.CategoricalFocalCrossentropy: lambda: [
+        (losses.CategoricalFocalCrossentropy(), "softmax", "one-hot"),
+        (losses.CategoricalFocalCrossentropy([0.2, 1.0, 0.5], 1.5), "softmax", "soft"),
+        (losses.CategoricalFocalCrossentropy(), "sigmoid", "soft"),
+        (losses.CategoricalFocalCrossentropy(from_logits=True, label_smoothing=0.2), None, "one-hot"),
+        (losses.CategoricalFocalCrossentropy(gamma=0), "softmax", "not summing to one"),
+    ],
+    losses.BinaryFocalCrossentropy: lambda: [
+        (losses.BinaryFocalCrossentropy(), "sigmoid", "bits"),
+        (losses.BinaryFocalCrossentropy(True, 0.3, 1.5), "softmax", "bits"),
+        (losses.BinaryFocalCrossentropy(True, label_smoothing=0.3), "sigmoid", "bits"),
+        (losses.BinaryFocalCrossentropy(from_logits=True), None, "bits"),
+        (losses.BinaryFocalCrossentropy(gamma=0), "sigmoid", "bits"),
+    ],
 }
 
 
@@ -336,9 +389,10 @@ def _layers() -> Iterator[Case]:
             if shape is None:
                 yield Case("layers", name, [Dense(M, input_shape=(D,)), layer, Dense(K)], ANY)
             else:
-                network = [layer, Flatten(), Dense(K)]
-                kind = "pictures" if len(shape) == 3 else "sequences"
-                yield Case("layers", f"{name} of {kind}", network, ANY, x=_normal(1, N, *shape))
+                whole = isinstance(layer, (layers.Embedding, layers.CategoryEncoding))
+                x = np.arange(N * 5).reshape(N, 5) % 4 * 2 if whole else _normal(1, N, *shape)
+                of = "numbers" if whole else "pictures" if len(shape) == 3 else "sequences"
+                yield Case("layers", f"{name} of {of}", [layer, Flatten(), Dense(K)], ANY, x=x)
 
 
 def _losses() -> Iterator[Case]:

@@ -278,11 +278,10 @@ class Point:
 
     def __init__(self, model: Sequential, samples: Samples, scale: float, rng: np.random.Generator):
         self.model, self.samples = float64_twin(model), samples
-        self.streams = [layer.rng.bit_generator for layer in self.model.layers if layer.rng]
+        leaves = self.model.leaves()
+        self.streams = [layer.rng.bit_generator for layer in leaves.values() if layer.rng]
         self.states = [stream.state for stream in self.streams]
-        self.parameters = {
-            f"{layer.name}/{p.name}": p for layer in self.model.layers for p in layer.parameters
-        }
+        self.parameters = {f"{path}/{p.name}": p for path, layer in leaves.items() for p in layer.parameters}
         trained = self.model.trainable_parameters
         self.trained = {name: p for name, p in self.parameters.items() if p in trained}
         x = gather(samples.x, np.arange(len(samples)), np.float64)

@@ -10,14 +10,14 @@ import argparse
 import json
 import sys
 
+from npnet.checking.measuring.benchmark import measure_kernels, measure_steps
+from npnet.checking.measuring.limits import MB, measure_limits
+from npnet.checking.measuring.neighbours import Neighbours
+from npnet.checking.measuring.timing import table
 from npnet.cli.values import positive
 from npnet.kernels import load
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.announce import announce_compilation
-from npnet.measuring.benchmark import measure_kernels, measure_steps
-from npnet.measuring.limits import MB, measure_limits
-from npnet.measuring.neighbours import Neighbours
-from npnet.measuring.timing import table
 from npnet.runs.terminal import say
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "run", "show"]

@@ -4,7 +4,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from npnet.measuring.timing import table
+from npnet.checking.measuring.timing import table
 from npnet.runs import comparison
 
 __all__ = ["EXAMPLES", "FORMATS", "HELP", "add_arguments", "fitted", "run"]

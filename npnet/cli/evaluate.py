@@ -16,8 +16,8 @@ import sys
 
 import numpy as np
 
+from npnet.checking.measuring.timing import table
 from npnet.kernels.machine.announce import announce_compilation
-from npnet.measuring.timing import table
 from npnet.runs import trained
 from npnet.runs.terminal import say
 

@@ -11,7 +11,7 @@ MORE = frozenset({
 })  # fmt: skip
 LESS = frozenset({
     "binary_crossentropy", "categorical_crossentropy", "categorical_hinge", "false_negatives",
-    "false_positives", "hinge", "kl_divergence", "log_cosh", "loss", "mae", "mape",
+    "false_positives", "hinge", "kl_divergence", "log_cosh", "logcosh", "loss", "mae", "mape",
     "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
     "mean_squared_logarithmic_error", "mse", "msle", "poisson", "rmse", "root_mean_squared_error",
     "sparse_categorical_crossentropy", "squared_hinge",

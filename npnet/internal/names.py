@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from npnet.internal.config import nearest
+from npnet.internal.missing import instead
 
 __all__ = ["explain_missing", "public"]
 
@@ -51,6 +52,8 @@ def _refuse(module: ModuleType, homes: dict[str, str], name: str) -> NoReturn:
         raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
     if hasattr(module, "__path__") and importlib.util.find_spec(whole):
         raise AttributeError(f"{whole} is a module of its own: import {whole}")
+    if reason := instead(module.__name__.rpartition(".")[2], name):
+        raise AttributeError(f"{module.__name__} has no {name}: {reason}.")
     if name in homes:
         raise AttributeError(f"{module.__name__} has no {name}; it is {homes[name]}.")
     raise AttributeError(f"{module.__name__} has no {name}.{nearest(name, public(module))}")

@@ -5,7 +5,9 @@ import shutil
 import stat
 import sys
 import time
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
+
+import numpy as np
 
 __all__ = [
     "BAR_CELLS",
@@ -183,11 +185,12 @@ def can_encode(text: str, stream: TextIO | None) -> bool:
     return True
 
 
-def listed(values: dict[str, float]) -> str:
-    """Return " - accuracy: 0.4123 - loss: 1.6532"; small values in scientific form."""
+def listed(values: dict[str, Any]) -> str:
+    """Return " - accuracy: 0.4123 - loss: 1.6532"; small values in scientific form, of several the mean."""
+    means = {name: float(np.mean(value)) for name, value in values.items()}
     return "".join(
         f" - {name}: {value:.4f}" if abs(value) > 1e-3 or value == 0 else f" - {name}: {value:.4e}"
-        for name, value in values.items()
+        for name, value in means.items()
     )
 
 

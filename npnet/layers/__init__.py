@@ -3,7 +3,6 @@
 from npnet.layers.activations import ELU, Activation, LeakyReLU, ReLU, Softmax
 from npnet.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from npnet.layers.core import (
-    CLASSES,
     BatchNormalization,
     Dense,
     Dropout,
@@ -11,10 +10,21 @@ from npnet.layers.core import (
     Input,
     Rescaling,
     SpatialDropout2D,
-    from_config,
 )
 from npnet.layers.layer import Layer
+from npnet.layers.more import CategoryEncoding, Embedding, GaussianNoise, PReLU
+from npnet.layers.more_activations import Exponential, HardSigmoid, Mish, ReLU6, Softsign
+from npnet.layers.nested import Nested
 from npnet.layers.normalization import GroupNormalization, LayerNormalization
+from npnet.layers.pictures import (
+    CenterCrop,
+    RandomBrightness,
+    RandomContrast,
+    RandomCrop,
+    RandomRotation,
+    RandomZoom,
+    Resizing,
+)
 from npnet.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,
@@ -26,13 +36,63 @@ from npnet.layers.pooling import (
     MaxPooling2D,
 )
 from npnet.layers.preprocessing import Normalization, RandomFlip, RandomTranslation
+from npnet.layers.registry import CLASSES, from_config
 from npnet.layers.reshaping import Cropping2D, Permute, Reshape, UpSampling2D, ZeroPadding2D
 
 __all__ = [
-    "CLASSES", "ELU", "Activation", "AveragePooling1D", "AveragePooling2D", "BatchNormalization", "Conv1D",
-    "Conv2D", "Conv2DTranspose", "Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "Flatten",
-    "GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D",
-    "GroupNormalization", "Input", "Layer", "LayerNormalization", "LeakyReLU", "MaxPooling1D", "MaxPooling2D",
-    "Normalization", "Permute", "RandomFlip", "RandomTranslation", "ReLU", "Rescaling", "Reshape",
-    "SeparableConv2D", "Softmax", "SpatialDropout2D", "UpSampling2D", "ZeroPadding2D", "from_config",
+    "CLASSES",
+    "ELU",
+    "Activation",
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "BatchNormalization",
+    "CategoryEncoding",
+    "CenterCrop",
+    "Conv1D",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Cropping2D",
+    "Dense",
+    "DepthwiseConv2D",
+    "Dropout",
+    "Embedding",
+    "Exponential",
+    "Flatten",
+    "GaussianNoise",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
+    "GroupNormalization",
+    "HardSigmoid",
+    "Input",
+    "Layer",
+    "LayerNormalization",
+    "LeakyReLU",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "Mish",
+    "Nested",
+    "Normalization",
+    "PReLU",
+    "Permute",
+    "RandomBrightness",
+    "RandomContrast",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
+    "ReLU",
+    "ReLU6",
+    "Rescaling",
+    "Reshape",
+    "Resizing",
+    "SeparableConv2D",
+    "Softmax",
+    "Softsign",
+    "SpatialDropout2D",
+    "UpSampling2D",
+    "ZeroPadding2D",
+    "from_config",
 ]  # fmt: skip

@@ -270,6 +270,9 @@ NAMES: dict[str, type[Layer]] = {
 }
 
 
+FUNCTIONS: dict[Any, str] = {}  # those of ``npnet.activations``, and the names they have here
+
+
 def get(identifier: Any) -> Layer | None:
     """Return the activation meant by a name, an instance or a dict; None for None.
 
@@ -279,6 +282,8 @@ def get(identifier: Any) -> Layer | None:
         return None
     if isinstance(identifier, str) and identifier == "leaky_relu":
         return LeakyReLU(0.2)
+    if callable(identifier) and identifier in FUNCTIONS:
+        return get(FUNCTIONS[identifier])
     if callable(identifier) and not isinstance(identifier, (Layer, type)):
         raise TypeError(
             "activation is a plain function, whose derivative npnet cannot know. Write it as a layer with"

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from npnet.internal import checks
+from npnet.internal import checks, config
 from npnet.internal.streams import WEIGHTS, stream
 from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, UsesKernels
 from npnet.layers.core import Input
 from npnet.layers.layer import Layer, Shape, check_shape, output_shape
-from npnet.layers.parameter import Parameter, assign
+from npnet.layers.names import WeightNames, overwrite
+from npnet.layers.parameter import Parameter
 
 __all__ = ["Chain"]
 
 
-class Chain(Strict, UsesKernels):
+class Chain(Strict, UsesKernels, WeightNames):
     """Layers that follow one another.
 
     Parameters
@@ -114,6 +115,14 @@ class Chain(Strict, UsesKernels):
         self.built = self.built and len(self.layers) > 1
         return self.layers.pop()
 
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Return the layer of this name or at this place."""
+        if (name is None) == (index is None):
+            raise ValueError("get_layer needs a name or an index.")
+        if index is not None:
+            return self.layers[index]
+        return config.lookup("layer", str(name), {layer.name: layer for layer in self.layers})
+
     def build(self, input_shape: Any = None) -> None:
         """Create the weights for samples of ``input_shape``, given with the batch axis: ``(None, 3072)``.
 
@@ -188,6 +197,10 @@ class Chain(Strict, UsesKernels):
         """The links in the order of computation: layers, each followed by its activation."""
         return [link for layer in self.layers for link in layer.chain()]
 
+    def leaves(self) -> dict[str, Layer]:
+        """Return the layers by name, those of nested models as "model/layer"."""
+        return {path: leaf for layer in self.layers for path, leaf in layer.leaves().items()}
+
     # --- forward and backward -------------------------------------------------------------------------------
 
     def use(self, kernels: Kernels) -> None:
@@ -218,13 +231,7 @@ class Chain(Strict, UsesKernels):
     @property
     def trainable_parameters(self) -> list[Parameter]:
         """The parameters that training changes."""
-        return [
-            parameter
-            for layer in self.layers
-            if layer.trainable
-            for parameter in layer.parameters
-            if parameter.trainable
-        ]
+        return [parameter for layer in self.leaves().values() for parameter in layer.trainable_parameters]
 
     @property
     def trainable(self) -> bool:
@@ -271,21 +278,8 @@ class Chain(Strict, UsesKernels):
             If their number or a shape does not fit, or one holds NaN or infinity. Nothing has changed then.
         """
         self.require_built("set_weights")
-        if not isinstance(weights, (list, tuple)):
-            raise TypeError(f"weights must be a list of arrays, got {type(weights).__name__}.")
-        if len(weights) != len(self.parameters):
-            raise ValueError(f"weights must hold {len(self.parameters)} arrays, got {len(weights)}.")
-        arrays = []
-        for i, (parameter, weight) in enumerate(zip(self.parameters, weights, strict=True)):
-            array = checks.numbers(f"weights[{i}]", weight)
-            if array.shape != parameter.shape:
-                raise ValueError(
-                    f"weights[{i}] ({parameter.name}) must have shape {parameter.shape}, got {array.shape}."
-                )
-            checks.finite(f"weights[{i}] ({parameter.name})", array, self.dtype, "Training had diverged?")
-            arrays.append(array)
         with self.lock:
-            assign(self.parameters, arrays)
+            overwrite(self.parameters, weights)
 
     # --- copies ---------------------------------------------------------------------------------------------
 

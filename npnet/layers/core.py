@@ -5,30 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from npnet import initializers, regularizers
+from npnet import constraints, initializers, regularizers
 from npnet.internal import checks, config
 from npnet.layers import activations
-from npnet.layers.activations import Activation
-from npnet.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from npnet.layers.layer import Layer, Shape, check_shape
-from npnet.layers.normalization import GroupNormalization, LayerNormalization
-from npnet.layers.pooling import (
-    AveragePooling1D,
-    AveragePooling2D,
-    GlobalAveragePooling1D,
-    GlobalAveragePooling2D,
-    GlobalMaxPooling1D,
-    GlobalMaxPooling2D,
-    MaxPooling1D,
-    MaxPooling2D,
-)
-from npnet.layers.preprocessing import Normalization, RandomFlip, RandomTranslation
-from npnet.layers.reshaping import Cropping2D, Permute, Reshape, UpSampling2D, ZeroPadding2D
+from npnet.layers.parameter import Parameter
 from npnet.layers.windows import channels_last, expect_places
 
 __all__ = [
-    "CLASSES", "BatchNormalization", "Dense", "Dropout", "Flatten", "Input", "Rescaling", "SpatialDropout2D",
-    "from_config",
+    "BatchNormalization", "Dense", "Dropout", "Flatten", "Input", "Rescaling", "SpatialDropout2D",
 ]  # fmt: skip
 
 
@@ -64,11 +49,11 @@ class Dense(Layer):
         How W (D, M) and b (M,) begin.
     kernel_regularizer, bias_regularizer
         Penalties on them, for instance ``"l2"`` or ``L2(1e-4)``.
+    kernel_constraint, bias_constraint
+        What each step ends with, for instance ``MaxNorm(3)``.
     """
 
     @config.keras_arguments(
-        kernel_constraint=None,
-        bias_constraint=None,
         lora_rank=None,
         lora_alpha=None,
         quantization_config=None,
@@ -82,6 +67,8 @@ class Dense(Layer):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         **options: Any,
     ):
         super().__init__(**options)
@@ -94,20 +81,29 @@ class Dense(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Create W (D, M) and b (M,)."""
         shape = (*input_shape, self.units)
         self.weight = self.add_parameter(
-            "kernel", shape, self.kernel_initializer, rng, dtype, self.kernel_regularizer
-        )
+            "kernel", shape, self.kernel_initializer, rng, dtype, self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )  # fmt: skip
         self.bias = (
             self.add_parameter(
-                "bias", (self.units,), self.bias_initializer, rng, dtype, self.bias_regularizer
+                "bias", (self.units,), self.bias_initializer, rng, dtype, self.bias_regularizer,
+                constraint=self.bias_constraint,
             )
             if self.use_bias
             else None
-        )
+        )  # fmt: skip
+
+    @property
+    def kernel(self) -> Parameter:
+        """W under Keras's name."""
+        return self.weight
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (M,)."""
@@ -369,20 +365,3 @@ class BatchNormalization(Layer):
                 columns, self.normalized, gamma, self.variance, self.epsilon
             )
         return dx.reshape(dy.shape)
-
-
-CLASSES: dict[str, type[Layer]] = {
-    cls.__name__: cls
-    for cls in (
-        Activation, AveragePooling1D, AveragePooling2D, BatchNormalization, Conv1D, Conv2D, Conv2DTranspose,
-        Cropping2D, Dense, DepthwiseConv2D, Dropout, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D,
-        GlobalMaxPooling1D, GlobalMaxPooling2D, GroupNormalization, Input, LayerNormalization, MaxPooling1D,
-        MaxPooling2D, Normalization, Permute, RandomFlip, RandomTranslation, Rescaling, Reshape,
-        SeparableConv2D, SpatialDropout2D, UpSampling2D, ZeroPadding2D, *activations.NAMES.values(),
-    )
-}  # fmt: skip
-
-
-def from_config(description: dict[str, Any]) -> Layer:
-    """Return the layer described by {"class_name", "config"}."""
-    return config.get("layer", description, Layer, CLASSES)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npnet import initializers, regularizers
+from npnet import constraints, initializers, regularizers
 from npnet.internal import checks, config
 from npnet.internal.strict import Strict
 from npnet.kernels import UsesKernels
+from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
 
 __all__ = ["Layer", "Shape", "check_shape", "output_shape", "refuse_layers", "shapes_in_file"]
@@ -20,7 +21,7 @@ Shape = tuple[int, ...]
 shapes_in_file: ContextVar[Mapping[str, Shape] | None] = ContextVar("shapes_in_file", default=None)
 
 
-class Layer(Strict, config.Configurable, UsesKernels):
+class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
     """One link of a network: y = f(x), and the way back.
 
     To write a layer, subclass this and give
@@ -77,7 +78,7 @@ class Layer(Strict, config.Configurable, UsesKernels):
             if input_shape is not None:
                 raise ValueError("Give input_shape or input_dim, not both.")
             input_shape = (input_dim,)
-        self.input_dim = input_dim
+        self.input_dim: Any = input_dim
         self.name = "" if name is None else checks.text("name", name, without="/")
         self.input_shape = None if input_shape is None else check_shape("input_shape", input_shape)
         self.trainable = checks.flag("trainable", trainable)
@@ -90,7 +91,7 @@ class Layer(Strict, config.Configurable, UsesKernels):
         def __getattr__(self, name):
             """Say why there is no such attribute: called only for those that are not found."""
             cls = type(self).__name__
-            if "parameters" not in vars(self):
+            if "built" not in vars(self):
                 raise AttributeError(
                     f"{cls} has no attribute {name!r}: its __init__ must begin with"
                     " super().__init__(**options), which sets what every layer has."
@@ -116,6 +117,10 @@ class Layer(Strict, config.Configurable, UsesKernels):
     def backward_parameters(self, dy: np.ndarray) -> None:
         """Overwrite the parameters' gradients only: all that the first layer of a network needs."""
         self.backward(dy)
+
+    def leaves(self) -> "dict[str, Layer]":
+        """Return the layers this one stands for, by name: itself, or those of a nested model."""
+        return {self.name: self}
 
     def chain(self) -> "list[Layer]":
         """Return the links this layer stands for: itself, then its activation if it has one."""
@@ -150,6 +155,7 @@ class Layer(Strict, config.Configurable, UsesKernels):
         dtype: np.dtype,
         regularizer: Any = None,
         trainable: bool = True,
+        constraint: Any = None,
     ) -> Parameter:
         """Create a parameter, append it to ``parameters`` and return it."""
         checks.text("name", name, without="/")
@@ -159,13 +165,24 @@ class Layer(Strict, config.Configurable, UsesKernels):
         if expected is not None and expected.get(f"{self.name}/{name}") != shape:
             raise ValueError(f"{self.name}/{name} of shape {shape} is not in the file.")
         value = initializers.get(initializer)(shape, rng, dtype)
-        parameter = Parameter(name, value, regularizers.get(regularizer), trainable)
+        parameter = Parameter(
+            name, value, regularizers.get(regularizer), trainable, constraints.get(constraint)
+        )
         self.parameters.append(parameter)
         return parameter
+
+    @property
+    def trainable_parameters(self) -> list[Parameter]:
+        """The parameters that training changes."""
+        return [parameter for parameter in self.parameters if self.trainable and parameter.trainable]
 
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of the parameters' arrays, in the order of ``parameters``."""
         return [parameter.value.copy() for parameter in self.parameters]
+
+    def set_weights(self, weights: list[Any]) -> None:
+        """Overwrite the parameters' arrays, in the order of ``get_weights``, all or none."""
+        overwrite(self.parameters, weights)
 
     def count_params(self) -> int:
         """Return how many numbers the parameters hold."""

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from npnet.constraints import Constraint
 from npnet.regularizers import Regularizer
 
 __all__ = ["Home", "Parameter", "assign"]
@@ -27,6 +28,8 @@ class Parameter:
         The array itself; it belongs to the parameter.
     regularizer
         Adds its penalty to the loss and its derivative to ``grad``.
+    constraint
+        What the array becomes after each step of the optimizer.
     trainable
         False for statistics that are kept but not trained.
 
@@ -50,10 +53,16 @@ class Parameter:
     grad: np.ndarray
 
     def __init__(
-        self, name: str, value: np.ndarray, regularizer: Regularizer | None = None, trainable: bool = True
+        self,
+        name: str,
+        value: np.ndarray,
+        regularizer: Regularizer | None = None,
+        trainable: bool = True,
+        constraint: Constraint | None = None,
     ):
         self.name = name
         self.regularizer = regularizer
+        self.constraint = constraint
         self.trainable = trainable
         self.home: Home | None = None
         self.array = value
@@ -100,6 +109,13 @@ class Parameter:
         if np.shape(value) != self.shape:
             raise ValueError(f"{self.name} expects a value of shape {self.shape}, got {np.shape(value)}.")
         self.value[...] = value
+
+    def numpy(self) -> np.ndarray:
+        """Return a copy of the array."""
+        return self.value.copy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.value, dtype)
 
     def cast(self, dtype: Any) -> None:
         """Turn the array into ``dtype``; the slots start anew."""

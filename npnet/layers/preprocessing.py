@@ -10,12 +10,24 @@ from typing import Any
 import numpy as np
 
 from npnet.internal import checks, config
+from npnet.kernels.reference.more_pictures import places
 from npnet.layers.layer import Layer, Shape
 from npnet.layers.windows import channels_last
 
-__all__ = ["LEAST_DEVIATION", "Normalization", "PixelMover", "RandomFlip", "RandomTranslation"]
+__all__ = [
+    "FILL_MODES",
+    "LEAST_DEVIATION",
+    "Normalization",
+    "Pictures",
+    "PixelMover",
+    "RandomFlip",
+    "RandomTranslation",
+    "choice",
+    "limits",
+]
 
 LEAST_DEVIATION = 1e-7  # Keras's epsilon
+FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 
 
 class Normalization(Layer):
@@ -124,24 +136,20 @@ class Normalization(Layer):
         return dy / self.deviation.astype(dy.dtype, copy=False)
 
 
-class PixelMover(Layer):
-    """Lays the pixels of each picture (N, H, W, C) anew in training, in one of several ways; else y = x.
+class Pictures(Layer):
+    """Base of layers of pictures (N, H, W, C) that draw random numbers.
 
-    Subclasses give ``arrangements(axis, size)``.
+    Parameters
+    ----------
+    seed
+        A random stream of its own; by default one derived from the model's seed.
     """
 
     takes_integers = True
-    fill_value = 0.0
 
-    def __init__(self, seed: int | None = None, data_format: str | None = None, **options: Any):
+    def __init__(self, seed: int | None = None, **options: Any):
         super().__init__(**options)
         self.seed = checks.optional_seed(seed)
-        self.data_format = channels_last(data_format)
-        self.sides: Shape = ()  # of the pictures that rows and columns are for
-
-    def arrangements(self, axis: int, size: int) -> np.ndarray:
-        """Return the ways (., size) in which rows (axis 0) or columns (axis 1) may lie; -1: filled up."""
-        raise NotImplementedError
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Keep the stream that is drawn from: one that weights drawn from ``rng`` have no part in."""
@@ -158,20 +166,48 @@ class PixelMover(Layer):
             )
         return input_shape
 
+    @property
+    def stream(self) -> np.random.Generator:
+        """The stream that is drawn from."""
+        if self.rng is None:
+            kind = type(self).__name__
+            raise RuntimeError(f"{kind} {self.name!r} has no random numbers before it is built.")
+        return self.rng
+
+    def as_floats(self, x: np.ndarray) -> np.ndarray:
+        """Return x, integers in the model's dtype."""
+        return x if x.dtype.kind == "f" else x.astype(self.dtype)
+
+
+class PixelMover(Pictures):
+    """Lays the pixels of each picture (N, H, W, C) anew in training, in one of several ways; else y = x.
+
+    Subclasses give ``arrangements(axis, size)``.
+    """
+
+    fill_value = 0.0
+
+    def __init__(self, seed: int | None = None, data_format: str | None = None, **options: Any):
+        super().__init__(seed, **options)
+        self.data_format = channels_last(data_format)
+        self.sides: Shape = ()  # of the pictures that rows and columns are for
+
+    def arrangements(self, axis: int, size: int) -> np.ndarray:
+        """Return the ways (., size) in which rows (axis 0) or columns (axis 1) may lie; -1: filled up."""
+        raise NotImplementedError
+
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return moved pixels in training, else x."""
         if not training:
             self.ways = None
             return x
-        if self.rng is None:
-            kind = type(self).__name__
-            raise RuntimeError(f"{kind} {self.name!r} has no random numbers before it is built.")
+        stream = self.stream
         if self.sides != x.shape[1:3]:  # not before: a model's file may describe pictures that nobody has
             self.sides = x.shape[1:3]
             self.rows, self.columns = (self.arrangements(axis, x.shape[1 + axis]) for axis in (0, 1))
         if x.dtype.kind != "f" and x.dtype.type(self.fill_value) != self.fill_value:
             x = x.astype(self.dtype)
-        self.ways = self.rng.integers(0, [[len(self.rows)], [len(self.columns)]], (2, len(x)))
+        self.ways = stream.integers(0, [[len(self.rows)], [len(self.columns)]], (2, len(x)))
         return self.kernels.move_pixels(x, self.rows, self.columns, self.ways, self.fill_value)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -202,7 +238,7 @@ class RandomFlip(PixelMover):
         **options: Any,
     ):
         super().__init__(seed, data_format, **options)
-        self.mode = _choice("mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
+        self.mode = choice("mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
 
     def arrangements(self, axis: int, size: int) -> np.ndarray:
         """Return the usual order and, where this axis is mirrored, the reverse."""
@@ -247,26 +283,18 @@ class RandomTranslation(PixelMover):
         **options: Any,
     ):
         super().__init__(seed, data_format, **options)
-        self.height_factor = _limits("height_factor", height_factor)
-        self.width_factor = _limits("width_factor", width_factor)
-        self.fill_mode = _choice("fill_mode", fill_mode, ("constant", "nearest", "reflect", "wrap"))
+        self.height_factor = limits("height_factor", height_factor)
+        self.width_factor = limits("width_factor", width_factor)
+        self.fill_mode = choice("fill_mode", fill_mode, FILL_MODES)
         self.fill_value = checks.number("fill_value", fill_value)
 
     def arrangements(self, axis: int, size: int) -> np.ndarray:
         """Return the order after each whole shift, the edge filled as ``fill_mode`` says."""
         low, high = (round(limit * size) for limit in (self.height_factor, self.width_factor)[axis])
-        places = np.arange(size) - np.arange(low, high + 1)[:, None]
-        if self.fill_mode == "nearest":
-            return np.clip(places, 0, size - 1)
-        if self.fill_mode == "wrap":
-            return places % size
-        if self.fill_mode == "reflect":
-            there_and_back = places % (2 * size)
-            return np.minimum(there_and_back, 2 * size - 1 - there_and_back)
-        return np.where((places >= 0) & (places < size), places, -1)
+        return places(np.arange(size) - np.arange(low, high + 1)[:, None], size, self.fill_mode)
 
 
-def _limits(name: str, factor: Any) -> tuple[float, float]:
+def limits(name: str, factor: Any) -> tuple[float, float]:
     """Return (lowest, highest) of a factor, which may be one number for both directions."""
     low, high = (-factor, factor) if np.ndim(factor) == 0 else factor
     if not -1 <= low <= high <= 1:
@@ -276,7 +304,7 @@ def _limits(name: str, factor: Any) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _choice(name: str, value: str, known: tuple[str, ...]) -> str:
+def choice(name: str, value: str, known: tuple[str, ...]) -> str:
     """Return ``value`` if it is one of the known ones."""
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}.")

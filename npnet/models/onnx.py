@@ -14,7 +14,8 @@ import numpy as np
 
 from npnet import layers
 from npnet.internal.files import refuse_other_formats, write_atomically
-from npnet.layers import activations
+from npnet.kernels.reference.more_pictures import resizing as matrix
+from npnet.layers import activations, more_activations
 from npnet.layers.chain import Chain
 from npnet.layers.layer import Layer
 
@@ -25,11 +26,16 @@ __all__ = [
     "Converter",
     "Graph",
     "batch_normalization",
+    "category_encoding",
+    "center_crop",
     "converter_of",
     "dense",
     "export",
     "normalization",
+    "read_pixels",
     "relu",
+    "resizing",
+    "rows_of",
     "unchanged",
 ]
 
@@ -246,6 +252,42 @@ def group_normalization(graph: Graph, layer: layers.GroupNormalization, x: str) 
     return scaled(graph, layer, channels_last(graph, z, len(places)))
 
 
+def rows_of(graph: Graph, table: Any, x: str) -> str:
+    """The rows of a table at the whole numbers x."""
+    return graph("Gather", table, graph("Cast", graph("Round", x), to=7))  # int64
+
+
+def category_encoding(graph: Graph, layer: layers.CategoryEncoding, x: str) -> str:
+    """Rows of the identity, as they are or added up."""
+    y = rows_of(graph, np.eye(layer.num_tokens), x)
+    if layer.output_mode == "one_hot" and layer.input_shape and layer.input_shape[-1] != 1:
+        return y
+    y = graph("Einsum", y, equation="...lk->...k")
+    return graph("Min", y, 1.0) if layer.output_mode == "multi_hot" else y
+
+
+def read_pixels(graph: Graph, rows: np.ndarray, columns: np.ndarray, x: str) -> str:
+    """R x S' of each picture."""
+    return graph("Einsum", rows, x, columns, equation="ih,nhwc,jw->nijc")
+
+
+def resizing(graph: Graph, layer: layers.Resizing, x: str) -> str:
+    """R x S'."""
+    sides, nearest = (layer.input_shape or ())[:2], layer.interpolation == "nearest"
+    new = layer.height, layer.width
+    rows, columns = (matrix(size, to, nearest) for size, to in zip(sides, new, strict=True))
+    return read_pixels(graph, rows, columns, x)
+
+
+def center_crop(graph: Graph, layer: layers.CenterCrop, x: str) -> str:
+    """The middle rows and columns."""
+    sides, kept = (layer.input_shape or ())[:2], (layer.height, layer.width)
+    rows, columns = (
+        np.eye(size)[(size - keep) // 2 :][:keep] for size, keep in zip(sides, kept, strict=True)
+    )
+    return read_pixels(graph, rows, columns, x)
+
+
 Converter = Callable[[Graph, Any, str], str]
 
 CONVERTERS: dict[type[Layer], Converter] = {
@@ -273,6 +315,17 @@ CONVERTERS: dict[type[Layer], Converter] = {
     layers.GroupNormalization: group_normalization,
     layers.SpatialDropout2D: unchanged,
     layers.Dropout: unchanged,
+    layers.CategoryEncoding: category_encoding,
+    layers.CenterCrop: center_crop,
+    layers.Embedding: lambda graph, layer, x: rows_of(graph, layer.embeddings.value, x),
+    layers.GaussianNoise: unchanged,
+    layers.RandomCrop: center_crop,
+    layers.Resizing: resizing,
+    layers.PReLU: lambda graph, layer, x: graph("PRelu", x, layer.alpha.value),
+    layers.RandomBrightness: unchanged,
+    layers.RandomContrast: unchanged,
+    layers.RandomRotation: unchanged,
+    layers.RandomZoom: unchanged,
     layers.Flatten: lambda graph, layer, x: graph("Flatten", x, axis=1),
     layers.Normalization: normalization,
     layers.RandomFlip: unchanged,
@@ -287,6 +340,11 @@ CONVERTERS: dict[type[Layer], Converter] = {
     activations.SELU: lambda graph, layer, x: graph("Selu", x),
     activations.SiLU: lambda graph, layer, x: graph("Mul", x, graph("Sigmoid", x)),
     activations.Sigmoid: lambda graph, layer, x: graph("Sigmoid", x),
+    more_activations.Exponential: lambda graph, layer, x: graph("Exp", x),
+    more_activations.HardSigmoid: lambda graph, layer, x: graph("HardSigmoid", x, alpha=1 / 6, beta=0.5),
+    more_activations.Mish: lambda graph, layer, x: graph("Mish", x),
+    more_activations.ReLU6: relu,
+    more_activations.Softsign: lambda graph, layer, x: graph("Softsign", x),
     activations.Softmax: lambda graph, layer, x: graph("Softmax", x, axis=-1),
     activations.Softplus: lambda graph, layer, x: graph("Softplus", x),
     activations.Tanh: lambda graph, layer, x: graph("Tanh", x),

@@ -29,6 +29,7 @@ from npnet.kernels import why_no_numba
 from npnet.layers.layer import shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.parameter import assign as assign_all
+from npnet.optimizers import average
 from npnet.optimizers.optimizer import SQUARES
 from npnet.training.batches import Position
 from npnet.training.loops import Trainee
@@ -43,8 +44,10 @@ __all__ = [
     "Tensors",
     "architecture",
     "assign",
+    "built",
     "digest",
     "load_model",
+    "load_training",
     "load_weights",
     "named_parameters",
     "read",
@@ -88,7 +91,8 @@ def save_model(model: Trainee, filepath: str | Path, overwrite: bool = True) -> 
         if model.setup is not None:
             metadata["training"] = training_state(model, model.setup)
             tensors |= slots_of(model)
-        streams = {layer.name: layer.rng.bit_generator.state for layer in model.layers if layer.rng}
+        leaves = model.leaves().items()
+        streams = {path: layer.rng.bit_generator.state for path, layer in leaves if layer.rng}
         metadata["streams"] = streams
         write(Path(filepath), tensors, metadata, overwrite)
 
@@ -120,6 +124,26 @@ def load_weights(model: Trainee, filepath: str | Path, skip_mismatch: bool = Fal
         assign(named_parameters(model), tensors, Path(filepath), skip_mismatch)
 
 
+def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
+    """Read weights, the optimizer's memory, random streams and the place in ``fit`` into a compiled model.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, holds no training, or was saved by a model of other layers.
+    """
+    model.require_built("load_training")
+    path = Path(filepath)
+    tensors, metadata = read(path)
+    if "training" not in metadata:
+        raise ValueError(f"{path} holds no training: save a compiled model.")
+    with model.lock:
+        assign(named_parameters(model), tensors, path)
+        with _blaming(path):
+            _restore_progress(model, setup, metadata["training"], tensors)
+            _restore_streams(model, metadata["streams"])
+
+
 def load_model(
     kind: type[T], filepath: str | Path, custom_objects: dict[str, Any] | None, compile: bool
 ) -> T:
@@ -133,25 +157,28 @@ def load_model(
     try:
         with config.custom_objects(custom_objects):
             with _blaming(path):
-                if len(description["layers"]) > MOST_LAYERS:
-                    raise ValueError(
-                        f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read"
-                    )
-                if (size := math.prod(description["input_shape"])) > MOST_NUMBERS:
-                    raise ValueError(f"its samples have {size:,} numbers, at most {MOST_NUMBERS:,} are read")
-                model = kind(name=description["name"], dtype=description["dtype"], seed=description["seed"])
-                for layer in description["layers"]:
-                    model.add(layers.from_config(layer))
-                model.build((None, *description["input_shape"]))
+                model = built(kind, description)
             assign(named_parameters(model), tensors, path)
             with _blaming(path):
                 if compile and "training" in metadata:
                     restore_training(model, metadata["training"], tensors)
-                for layer in model.layers:
-                    if layer.rng:
-                        layer.rng.bit_generator.state = metadata["streams"][layer.name]
+                _restore_streams(model, metadata["streams"])
     finally:
         shapes_in_file.reset(token)
+    return model
+
+
+def built(kind: type[T], description: dict[str, Any]) -> T:
+    """Return a new model of class ``kind``, as ``architecture`` described it."""
+    if len(description["layers"]) > MOST_LAYERS:
+        raise ValueError(f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read")
+    if (size := math.prod(description["input_shape"])) > MOST_NUMBERS:
+        raise ValueError(f"its samples have {size:,} numbers, at most {MOST_NUMBERS:,} are read")
+    model = kind(name=description["name"], dtype=description["dtype"], seed=description["seed"])
+    for layer in description["layers"]:
+        model.add(layers.from_config(layer))
+    if description["input_shape"]:
+        model.build((None, *description["input_shape"]))
     return model
 
 
@@ -163,6 +190,13 @@ def _blaming(path: Path) -> Iterator[None]:
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = str(error) if type(error) is ValueError else repr(error)
         raise ValueError(f"{path} describes no model that can be built: {reason}") from error
+
+
+def _restore_streams(model: Trainee, streams: dict[str, Any]) -> None:
+    """Set the layers' random streams to where they stood."""
+    for path, layer in model.leaves().items():
+        if layer.rng:
+            layer.rng.bit_generator.state = streams[path]
 
 
 # --- a model as tensors and JSON ----------------------------------------------------------------------------
@@ -181,7 +215,7 @@ def architecture(model: Trainee) -> dict[str, Any]:
 
 def named_parameters(model: Trainee) -> dict[str, Parameter]:
     """Return the parameters as "layer/parameter" -> Parameter."""
-    return {f"{layer.name}/{p.name}": p for layer in model.layers for p in layer.parameters}
+    return {f"{path}/{p.name}": p for path, layer in model.leaves().items() for p in layer.parameters}
 
 
 def weights_of(model: Trainee) -> Tensors:
@@ -231,16 +265,22 @@ def restore_training(model: Trainee, state: dict[str, Any], tensors: Tensors) ->
     if why_no_numba() and chosen["kernels"] == "numba":
         chosen["kernels"] = None
     setup = Setup(model, **chosen)
+    _restore_progress(model, setup, state, tensors)
+    model.adopt(setup)
+
+
+def _restore_progress(model: Trainee, setup: Setup, state: dict[str, Any], tensors: Tensors) -> None:
+    """Give the optimizer its memory back, and the model its place in the training."""
     setup.optimizer.iterations = checks.integer("iterations", state["iterations"], least=0)
     if setup.optimizer.iterations > MOST_STEPS:
         raise ValueError(f"iterations must be at most {MOST_STEPS:,}, got {setup.optimizer.iterations:,}.")
     epoch, batch = (checks.integer(name, state["position"][name], least=0) for name in ("epoch", "batch"))
-    sums = {name: [float(total), float(count)] for name, (total, count) in state["position"]["sums"].items()}
+    sums = {name: [float(number) for number in added] for name, added in state["position"]["sums"].items()}
     model.position = Position(epoch, batch, sums)
     model.epochs_trained = checks.integer("epochs_trained", state.get("epochs_trained", epoch), least=0)
     for name, parameter in named_parameters(model).items():
         slots = {}
-        for slot in setup.optimizer.slot_names:
+        for slot in (*setup.optimizer.slot_names, average.SLOT):
             saved = tensors.get(f"{name}/{slot}")
             if saved is None:
                 continue
@@ -252,7 +292,6 @@ def restore_training(model: Trainee, state: dict[str, Any], tensors: Tensors) ->
             slots[slot] = saved.astype(model.dtype)
         if slots:
             setup.optimizer.memory[parameter] = parameter.slots = slots
-    model.adopt(setup)
 
 
 def assign(

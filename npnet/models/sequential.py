@@ -7,8 +7,9 @@ import numpy as np
 
 from npnet.callbacks import Callback, History
 from npnet.callbacks.callback import Logs
-from npnet.internal import config
+from npnet.internal import checks, config
 from npnet.layers.layer import Layer, refuse_layers
+from npnet.layers.nested import as_layer
 from npnet.losses import Loss
 from npnet.metrics import Metric
 from npnet.models import onnx, saving
@@ -19,7 +20,7 @@ from npnet.training.batches import Position, gather
 from npnet.training.setup import Setup, check_features
 from npnet.utils import new_seed
 
-__all__ = ["Sequential", "load_model"]
+__all__ = ["Sequential", "clone_model", "load_model"]
 
 
 class Sequential(loops.Trainee):
@@ -57,6 +58,10 @@ class Sequential(loops.Trainee):
         for layer in layers or []:
             self.add(layer)
 
+    def add(self, layer: Any) -> None:
+        """Append a layer, or another model as one (see ``layers/nested.py``)."""
+        super().add(as_layer(layer))
+
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """Return the outputs of one batch."""
         refuse_layers(x)
@@ -69,7 +74,7 @@ class Sequential(loops.Trainee):
 
     # --- compile --------------------------------------------------------------------------------------------
 
-    @config.keras_arguments(loss_weights=None, run_eagerly=False, jit_compile="auto", auto_scale_loss=True)
+    @config.keras_arguments(loss_weights=None, auto_scale_loss=True)
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -79,6 +84,8 @@ class Sequential(loops.Trainee):
         kernels: str | None = None,
         fused: bool = True,
         steps_per_execution: int | str = "auto",
+        jit_compile: bool | str = "auto",
+        run_eagerly: bool = False,
     ) -> None:
         """Choose how to train.
 
@@ -97,12 +104,18 @@ class Sequential(loops.Trainee):
             Steps that ``fit`` takes in one call of the kernels, with the same results, bit for bit. Callbacks
             hear of the first batch of each call before it and of the last one after it. "auto": as many as
             pay, but one where a callback listens to batches.
+        jit_compile, run_eagerly
+            Taken for Keras's sake; a warning says what to use instead.
 
         Raises
         ------
         ValueError, TypeError
             If a name is unknown (the nearest is named) or there is no loss. Nothing has changed then.
         """
+        if jit_compile != "auto":
+            checks.warn('jit_compile changes nothing: kernels="numba" are compiled, kernels="numpy" are not.')
+        if run_eagerly:
+            checks.warn('run_eagerly changes nothing: kernels="numpy" are the ones to step through.')
         self.adopt(
             Setup(self, optimizer, loss, metrics, weighted_metrics, kernels, fused, steps_per_execution)
         )
@@ -131,6 +144,14 @@ class Sequential(loops.Trainee):
     def metrics(self) -> list[Metric]:
         """The metrics that ``compile`` was given, as objects that have seen nothing."""
         return self.require_compiled("metrics").reported
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """What ``evaluate`` returns: "loss", then the metrics' names."""
+        return ["loss", *(metric.name for metric in self.metrics)]
+
+    def reset_metrics(self) -> None:
+        """Do nothing: each epoch, evaluation and batch counts from the start."""
 
     def require_compiled(self, what: str) -> Setup:
         """Return the setup; raise a RuntimeError that names ``what`` before ``compile``."""
@@ -286,6 +307,13 @@ class Sequential(loops.Trainee):
         """Read the weights from a file of ``save`` or ``save_weights``, by layer and parameter name."""
         saving.load_weights(self, filepath, skip_mismatch)
 
+    def load_training(self, filepath: str | Path) -> None:
+        """Read weights, the optimizer's memory and the place in ``fit`` from a file of ``save``.
+
+        The model is compiled and built as it was then; ``fit(initial_epoch=model.position)`` goes on.
+        """
+        saving.load_training(self, self.require_compiled("load_training"), filepath)
+
     @config.keras_arguments(verbose=None, input_signature=None)
     def export(self, filepath: str | Path, format: str = "onnx") -> None:
         """Write the model for other runtimes (see ``onnx.py``)."""
@@ -293,12 +321,34 @@ class Sequential(loops.Trainee):
             raise ValueError(f'format must be "onnx", got {format!r}.')
         onnx.export(self, filepath)
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the architecture as values that JSON can hold, for ``from_config``."""
+        return saving.architecture(self)
+
+    @classmethod
+    def from_config(
+        cls, description: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "Sequential":
+        """Return a new model as ``get_config`` described it; its weights begin as those of the other did."""
+        with config.custom_objects(custom_objects):
+            return saving.built(cls, description)
+
     def __repr__(self) -> str:
         return f"<Sequential {self.name!r}: {', '.join(repr(layer) for layer in self.layers)}>"
 
     def _repr_html_(self) -> str:
         """Return the summary as a table, for notebooks."""
         return html_summary(self)
+
+
+def clone_model(model: Sequential, custom_objects: dict[str, Any] | None = None) -> Sequential:
+    """Return a new model of the same layers, whose weights begin as those of ``model`` did; not compiled.
+
+    ``custom_objects`` are the classes of layers that are not npnet's. For a twin with the same weights and
+    training state use ``copy.deepcopy(model)``.
+    """
+    own = {type(layer).__name__: type(layer) for layer in model.leaves().values()}
+    return type(model).from_config(model.get_config(), own | (custom_objects or {}))
 
 
 def load_model(

@@ -1,8 +1,10 @@
 """Optimizers, and the schedules of their learning rates."""
 
 from npnet.optimizers import schedules
-from npnet.optimizers.optimizer import NAMES, SGD, Adagrad, Adam, AdamW, Muon, Optimizer, RMSprop, get
+from npnet.optimizers.more import Adadelta, Adamax, Lion, Muon, Nadam
+from npnet.optimizers.optimizer import NAMES, SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, get
 
 __all__ = [
-    "NAMES", "SGD", "Adagrad", "Adam", "AdamW", "Muon", "Optimizer", "RMSprop", "get", "schedules",
+    "NAMES", "SGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Lion", "Muon", "Nadam", "Optimizer",
+    "RMSprop", "get", "schedules",
 ]  # fmt: skip

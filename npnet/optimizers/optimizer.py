@@ -4,6 +4,7 @@ The formulas are in ``kernels.rules``; an optimizer chooses the rule, keeps its 
 slots and supplies the numbers of each step. Names, defaults and numerics are Keras 3's.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 from npnet.internal import checks, config
 from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, rules
-from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
 from npnet.layers.parameter import Parameter
-from npnet.optimizers import schedules
+from npnet.optimizers import average, schedules
 
-__all__ = ["NAMES", "SGD", "SQUARES", "Adagrad", "Adam", "AdamW", "Muon", "Optimizer", "RMSprop", "get"]
+__all__ = ["NAMES", "SGD", "SQUARES", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
 
-SQUARES = frozenset({"accumulator", "largest", "mean_square", "second_moment"})  # slots of roots to be taken
+SQUARES = frozenset(
+    {"accumulator", "largest", "mean_square", "mean_square_step", "second_moment"}
+)  # slots of roots to be taken
 
 
 class Optimizer(Strict, config.Configurable):
@@ -37,6 +39,9 @@ class Optimizer(Strict, config.Configurable):
         Clip each element of the gradients to [-clipvalue, clipvalue].
     global_clipnorm
         Scale all gradients together down to at most this norm. Only one of the three may be given.
+    use_ema, ema_momentum, ema_overwrite_frequency
+        Keep a moving average of the weights, which they become at the end of ``fit`` and, if a frequency is
+        given, every so many steps (see ``average.py``).
 
     Attributes
     ----------
@@ -46,14 +51,7 @@ class Optimizer(Strict, config.Configurable):
 
     slot_names: tuple[str, ...] = ()
 
-    @config.keras_arguments(
-        name=config.ANY,
-        use_ema=False,
-        ema_momentum=0.99,
-        ema_overwrite_frequency=None,
-        loss_scale_factor=None,
-        gradient_accumulation_steps=None,
-    )
+    @config.keras_arguments(name=config.ANY, loss_scale_factor=None, gradient_accumulation_steps=None)
     def __init__(
         self,
         learning_rate: Any,
@@ -61,6 +59,9 @@ class Optimizer(Strict, config.Configurable):
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
     ):
         clips = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
         given = [name for name, value in clips.items() if value is not None]
@@ -79,6 +80,11 @@ class Optimizer(Strict, config.Configurable):
         self.clipnorm = clipnorm
         self.clipvalue = clipvalue
         self.global_clipnorm = global_clipnorm
+        self.use_ema = checks.flag("use_ema", use_ema)
+        self.ema_momentum = checks.number("ema_momentum", ema_momentum, 0, 1)
+        if ema_overwrite_frequency is not None:
+            checks.integer("ema_overwrite_frequency", ema_overwrite_frequency)
+        self.ema_overwrite_frequency = ema_overwrite_frequency
         self.iterations = 0
         self.memory: dict[Parameter, dict[str, np.ndarray]] = {}
         self.trains: object = None  # the identity of the model whose steps have been counted
@@ -126,12 +132,21 @@ class Optimizer(Strict, config.Configurable):
         self.apply(parameters, kernels)
 
     def apply(self, parameters: list[Parameter], kernels: Kernels) -> None:
-        """Change every parameter by one step along its ``grad`` as it is: decay, update."""
+        """Change every parameter by one step along its ``grad`` as it is: decay, update, constrain."""
         for parameter in parameters:
             if decay := self.decay_of(parameter):
                 parameter.value[...] *= 1 - self.learning_rate * decay
             self.update(parameter, kernels)
+        if self.use_ema:
+            average.follow(self, parameters)
+        for parameter in parameters:
+            if parameter.constraint is not None:
+                parameter.value[...] = parameter.constraint(parameter.value)
         self.iterations += 1
+
+    def finalize_variable_values(self, parameters: list[Parameter]) -> None:
+        """Put the moving averages in the weights' place, where there are any: ``fit`` does so at its end."""
+        average.put_in_place(self, parameters)
 
     def decay_of(self, parameter: Parameter) -> float | None:
         """Return the weight decay of a parameter."""
@@ -159,7 +174,7 @@ class Optimizer(Strict, config.Configurable):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments; the schedule in place of a scheduled rate."""
-        common = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
+        common = [name for name in inspect.signature(Optimizer).parameters if name != "learning_rate"]
         arguments = super().get_config() | {name: getattr(self, name) for name in common}
         if self.schedule is not None:
             arguments["learning_rate"] = config.serialize(self.schedule)
@@ -349,98 +364,12 @@ class AdamW(Adam):
         )
 
 
-class Muon(Adam):
-    """m <- momentum m + g;  W <- W - lr rms_rate sqrt(max(D, M)) U V'  where U S V' = g + momentum m.
-
-    For matrices (D, M) only: what they learn rarely counts as much as what they learn all the time, because
-    every singular value of a step is about 1. Vectors follow Adam. U V' comes from Newton-Schulz steps
-    (``kernels.orthogonalize``), dearer than a small batch and cheaper than a large one. (Jordan et al. 2024;
-    the scale, which lets learning rates and decays for Adam serve here, is Liu et al.'s of 2025.)
-
-    Parameters
-    ----------
-    adam_beta_1, adam_beta_2, epsilon
-        Of Adam, for vectors.
-    adam_weight_decay
-        The weight decay of vectors.
-    momentum, nesterov
-        Without nesterov U S V' = m.
-    ns_steps
-        How many Newton-Schulz steps to take.
-    rms_rate
-        Root mean square of a step's elements, in units of the learning rate.
-    """
-
-    @config.keras_arguments(
-        exclude_layers=None,
-        exclude_embeddings=True,
-        adam_lr_ratio=1,
-        **dict(zip(("muon_a", "muon_b", "muon_c"), NEWTON_SCHULZ, strict=True)),
-    )
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        adam_beta_1: float = 0.9,
-        adam_beta_2: float = 0.999,
-        adam_weight_decay: float = 0.004,
-        epsilon: float = 1e-7,
-        weight_decay: float = 0.004,
-        momentum: float = 0.95,
-        ns_steps: int = 5,
-        nesterov: bool = True,
-        rms_rate: float = 0.2,
-        **options: Any,
-    ):
-        super().__init__(
-            learning_rate, adam_beta_1, adam_beta_2, epsilon, weight_decay=weight_decay, **options
-        )
-        self.adam_beta_1, self.adam_beta_2 = self.beta_1, self.beta_2
-        self.adam_weight_decay = checks.number("adam_weight_decay", adam_weight_decay, least=0)
-        self.momentum = checks.share("momentum", momentum)
-        self.ns_steps = checks.integer("ns_steps", ns_steps)
-        self.nesterov = nesterov
-        self.rms_rate = checks.positive("rms_rate", rms_rate)
-
-    @property
-    def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Of matrices the momentum, of vectors Adam's."""
-        return ("momentum", *super().slot_names)
-
-    def decay_of(self, parameter: Parameter) -> float | None:
-        """Return the matrices' weight decay or the vectors'."""
-        return self.weight_decay if _is_matrix(parameter) else self.adam_weight_decay
-
-    def slots_of(self, parameter: Parameter, names: tuple[str, ...] | None = None) -> list[np.ndarray]:
-        """Return m of a matrix, Adam's memory of a vector."""
-        return super().slots_of(
-            parameter, names or (self.slot_names[:1] if _is_matrix(parameter) else self.slot_names[1:])
-        )
-
-    def update(self, parameter: Parameter, kernels: Kernels) -> None:
-        """Change a matrix by U V', a vector by Adam's rule."""
-        slots = self.slots_of(parameter)
-        if not _is_matrix(parameter):
-            kernels.update(rules.adam, parameter.value, parameter.grad, slots, self.hyperparameters())
-            return
-        (m,) = slots
-        m *= self.momentum
-        m += parameter.grad
-        direction = parameter.grad + self.momentum * m if self.nesterov else m
-        step_size = self.learning_rate * self.rms_rate * max(parameter.shape) ** 0.5
-        parameter.value[...] -= step_size * kernels.orthogonalize(direction, self.ns_steps)
-
-
-def _is_matrix(parameter: Parameter) -> bool:
-    return len(parameter.shape) == 2
-
-
 NAMES: dict[str, type[Optimizer]] = {
     "sgd": SGD,
     "rmsprop": RMSprop,
     "adagrad": Adagrad,
     "adam": Adam,
     "adamw": AdamW,
-    "muon": Muon,
 }
 
 

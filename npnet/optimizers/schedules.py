@@ -12,10 +12,13 @@ from npnet.internal import checks, config
 __all__ = [
     "NAMES",
     "CosineDecay",
+    "CosineDecayRestarts",
     "ExponentialDecay",
+    "InverseTimeDecay",
     "LearningRateSchedule",
     "OneCycle",
     "PiecewiseConstantDecay",
+    "PolynomialDecay",
     "get",
 ]
 
@@ -112,6 +115,103 @@ class CosineDecay(LearningRateSchedule):
         return peak * ((1 - self.alpha) * cosine + self.alpha)
 
 
+class PolynomialDecay(LearningRateSchedule):
+    """(initial - end) (1 - step / decay_steps)^power + end, and ``end_learning_rate`` from decay_steps on.
+
+    Parameters
+    ----------
+    cycle
+        After ``decay_steps`` go on with twice as many, then three times: the rate jumps up and falls again.
+    """
+
+    @config.keras_arguments(name=config.ANY)
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        end_learning_rate: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+    ):
+        self.initial_learning_rate = checks.number("initial_learning_rate", initial_learning_rate, least=0)
+        self.decay_steps = checks.positive("decay_steps", decay_steps)
+        self.end_learning_rate = checks.number("end_learning_rate", end_learning_rate, least=0)
+        self.power = checks.number("power", power, least=0)
+        self.cycle = checks.flag("cycle", cycle)
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate after ``step`` steps."""
+        length = self.decay_steps * (max(1, math.ceil(step / self.decay_steps)) if self.cycle else 1)
+        left = 1 - min(step / length, 1)
+        return (
+            self.initial_learning_rate - self.end_learning_rate
+        ) * left**self.power + self.end_learning_rate
+
+
+class InverseTimeDecay(LearningRateSchedule):
+    """initial_learning_rate / (1 + decay_rate step / decay_steps).
+
+    Parameters
+    ----------
+    staircase
+        Round step / decay_steps down, so that the rate falls once every ``decay_steps``.
+    """
+
+    @config.keras_arguments(name=config.ANY)
+    def __init__(
+        self, initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False
+    ):
+        self.initial_learning_rate = checks.number("initial_learning_rate", initial_learning_rate, least=0)
+        self.decay_steps = checks.positive("decay_steps", decay_steps)
+        self.decay_rate = checks.number("decay_rate", decay_rate, least=0)
+        self.staircase = checks.flag("staircase", staircase)
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate after ``step`` steps."""
+        time = step // self.decay_steps if self.staircase else step / self.decay_steps
+        return self.initial_learning_rate / (1 + self.decay_rate * time)
+
+
+class CosineDecayRestarts(LearningRateSchedule):
+    """Half a cosine from the initial rate down to alpha times it, again and again (Loshchilov & Hutter 2017).
+
+    Parameters
+    ----------
+    first_decay_steps
+        Length of the first fall.
+    t_mul, m_mul
+        Each fall is t_mul times as long as the one before, and begins at m_mul times its rate.
+    alpha
+        Where a fall ends, as a fraction of the initial rate.
+    """
+
+    @config.keras_arguments(name=config.ANY)
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        first_decay_steps: int,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        alpha: float = 0.0,
+    ):
+        self.initial_learning_rate = checks.number("initial_learning_rate", initial_learning_rate, least=0)
+        self.first_decay_steps = checks.positive("first_decay_steps", first_decay_steps)
+        self.t_mul = checks.number("t_mul", t_mul, least=1)
+        self.m_mul = checks.number("m_mul", m_mul, least=0)
+        self.alpha = checks.number("alpha", alpha, least=0)
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate after ``step`` steps."""
+        start, length, falls = 0.0, self.first_decay_steps, 0
+        if self.t_mul == 1:
+            falls = int(step // length)
+            start = falls * length
+        while step >= start + length:
+            start, length, falls = start + length, length * self.t_mul, falls + 1
+        cosine = 0.5 * self.m_mul**falls * (1 + math.cos(math.pi * (step - start) / length))
+        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
+
+
 class OneCycle(LearningRateSchedule):
     """Up to the highest rate in half a cosine, then down to almost nothing in another (Smith & Topin 2018).
 
@@ -163,6 +263,9 @@ NAMES: dict[str, type[LearningRateSchedule]] = {
     "exponential_decay": ExponentialDecay,
     "piecewise_constant_decay": PiecewiseConstantDecay,
     "cosine_decay": CosineDecay,
+    "cosine_decay_restarts": CosineDecayRestarts,
+    "inverse_time_decay": InverseTimeDecay,
+    "polynomial_decay": PolynomialDecay,
     "one_cycle": OneCycle,
 }
 

@@ -14,6 +14,7 @@ from npnet.internal.progress import NoPauses, Pauses, Progress, check_verbose, i
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import BatchNormalization, Normalization, Rescaling
 from npnet.layers.chain import Chain
+from npnet.layers.more import Whole
 from npnet.metrics import Means
 from npnet.training.batches import Position, cut, epoch_order, gather, split
 from npnet.training.samples import Samples
@@ -104,8 +105,8 @@ def fit(
             f"validation x must hold samples of shape {train.x.shape[1:]} like x, got"
             f" {validation.x.shape[1:]}."
         )
-    scaling = Rescaling, Normalization, BatchNormalization
-    if not any(isinstance(layer, scaling) for layer in model.layers):
+    scaling = Rescaling, Normalization, BatchNormalization, Whole
+    if not any(isinstance(link, scaling) for link in model.links):
         checks.warn_about_pixels(train.x)
 
     steps = -(-len(train) // batch_size)
@@ -123,12 +124,16 @@ def fit(
     at_once = setup.at_once(step, batch_size, any(map(hears_batches, listeners)))
     model.history = history
     model.stop_training = False
-    # Every epoch of the model's life has an order of its own; a run that goes on where the last one ended
-    # counts on with it.
-    earlier = max(0, model.epochs_trained - start.epoch)
+    before, model.position = model.position, start
     logs: Logs = {}
     with interrupts.deferred() as interrupt, _announced(shown) as progbar.pauses:
         call("on_train_begin", {})
+        start = model.position  # which a callback may have set: BackupAndRestore does
+        if start.epoch >= epochs:
+            model.position = before
+        # Every epoch of the model's life has an order of its own; a run that goes on where the last one ended
+        # counts on with it.
+        earlier = max(0, model.epochs_trained - start.epoch)
         try:
             for epoch in range(start.epoch, epochs):
                 model.position = start if epoch == start.epoch else Position(epoch)
@@ -149,6 +154,8 @@ def fit(
                 interrupt.check()
                 if model.stop_training:
                     break
+            with model.lock:
+                setup.optimizer.finalize_variable_values(model.trainable_parameters)
         finally:
             call("on_train_end", logs)
     return history

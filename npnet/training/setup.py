@@ -186,4 +186,4 @@ def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.
 def _requested(name: str, wanted: list[Any] | None) -> list[Any]:
     if wanted is not None and not isinstance(wanted, (list, tuple)):
         raise TypeError(f"{name} must be a list of names or objects, got {wanted!r}.")
-    return list(wanted or [])
+    return [one if isinstance(one, str) else metric_names.get(one) for one in wanted or []]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from npnet.checking import gradient_cases
+from npnet.checking.measuring import benchmark, timing
+from npnet.checking.measuring.limits import Limits
 from npnet.cli import bench, check, main
 from npnet.kernels.machine import cache
-from npnet.measuring import benchmark, timing
-from npnet.measuring.limits import Limits
 from npnet.runs import installation
 
 LIMITS = Limits(1, {"float32": 100.0, "float64": 50.0}, {"float32": 100.0, "float64": 50.0}, {1e6: 40.0})

@@ -9,7 +9,10 @@ tanh and batch normalisation among them, compute in float32 all the same.)
 that both libraries know: layers and objects as [class name, arguments].
 """
 
+import copy
+import inspect
 import json
+import operator
 import os
 from pathlib import Path
 
@@ -37,11 +40,38 @@ DATA = {
     "bit": rng.integers(0, 2, TRAIN + VALIDATION).astype(float),
     "numbers": rng.normal(0, 1, (TRAIN + VALIDATION, CLASSES)).round(3),
     "weight": rng.uniform(0.0, 2.0, TRAIN + VALIDATION).round(3),
-    "pictures": rng.normal(0.3, 1.0, (TRAIN + VALIDATION, *PICTURE)).round(3),
+    "pictures": copy.deepcopy(rng).normal(0.3, 1.0, (TRAIN + VALIDATION, *PICTURE)).round(3),
+    "counts": rng.integers(0, 5, (TRAIN + VALIDATION, CLASSES)).astype(float),
+    "soft": rng.dirichlet(np.ones(CLASSES), TRAIN + VALIDATION),
+    "positive": rng.uniform(0.5, 2, (TRAIN + VALIDATION, CLASSES)).round(3),
 }
 SGD = ["SGD", {"learning_rate": 0.1}]
 CROSS_ENTROPY = ["CategoricalCrossentropy", {}]
 SCHEDULES = {
+    "polynomial": [
+        "PolynomialDecay",
+        {"initial_learning_rate": 0.2, "decay_steps": 6, "end_learning_rate": 0.01, "power": 2.0},
+    ],
+    "polynomial_cycle": [
+        "PolynomialDecay",
+        {"initial_learning_rate": 0.2, "decay_steps": 4, "cycle": True},
+    ],
+    "inverse_time": [
+        "InverseTimeDecay",
+        {"initial_learning_rate": 0.2, "decay_steps": 3, "decay_rate": 0.5},
+    ],
+    "inverse_time_staircase": [
+        "InverseTimeDecay",
+        {"initial_learning_rate": 0.2, "decay_steps": 3, "decay_rate": 0.5, "staircase": True},
+    ],
+    "cosine_restarts": [
+        "CosineDecayRestarts",
+        {"initial_learning_rate": 0.2, "first_decay_steps": 2, "m_mul": 0.8, "alpha": 0.1},
+    ],
+    "cosine_restarts_equal": [
+        "CosineDecayRestarts",
+        {"initial_learning_rate": 0.2, "first_decay_steps": 3, "t_mul": 1.0},
+    ],
     "exponential": ["ExponentialDecay", {"initial_learning_rate": 0.2, "decay_steps": 4, "decay_rate": 0.5}],
     "staircase": [
         "ExponentialDecay",
@@ -100,6 +130,16 @@ optimizers = {
             "weight_decay": 0.5, "adam_weight_decay": 0.1,
         },
     ],
+    "nadam": ["Nadam", {"learning_rate": 0.01}],
+    "nadam_weight_decay": ["Nadam", {"learning_rate": 0.02, "beta_1": 0.7, "weight_decay": 0.1}],
+    "adamax": ["Adamax", {"learning_rate": 0.02}],
+    "adadelta": ["Adadelta", {"learning_rate": 10.0, "rho": 0.8}],
+    "lion": ["Lion", {"learning_rate": 0.01}],
+    "sgd_ema": ["SGD", {"learning_rate": 0.2, "use_ema": True, "ema_momentum": 0.5}],
+    "adam_ema": [
+        "Adam",
+        {"learning_rate": 0.02, "use_ema": True, "ema_momentum": 0.7, "ema_overwrite_frequency": 4},
+    ],
 }  # fmt: skip
 CASES = {name: case(optimizer) for name, optimizer in optimizers.items()}
 CASES |= {
@@ -110,7 +150,7 @@ CASES |= {
     f"activation_{name}": case(layers=network(name))
     for name in (
         "linear", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "softmax", "log_softmax",
-        "gelu", "silu",
+        "gelu", "silu", "mish", "exponential", "softsign", "hard_sigmoid", "relu6",
     )
 }  # fmt: skip
 CASES |= {
@@ -152,11 +192,33 @@ losses = {
     "mse": (["MeanSquaredError", {}], "numbers", "tanh"),
     "mse_sum": (["MeanSquaredError", {"reduction": "sum"}], "numbers", "linear"),
     "mae": (["MeanAbsoluteError", {}], "numbers", "tanh"),
+    "mape": (["MeanAbsolutePercentageError", {}], "positive", "softplus"),
+    "msle": (["MeanSquaredLogarithmicError", {}], "counts", "softplus"),
+    "huber": (["Huber", {"delta": 0.7}], "numbers", "linear"),
+    "log_cosh": (["LogCosh", {}], "numbers", "linear"),
+    "poisson": (["Poisson", {}], "counts", "softplus"),
+    "kl_divergence": (["KLDivergence", {}], "soft", "softmax"),
+    "cosine_similarity": (["CosineSimilarity", {}], "numbers", "linear"),
+    "hinge": (["Hinge", {}], "bits", "tanh"),
+    "squared_hinge": (["SquaredHinge", {}], "bits", "tanh"),
+    "categorical_hinge": (["CategoricalHinge", {}], "one_hot", "linear"),
+    "categorical_focal": (["CategoricalFocalCrossentropy", {"alpha": 0.6}], "one_hot", "softmax"),
+    "categorical_focal_logits": (
+        ["CategoricalFocalCrossentropy", {"gamma": 1.5, "from_logits": True, "label_smoothing": 0.1}],
+        "one_hot",
+        None,
+    ),
+    "binary_focal": (["BinaryFocalCrossentropy", {}], "bits", "sigmoid"),
+    "binary_focal_balanced": (
+        ["BinaryFocalCrossentropy", {"apply_class_balancing": True, "alpha": 0.7, "gamma": 1.0}],
+        "bits",
+        "sigmoid",
+    ),
 }
 for name, (loss, y, last) in losses.items():
-    rate = 0.01 if loss[1].get("reduction") == "sum" else 0.1
+    rate = 0.01 if loss[1].get("reduction") == "sum" else 0.002 if name == "mape" else 0.1
     chosen = ["SGD", {"learning_rate": rate, "momentum": 0.5}]
-    metrics = [] if y in ("bits", "numbers") else ["accuracy"]
+    metrics = [] if y in ("bits", "numbers", "counts", "soft", "positive") else ["accuracy"]
     CASES[f"loss_{name}"] = case(chosen, network("tanh", last), loss, y, metrics)
 weighted = {"sample_weight": True, "weighted_metrics": ["accuracy"], "metrics": ["mae"]}
 CASES |= {
@@ -196,11 +258,73 @@ CASES |= {
         y="bits",
         metrics=["binary_accuracy", ["BinaryAccuracy", {"threshold": 0.6, "name": "strict"}], "mae"],
     ),
+    "metrics_that_are_losses": case(
+        layers=network("tanh", "softplus"),
+        loss=["MeanSquaredError", {}],
+        y="counts",
+        metrics=[
+            "mape", "msle", "cosine_similarity", "poisson", ["LogCoshError", {}],
+            ["RootMeanSquaredError", {}], ["R2Score", {}],
+            ["R2Score", {"class_aggregation": "variance_weighted_average", "name": "by_variance"}],
+        ],
+        weighted_metrics=[
+            ["R2Score", {"name": "r2w"}], ["RootMeanSquaredError", {"name": "rmsew"}],
+        ],
+        sample_weight=True,
+    ),
+    "metrics_that_are_cross_entropies": case(
+        metrics=[
+            "categorical_crossentropy", "kl_divergence", "categorical_hinge", "hinge", "squared_hinge",
+            ["F1Score", {"average": "macro"}], ["F1Score", {"average": "micro", "name": "micro"}],
+            ["FBetaScore", {"average": "weighted", "beta": 2.0, "threshold": 0.4}],
+        ],
+    ),
+    "metrics_that_count": case(
+        layers=network("tanh", "sigmoid"),
+        loss=["BinaryCrossentropy", {}],
+        y="bits",
+        metrics=[
+            ["Precision", {}], ["Recall", {}], ["AUC", {}], ["TruePositives", {}], ["FalsePositives", {}],
+            ["TrueNegatives", {"thresholds": 0.4}], ["FalseNegatives", {}], "binary_crossentropy",
+            ["Precision", {"thresholds": 0.45, "class_id": 1, "name": "second"}],
+            ["Recall", {"top_k": 2, "name": "top2"}],
+            ["AUC", {"curve": "PR", "name": "pr"}],
+            ["AUC", {"curve": "PR", "summation_method": "majoring", "name": "pr_major"}],
+            ["AUC", {"multi_label": True, "num_thresholds": 20, "name": "each"}],
+            ["AUC", {"curve": "PR", "multi_label": True, "name": "each_pr"}],
+            ["AUC", {"summation_method": "minoring", "thresholds": [0.3, 0.5, 0.55], "name": "three"}],
+        ],
+        weighted_metrics=[
+            ["Precision", {"name": "pw"}], ["AUC", {"name": "aucw"}], ["Recall", {"name": "rw"}],
+        ],
+        sample_weight=True,
+    ),
+    "metrics_at_bounds": case(
+        layers=network("tanh", "sigmoid"),
+        loss=["BinaryCrossentropy", {}],
+        y="bits",
+        metrics=[
+            ["SensitivityAtSpecificity", {"specificity": 0.5}],
+            ["SpecificityAtSensitivity", {"sensitivity": 0.5}],
+            ["PrecisionAtRecall", {"recall": 0.4}], ["RecallAtPrecision", {"precision": 0.6}],
+            ["PrecisionAtRecall", {"recall": 0.4, "num_thresholds": 1, "name": "one"}],
+        ],
+    ),
+    "metrics_sparse_crossentropy": case(
+        loss=["SparseCategoricalCrossentropy", {}], y="labels",
+        metrics=["sparse_categorical_crossentropy"],
+    ),
     "regularizers": case(
         layers=network(
             "relu", kernel_regularizer=["L1L2", {"l1": 0.01, "l2": 0.02}], bias_regularizer=["L2", {}]
         )
     ),
+    "constraints": case(
+        layers=network(
+            "relu", kernel_constraint=["MaxNorm", {"max_value": 0.5}], bias_constraint=["NonNeg", {}]
+        )
+    ),
+    "constraint_by_name": case(layers=network("tanh", kernel_constraint="max_norm")),
     "regularizer_l1": case(layers=network("tanh", kernel_regularizer="l1")),
     "regularizer_of_frozen_layer": case(
         layers=network([["Dense", {"units": 4, "kernel_regularizer": "l2", "trainable": False}]])
@@ -317,7 +441,7 @@ def make(description):
     }
     places = (
         keras.layers, keras.optimizers, keras.optimizers.schedules, keras.losses, keras.metrics,
-        keras.regularizers,
+        keras.regularizers, keras.constraints,
     )  # fmt: skip
     return next(getattr(place, name) for place in places if hasattr(place, name))(**arguments)
 
@@ -391,5 +515,53 @@ def main():
     Path(__file__).with_name("keras.json").write_text("{" + text + "}}\n")
 
 
+NAMES = (
+    "layers", "activations", "losses", "metrics", "optimizers", "optimizers.schedules", "callbacks",
+    "regularizers", "constraints", "initializers", "utils", "models", "backend",
+)  # fmt: skip
+
+
+def write_names():
+    """Write the public names of Keras's modules to ``keras_names.json``."""
+    lines = []
+    for path in NAMES:
+        module = operator.attrgetter(path)(keras)
+        names = [
+            name for name, value in vars(module).items() if name[0] != "_" and not inspect.ismodule(value)
+        ]
+        lines.append(f"{json.dumps(path.rpartition('.')[2])}: {json.dumps(sorted(names))}")
+    Path(__file__).with_name("keras_names.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+PICTURES = [  # factors with equal limits: nothing is left to chance
+    ["RandomRotation", {"factor": [0.07, 0.07]}],
+    ["RandomRotation", {"factor": [-0.2, -0.2], "fill_mode": "constant", "fill_value": 3.0}],
+    ["RandomRotation", {"factor": [0.1, 0.1], "fill_mode": "wrap", "interpolation": "nearest"}],
+    ["RandomRotation", {"factor": [0.13, 0.13], "fill_mode": "nearest"}],
+    ["RandomZoom", {"height_factor": [0.3, 0.3]}],
+    ["RandomZoom", {"height_factor": [-0.3, -0.3], "width_factor": [0.2, 0.2], "fill_mode": "constant"}],
+    ["RandomBrightness", {"factor": [0.2, 0.2]}],
+    ["RandomContrast", {"factor": [0.0, 0.0]}],
+    ["Resizing", {"height": 3, "width": 9}],
+    ["Resizing", {"height": 7, "width": 4, "interpolation": "nearest"}],
+    ["Resizing", {"height": 2, "width": 2}],
+    ["CenterCrop", {"height": 2, "width": 3}],
+]
+
+
+def write_pictures():
+    """Write what layers of pictures make of some, to ``keras_pictures.json``."""
+    x = np.random.default_rng(0).uniform(0, 255, (2, 5, 6, 2))
+    lines = []
+    for name, arguments in PICTURES:
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+        y = getattr(keras.layers, name)(**given)(x, **({"training": True} if "Random" in name else {}))
+        lines.append(json.dumps([name, arguments, np.float32(y).tolist()]))
+    text = f'{{"x": {json.dumps(x.tolist())},\n"cases": [\n' + ",\n".join(lines) + "\n]}\n"
+    Path(__file__).with_name("keras_pictures.json").write_text(text)
+
+
 if __name__ == "__main__":
     main()
+    write_pictures()
+    write_names()

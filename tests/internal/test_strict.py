@@ -61,13 +61,15 @@ def test_constructors_keep_or_refuse_every_argument():
         "mode": "horizontal",
     }
     required |= {"filters": 3, "kernel_size": 2, "pool_size": 2, "target_shape": (4,), "dims": (2, 1)}
-    required |= {"height_factor": 0.1, "width_factor": 0.1}
+    required |= {"height_factor": 0.1, "width_factor": 0.1, "factor": 0.1, "height": 2, "width": 2}
+    required |= {"input_dim": 3, "output_dim": 2, "num_tokens": 3, "stddev": 0.1, "layers": []}
     for cls in (*layers.CLASSES.values(), *optimizers.NAMES.values()):
         signature = inspect.signature(cls.__init__).parameters.values()
         names = [p.name for p in signature if p.name != "self" and p.kind is not p.VAR_KEYWORD]
         given = {name: required[name] for name in names if name in required}
         given |= {"scale": 2.0} if cls is layers.Rescaling else {}
+        own = {"input_dim"} if cls is not layers.Embedding else set()
         thing = cls(**given)
-        assert set(names) - {"input_dim"} <= set(thing.get_config()) | {"shape"}, cls.__name__
+        assert set(names) - own <= set(thing.get_config()) | {"shape"}, cls.__name__
         with pytest.raises(TypeError, match="unexpected keyword"):
             cls(**given, no_such_argument=1)

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from npnet.kernels import parallel, reference, rules
+from npnet.kernels import more_rules, parallel, reference, rules
 from npnet.kernels.geometry import geometry
 from npnet.kernels.machine import threads
 from npnet.kernels.parallel import arrays
@@ -87,14 +87,18 @@ def update_operands(rule):
     return lambda: [rule, positive(N, D), positive(N, D), [positive(N, D) for _ in range(count - 2)], options]
 
 
-for name, rule in functions(rules).items():
+for name, rule in {**functions(more_rules), **functions(rules)}.items():
     if parameters(rule)[0] == "weight":
         OPERANDS[f"update {name}"] = update_operands(rule)
     elif name != "flush":
         OPERANDS[f"elementwise {name}"] = elementwise_operands(rule)
 
 # Compiled, g / sqrt(v) is g times a reciprocal root, which is NaN and not 0 for an infinite v.
-FINITE = {"update rmsprop": 2, "update adagrad": 2}  # the position of v among the arrays
+FINITE = {
+    "update rmsprop": 2,
+    "update adagrad": 2,
+    "update adadelta": 2,
+}  # the position of v among the arrays
 
 every_kernel = pytest.mark.parametrize("name", OPERANDS)
 

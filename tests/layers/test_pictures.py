@@ -13,6 +13,7 @@ from npnet.checking.gradient_cases import examples
 from npnet.layers import (
     AveragePooling2D,
     BatchNormalization,
+    CategoryEncoding,
     Conv1D,
     Conv2D,
     Conv2DTranspose,
@@ -20,6 +21,7 @@ from npnet.layers import (
     Dense,
     DepthwiseConv2D,
     Dropout,
+    Embedding,
     Flatten,
     GlobalAveragePooling2D,
     GlobalMaxPooling2D,
@@ -43,7 +45,7 @@ from npnet.layers import (
 EXAMPLES = {
     f"{cls.__name__} {i}": layer
     for cls in layers.CLASSES.values()
-    if cls is not Input
+    if cls not in (Input, Embedding, CategoryEncoding)  # these take whole numbers
     for i, layer in enumerate(examples(cls))
     if layer.input_shape is not None
 }

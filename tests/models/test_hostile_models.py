@@ -23,7 +23,18 @@ from effort import times
 from npnet import Sequential
 from npnet.layers import BatchNormalization, Dense, Dropout
 from npnet.models import load_model, saving
-from npnet.optimizers import SGD, Adagrad, Adam, AdamW, Muon, RMSprop
+from npnet.optimizers import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    Muon,
+    Nadam,
+    RMSprop,
+)
 from npnet.optimizers.optimizer import SQUARES
 from npnet.schedules import ExponentialDecay
 
@@ -243,6 +254,10 @@ def test_every_memory_whose_root_is_taken_is_known():
         RMSprop(),
         RMSprop(centered=True),
         Muon(),
+        Nadam(),
+        Adamax(),
+        Adadelta(),
+        Lion(),
         SGD(momentum=0.5),
     ):
         roots |= {

@@ -13,13 +13,14 @@ import pytest
 from effort import quick
 from small import compiled
 
-from npnet import layers, losses, metrics, optimizers, regularizers, schedules
+from npnet import constraints, layers, losses, metrics, optimizers, regularizers, schedules
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "keras.json").read_text())
 CASES = GOLDEN["cases"]
 DATA = {name: np.array(values) for name, values in GOLDEN["data"].items()}
 ROUNDED_BY_KERAS = (
     "tanh", "Normalization", "CosineDecay", "Binary", "Mean", "mae", "mse", "Muon", "GlobalAverage",
+    "Score",
 )  # fmt: skip
 KERNELS_OF_THEIR_OWN = ("activation", "layer_relu", "layer_leakyrelu", "layer_elu")  # slow to compile
 DESCRIPTION = ("layers", "optimizer", "loss", "metrics")
@@ -34,7 +35,7 @@ def make(description):
         key: make(value) if isinstance(value, list) and value and isinstance(value[0], str) else value
         for key, value in arguments.items()
     }
-    places = (layers, optimizers, schedules, losses, metrics, regularizers)
+    places = (layers, optimizers, schedules, losses, metrics, regularizers, constraints)
     return next(getattr(place, name) for place in places if hasattr(place, name))(**arguments)
 
 

@@ -85,6 +85,8 @@ def test_onnxruntime_predicts_the_same(tmp_path, stack):
     run = exported(net, tmp_path / "model.onnx")
     for n in (1, 9):
         x = 2 * random(n, n, *net.input_shape)
+        if stack.startswith(("CategoryEncoding", "Embedding")):  # which take whole numbers
+            x = np.arange(x.size, dtype=np.float32).reshape(x.shape) % 4
         y = net.predict(x, verbose=0)
         np.testing.assert_allclose(run(x), y, rtol=1e-5, atol=1e-6 * max(1, np.abs(y).max()))
 
@@ -100,7 +102,7 @@ def test_a_float64_model_is_exported_in_float32(tmp_path):
 
 
 def test_every_layer_can_be_exported():
-    stand_for_others = {layers.Input, layers.Activation}
+    stand_for_others = {layers.Input, layers.Activation, layers.Nested}
     assert set(onnx.CONVERTERS) == set(layers.CLASSES.values()) - stand_for_others
 
 

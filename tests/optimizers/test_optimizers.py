@@ -8,14 +8,16 @@ from math import sqrt
 import numpy as np
 import pytest
 
+from npnet import constraints, optimizers
 from npnet import kernels as kernel_sets
-from npnet import optimizers
-from npnet.kernels import rules
+from npnet.constraints import MaxNorm
+from npnet.kernels import more_rules, rules
 from npnet.layers import Dense
 from npnet.layers.parameter import Parameter
-from npnet.models import Sequential
-from npnet.optimizers import SGD, Adagrad, Adam, AdamW, Muon, RMSprop
+from npnet.models import Sequential, load_model
+from npnet.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Muon, Nadam, RMSprop
 from npnet.schedules import ExponentialDecay
+from npnet.training.fused.plan import plan
 
 W, G1, G2 = 2.0, 0.5, -0.25  # the weight and its gradients in two steps
 LR, EPS = 0.1, 1e-7
@@ -77,7 +79,41 @@ def adam(b1=0.8, b2=0.9, amsgrad=False, decay=0.0):
     return w
 
 
+def nadam(b1=0.8, b2=0.9):
+    w, m, v, product = W, 0.0, 0.0, 1.0
+    for t, g in ((1, G1), (2, G2)):
+        u, following = (b1 * (1 - 0.5 * 0.96**step) for step in (t, t + 1))
+        product *= u
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        ahead = following * m / (1 - product * following) + (1 - u) * g / (1 - product)
+        w -= LR * ahead / (sqrt(v / (1 - b2**t)) + EPS)
+    return w
+
+
+def adamax(b1=0.8, b2=0.9):
+    w, m, u = W, 0.0, 0.0
+    for t, g in ((1, G1), (2, G2)):
+        m, u = b1 * m + (1 - b1) * g, max(b2 * u, abs(g))
+        w -= LR / (1 - b1**t) * m / (u + EPS)
+    return w
+
+
+def adadelta(rho=0.8):
+    w, v, d = W, 0.0, 0.0
+    for g in (G1, G2):
+        v = rho * v + (1 - rho) * g * g
+        s = g * sqrt(d + EPS) / sqrt(v + EPS)
+        d = rho * d + (1 - rho) * s * s
+        w -= LR * s
+    return w
+
+
 RULES = [
+    (lambda: Nadam(LR, 0.8, 0.9), nadam()),
+    (lambda: Adamax(LR, 0.8, 0.9), adamax()),
+    (lambda: Adadelta(LR, rho=0.8), adadelta()),
+    (lambda: Lion(LR, 0.3, 0.9), W - LR + LR),  # 0.7 of 0.5, then 0.3 of 0.05 - 0.7 of 0.25
     (lambda: SGD(LR), sgd()),
     (lambda: SGD(LR, momentum=0.9), momentum()),
     (lambda: SGD(LR, momentum=0.9, nesterov=True), nesterov()),
@@ -369,3 +405,65 @@ def test_rules_write_to_nothing():
     rules.adagrad(w, g, slots[0], 0.1, EPS)
     rules.adam(w, g, *slots[:2], 0.1, 0.9, 0.99, EPS)
     rules.amsgrad(w, g, *slots, 0.1, 0.9, 0.99, EPS)
+    more_rules.nadam(w, g, *slots[:2], 0.1, 0.5, 0.5, 0.9, 0.99, 1.0, EPS)
+    more_rules.adamax(w, g, *slots[:2], 0.1, 0.9, 0.99, EPS)
+    more_rules.adadelta(w, g, *slots[:2], 0.1, 0.9, EPS)
+    more_rules.lion(w, g, slots[0], 0.1, 0.9, 0.99)
+
+
+# --- averages, constraints
+
+
+def test_the_average_of_the_weights_takes_their_place_at_the_end():
+    parameter = Parameter("w", np.array([2.0]))
+    optimizer = SGD(1.0, use_ema=True, ema_momentum=0.75)
+    for gradient in (1.0, 2.0):
+        parameter.grad = np.array([gradient])
+        optimizer.step([parameter], kernel_sets.load("numpy"))
+    assert parameter.value == -1 and parameter.slots["average"] == 0.75 * 1 + 0.25 * -1
+    optimizer.finalize_variable_values([parameter])
+    assert parameter.value == 0.5
+    often = SGD(1.0, use_ema=True, ema_momentum=0.75, ema_overwrite_frequency=2)
+    assert after(often, [1.0, 2.0], value=2.0) == 0.5
+    for wrong in ({"ema_momentum": 1.5}, {"ema_overwrite_frequency": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            SGD(use_ema=True, **wrong)
+
+
+def test_averages_are_saved_and_never_fused(tmp_path):
+    x, y = np.random.default_rng(0).random((12, 4)), np.eye(3)[np.arange(12) % 3]
+
+    def model():
+        made = Sequential([Dense(3, "softmax", input_shape=(4,))], seed=0)
+        made.compile(Adam(0.1, use_ema=True), "categorical_crossentropy", kernels="numpy")
+        return made
+
+    options = {"epochs": 4, "batch_size": 4, "verbose": 0}
+    whole, half = model(), model()
+    whole.fit(x, y, **options)
+    half.fit(x, y, **options | {"epochs": 2})
+    half.save(tmp_path / "half")
+    loaded = load_model(tmp_path / "half")
+    (average, *_), kept = loaded.optimizer.memory.values(), half.optimizer.memory.values()
+    np.testing.assert_array_equal(average["average"], next(iter(kept))["average"])
+    np.testing.assert_array_equal(loaded.get_weights()[0], average["average"])
+    assert loaded.optimizer.use_ema and plan(whole.setup.readable_step()) is None
+
+
+def test_constraints_hold_after_every_step(kernels):
+    layer = Dense(3, kernel_constraint=MaxNorm(0.5), bias_constraint="non_neg", input_shape=(4,))
+    model = Sequential([layer, Dense(2, kernel_constraint=constraints.MaxNorm(1, axis=1))], seed=0)
+    model.compile(SGD(0.5), "mse", kernels=kernels)
+    x, y = np.random.default_rng(0).random((12, 4)), np.ones((12, 2))
+    for _ in range(3):
+        model.train_on_batch(x, y)
+        first, bias, second, _ = model.get_weights()
+        assert np.linalg.norm(first, axis=0).max() <= 0.5 and (bias >= 0).all()
+        assert np.linalg.norm(second, axis=1).max() <= 1
+    assert MaxNorm(2.0)(np.array([[3.0, 0.3], [4.0, 0.4]])) == pytest.approx(
+        np.array([[1.2, 0.3], [1.6, 0.4]])
+    )
+    twin = constraints.get({"class_name": "MaxNorm", "config": MaxNorm(3, (0, 1)).get_config()})
+    assert twin.max_value == 3 and twin(np.ones((2, 2, 2))).shape == (2, 2, 2)
+    with pytest.raises(ValueError, match="Did you mean"):
+        Dense(3, kernel_constraint="maxnorm")

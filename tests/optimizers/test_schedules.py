@@ -5,7 +5,15 @@ from math import cos, pi
 import pytest
 
 from npnet import schedules
-from npnet.schedules import CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay
+from npnet.schedules import (
+    CosineDecay,
+    CosineDecayRestarts,
+    ExponentialDecay,
+    InverseTimeDecay,
+    OneCycle,
+    PiecewiseConstantDecay,
+    PolynomialDecay,
+)
 
 
 def test_exponential_decay():
@@ -62,6 +70,9 @@ def test_one_cycle_that_begins_at_the_top():
         PiecewiseConstantDecay([3, 5], [0.1, 0.2, 0.3]),
         CosineDecay(0.1, 10, 0.1, 0.5, 3),
         OneCycle(1.0, 20, 0.4, 10.0, 100.0),
+        PolynomialDecay(0.1, 10, 0.01, 2.0, True),
+        InverseTimeDecay(0.1, 10, 0.5, True),
+        CosineDecayRestarts(0.1, 3, 1.5, 0.9, 0.1),
     ],
     ids=repr,
 )
@@ -80,3 +91,17 @@ def test_arguments_are_checked():
         PiecewiseConstantDecay([2, 1], [0.1, 0.2, 0.3])
     with pytest.raises(ValueError, match="pct_start"):
         OneCycle(1.0, 10, pct_start=1.0)
+
+
+def test_falls_that_begin_again():
+    schedule = CosineDecayRestarts(0.4, first_decay_steps=10, m_mul=0.5, alpha=0.1)
+    assert schedule(0) == pytest.approx(0.4) and schedule(5) == pytest.approx(0.4 * 0.55)
+    assert schedule(9.999999) == pytest.approx(0.04) and schedule(10) == pytest.approx(0.4 * (0.9 / 2 + 0.1))
+    assert schedule(30) == pytest.approx(0.4 * (0.9 / 4 + 0.1))  # after 10 steps, then 20
+    assert [CosineDecayRestarts(1.0, 4, t_mul=1.0)(step) for step in (0, 2, 4, 10**9)] == pytest.approx(
+        [1, 0.5, 1, 1]
+    )
+    cycle = PolynomialDecay(1.0, 10, 0.0, cycle=True)
+    assert [cycle(step) for step in (0, 5, 10, 15, 20)] == pytest.approx([1, 0.5, 0, 0.25, 0])
+    assert PolynomialDecay(1.0, 10, 0.1, power=2.0)(99) == pytest.approx(0.1)
+    assert InverseTimeDecay(1.0, 10, 0.5, staircase=True)(19) == pytest.approx(1 / 1.5)

@@ -22,7 +22,9 @@ FORMULAS = {  # methods and properties that decide what is computed, of all the 
 }  # fmt: skip
 OTHERS = {  # that do not, or cannot without another change
     "add_parameter", "build", "clips", "compute_output_shape", "count_params", "get_config", "get_weights",
-    "weight_decay",
+    "weight_decay", "finalize_variable_values", "kernel", "leaves", "set_weights", "trainable_parameters",
+    "weights", "variables", "trainable_weights", "trainable_variables", "non_trainable_weights",
+    "non_trainable_variables",
 }  # fmt: skip
 ACTIVATIONS = set(activations.NAMES.values())
 

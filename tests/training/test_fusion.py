@@ -27,6 +27,10 @@ OPTIMIZERS = {
     "adam": lambda: optimizers.Adam(),
     "amsgrad": lambda: optimizers.Adam(amsgrad=True),
     "adamw": lambda: optimizers.AdamW(),
+    "nadam": lambda: optimizers.Nadam(),
+    "adamax": lambda: optimizers.Adamax(),
+    "adadelta": lambda: optimizers.Adadelta(1.0),
+    "lion": lambda: optimizers.Lion(),
     "decay": lambda: optimizers.SGD(0.01, weight_decay=0.1),
 }
 
@@ -125,6 +129,7 @@ def test_samples_are_converted_and_rescaled_on_the_way(dtype):
 
 
 ACTIVATIONS = ["relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "silu", "gelu", "linear"]
+ACTIVATIONS += ["mish", "softsign", "exponential", "hard_sigmoid", "relu6"]
 
 
 @pytest.mark.parametrize("activation", quick(ACTIVATIONS, "leaky_relu", "gelu", "linear"))

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["BLOCK", "LEAST", "SERIAL", "flat", "is_for_numpy", "least", "plain"]
+from npnet.kernels import more_rules, rules
+
+__all__ = ["BLOCK", "LEAST", "SERIAL", "flat", "is_for_numpy", "is_rule", "least", "plain"]
 
 BLOCK = 8192  # elements a thread takes at a time
 SERIAL = 4 * BLOCK  # elements below which waking the other threads costs more than they save
@@ -47,6 +49,11 @@ def least(sizes: dict[str, int]) -> Iterator[None]:
 def is_for_numpy(name, array):
     """Whether the reference does it: for a kernel's or rule's ``name`` the array is small, or none at all."""
     return not isinstance(array, np.ndarray) or array.size < LEAST.get(name, 1)
+
+
+def is_rule(function):
+    """Whether a function is one of the rules, which are made for registers too, as it was written."""
+    return any(vars(home).get(function.__name__) is function for home in (rules, more_rules))
 
 
 def plain(array):

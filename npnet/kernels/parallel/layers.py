@@ -4,10 +4,10 @@ from functools import cache
 
 import numpy as np
 
-from npnet.kernels import reference, rules
+from npnet.kernels import reference
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, plain
+from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule, plain
 from npnet.kernels.products.blocked import multiply
 from npnet.kernels.vectors.arithmetic import difference
 from npnet.kernels.vectors.memory import fill, lanes_of, largest, load, load_each, store, total
@@ -51,7 +51,7 @@ def dense_backward_input(dy, weight):
 def elementwise(rule, *operands):
     """Apply a function of ``rules`` to an array, numbers and further arrays of its shape and dtype."""
     first = operands[0]
-    if is_for_numpy(rule.__name__, first) or getattr(rules, rule.__name__, None) is not rule:
+    if is_for_numpy(rule.__name__, first) or not is_rule(rule):
         return reference.elementwise(rule, *operands)
     numbers = []
     for operand in operands:

@@ -4,10 +4,10 @@ from functools import cache
 
 import numpy as np
 
-from npnet.kernels import reference, rules
+from npnet.kernels import reference
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy
+from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule
 from npnet.kernels.products.blocked import multiply
 from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
 from npnet.kernels.vectors.memory import lanes_of, load, load_each, store_each
@@ -23,7 +23,7 @@ def update(rule, weight, grad, slots, hyperparameters):
     """
     if (
         is_for_numpy(rule.__name__, weight)
-        or getattr(rules, rule.__name__, None) is not rule
+        or not is_rule(rule)
         or not all(array.flags.c_contiguous for array in (weight, *slots))
     ):
         reference.update(rule, weight, grad, slots, hyperparameters)

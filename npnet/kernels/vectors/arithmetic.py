@@ -14,7 +14,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, register_jitable
 
-from npnet.kernels import rules
+from npnet.kernels import more_rules, rules
 from npnet.kernels.machine.jit import FASTMATH
 from npnet.kernels.vectors import functions
 from npnet.kernels.vectors.functions import emitter
@@ -127,7 +127,7 @@ def _where(context, builder, signature, arguments):
     return builder.select(*arguments)
 
 
-for _rule in vars(rules).values():
+for _rule in (*vars(rules).values(), *vars(more_rules).values()):
     if inspect.isfunction(_rule) and _rule is not rules.erfc:
         register_jitable(_rule)
 

@@ -42,23 +42,24 @@ _this_thread = threading.local()  # ``steps``: it is taking a fused step
 def plan(step: Step, whole_gradients: bool = False) -> "Plan | None":
     """Return a plan for the step, or None where there is nothing to fuse.
 
-    That is without a trained Dense, or where the optimizer is not one whose rule the kernels know.
+    That is without a trained Dense, where the optimizer is not one whose rule the kernels know, or where it
+    averages the weights.
 
     Parameters
     ----------
     whole_gradients
         Compute all gradients before the first parameter changes: to clip them, to look at them.
     """
-    if step.optimizer not in KNOWN or not any(map(can_fuse, step.chain.links)):
+    if step.optimizer not in KNOWN or step.optimizer.use_ema or not any(map(can_fuse, step.chain.links)):
         return None
     return Plan(step, whole_gradients or step.optimizer.clips)
 
 
 def can_fuse(link: Layer) -> bool:
-    """Whether a link is a Dense that is trained, with nothing to add to its gradient."""
+    """Whether a link is a Dense that is trained, without penalty or constraint."""
     if link not in KNOWN or not isinstance(link, Dense) or not link.trainable:
         return False
-    return all(p.trainable and p.regularizer is None for p in link.parameters)
+    return all(p.trainable and p.regularizer is None and p.constraint is None for p in link.parameters)
 
 
 class FusedStep:
@@ -115,7 +116,7 @@ def _everything(step: Step) -> Any:
     return (
         step.chain.dtype,
         [settings(link, REMEMBERED) if link in KNOWN else (link, link.trainable) for link in links],
-        [(p, p.trainable, p.regularizer) for link in links for p in link.parameters],
+        [(p, p.trainable, p.regularizer, p.constraint) for link in links for p in link.parameters],
         step.loss,
         settings(step.loss, OF_THE_LOSS),
         step.optimizer,

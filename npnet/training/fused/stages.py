@@ -21,7 +21,7 @@ from npnet.layers.core import Dense, Flatten, Rescaling
 from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
 from npnet.losses import CategoricalCrossentropy, Loss, SparseCategoricalCrossentropy
-from npnet.optimizers import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from npnet.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, Optimizer, RMSprop
 from npnet.training.batches import Batch, gather
 from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Memory, Todo
 from npnet.training.step import Step, joined
@@ -49,7 +49,7 @@ KNOWN = Known(
     [
         Dense, Flatten, Rescaling, *activations.NAMES.values(),
         CategoricalCrossentropy, SparseCategoricalCrossentropy,
-        SGD, RMSprop, Adagrad, Adam, AdamW,
+        SGD, RMSprop, Adagrad, Adam, AdamW, Nadam, Adamax, Adadelta, Lion,
     ]
 )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """Losses: how wrong the predictions are, and in which direction each should move.
 
 A loss gives one number a sample, multiplies it by the sample's weight and reduces: by default to the sum
-over the batch divided by the number of samples. The formulas are in ``kernels.reference``.
+over the batch divided by the number of samples. The formulas are in ``kernels.reference``. These are the
+losses of most networks; ``more.py`` has the others, ``names.py`` the names of all.
 """
 
 from typing import Any
@@ -12,7 +13,6 @@ from npnet.internal import checks, config
 from npnet.kernels import UsesKernels, rules
 
 __all__ = [
-    "NAMES",
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
     "Crossentropy",
@@ -20,7 +20,6 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "SparseCategoricalCrossentropy",
-    "get",
 ]
 
 
@@ -39,9 +38,12 @@ class Loss(config.Configurable, UsesKernels):
         Name of the activation whose derivative cancels against this loss's, or None. Where that activation
         comes last, training starts from ``backward_through_activation``: once a probability has underflowed
         to 0 its own gradient, -1/0, is lost, but the joint one, p - t, is not.
+    of_probabilities
+        Whether targets are probabilities, 0 to 1.
     """
 
     activation: str | None = None
+    of_probabilities = False
 
     @config.keras_arguments(name=config.ANY, dtype=None, axis=-1)
     def __init__(self, reduction: str | None = "sum_over_batch_size"):
@@ -139,6 +141,7 @@ class Crossentropy(Loss):
     """
 
     probabilities_from: str
+    of_probabilities = True
 
     @config.keras_arguments(name=config.ANY, dtype=None, axis=-1)
     def __init__(
@@ -294,19 +297,3 @@ class MeanAbsoluteError(Loss):
     def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return sign(y_pred - y_true) / outputs."""
         return self.kernels.mean_absolute_error_backward(y_true, y_pred)
-
-
-NAMES: dict[str, type[Loss]] = {
-    "categorical_crossentropy": CategoricalCrossentropy,
-    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
-    "binary_crossentropy": BinaryCrossentropy,
-    "mean_squared_error": MeanSquaredError,
-    "mse": MeanSquaredError,
-    "mean_absolute_error": MeanAbsoluteError,
-    "mae": MeanAbsoluteError,
-}
-
-
-def get(identifier: Any) -> Loss:
-    """Return the loss meant by a name, an instance or a dict."""
-    return config.get("loss", identifier, Loss, NAMES)

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from npnet.checking.measuring.cases import CASES, LAYERS, Case, network_cases
+from npnet.checking.measuring.limits import Limits
+from npnet.checking.measuring.timing import calibrated, interleave, median, stopwatch
 from npnet.kernels import Kernels, load, name_of
 from npnet.layers import Dense
-from npnet.measuring.cases import CASES, LAYERS, Case, network_cases
-from npnet.measuring.limits import Limits
-from npnet.measuring.timing import calibrated, interleave, median, stopwatch
 from npnet.models import Sequential
 from npnet.optimizers import RMSprop
 from npnet.training.batches import Batch

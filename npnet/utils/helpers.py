@@ -1,4 +1,4 @@
-"""Small helpers under Keras's names."""
+"""One-hot rows, and the seeds of models that are given none."""
 
 import secrets
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from npnet.internal import checks
 
-__all__ = ["new_seed", "set_random_seed", "to_categorical"]
+__all__ = ["forget_seed", "new_seed", "set_random_seed", "to_categorical"]
 
 _default_seed: int | None = None
 _models = 0  # made since that seed was set
@@ -54,6 +54,12 @@ def set_random_seed(seed: int) -> None:
     """
     global _default_seed, _models
     _default_seed, _models = checks.integer("seed", seed, least=0), 0
+
+
+def forget_seed() -> None:
+    """Give models without a seed a random one again."""
+    global _default_seed, _models
+    _default_seed, _models = None, 0
 
 
 def new_seed() -> int:

@@ -1,4 +1,4 @@
-"""Metrics: what is reported beside the loss. Each is the (weighted) mean of one number a sample."""
+"""Metrics: what is reported beside the loss. Most are the (weighted) mean of one number a sample."""
 
 from typing import Any
 
@@ -8,22 +8,22 @@ from npnet.internal import checks, config, directions
 from npnet.kernels import reference
 
 __all__ = [
-    "NAMES",
     "BinaryAccuracy",
     "CategoricalAccuracy",
     "MeanAbsoluteError",
     "MeanSquaredError",
-    "Means",
     "Metric",
     "SparseCategoricalAccuracy",
     "SparseTopKCategoricalAccuracy",
     "TopKCategoricalAccuracy",
-    "get",
 ]
 
 
 class Metric(config.Configurable):
     """Running mean over samples of ``values(y_true, y_pred)``.
+
+    A subclass gives ``values``; or ``update_state``, ``result`` and ``reset_state``, and in ``state_names``
+    the attributes that hold what ``update_state`` adds up.
 
     Parameters
     ----------
@@ -32,6 +32,7 @@ class Metric(config.Configurable):
     """
 
     key: str
+    state_names: tuple[str, ...] = ("total", "count")
 
     @property
     def grows(self) -> bool | None:
@@ -50,9 +51,11 @@ class Metric(config.Configurable):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch."""
         values = self.values(checks.array("y_true", y_true), checks.predictions(y_pred))
-        values = values.reshape(len(values), -1).mean(
-            axis=1
-        )  # one number a sample, whatever the output's shape
+        self._take_in(values, sample_weight)
+
+    def _take_in(self, values: np.ndarray, sample_weight: Any) -> None:
+        """Add one number a sample, or the mean of several."""
+        values = values.reshape(len(values), -1).mean(axis=1)
         if sample_weight is None:
             self.total += float(values.sum(dtype=np.float64))
             self.count += len(values)
@@ -61,9 +64,28 @@ class Metric(config.Configurable):
             self.total += float((values * weight).sum(dtype=np.float64))
             self.count += float(weight.sum(dtype=np.float64))
 
-    def result(self) -> float:
+    def result(self) -> Any:
         """Return the mean so far (0 before the first sample)."""
         return self.total / self.count if self.count else 0.0
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Take in a batch and return the result so far."""
+        self.update_state(y_true, y_pred, sample_weight)
+        return self.result()
+
+    @property
+    def state(self) -> list[float]:
+        """What has been added up, as plain numbers; assign to go on from there."""
+        return [float(number) for name in self.state_names for number in np.ravel(getattr(self, name))]
+
+    @state.setter
+    def state(self, numbers: list[float]) -> None:
+        if len(numbers) != len(self.state_names):
+            raise ValueError(
+                f"{self.name} adds up {', '.join(self.state_names)}, got {len(numbers)} numbers."
+            )
+        for name, number in zip(self.state_names, numbers, strict=True):
+            setattr(self, name, number)
 
     def reset_state(self) -> None:
         """Forget all samples."""
@@ -164,79 +186,3 @@ class MeanAbsoluteError(Metric):
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the mean over each sample's outputs."""
         return reference.mean_absolute_error_forward(checks.like_outputs("y_true", y_true, y_pred), y_pred)
-
-
-class Means:
-    """Running means over an epoch: the loss, weighted by samples, and the metrics."""
-
-    def __init__(self, plain: list[Metric], weighted: list[Metric]):
-        self.plain, self.weighted = plain, weighted
-        self.total = 0.0
-        self.count: float = 0
-        for metric in (*plain, *weighted):
-            metric.reset_state()
-
-    def update(self, loss: float, y: np.ndarray, y_pred: np.ndarray, weight: np.ndarray | None) -> None:
-        """Take in a batch."""
-        self.total += loss * len(y_pred)
-        self.count += len(y_pred)
-        for metric in self.plain:
-            metric.update_state(y, y_pred)
-        for metric in self.weighted:
-            metric.update_state(y, y_pred, weight)
-
-    def sums(self) -> dict[str, list[float]]:
-        """Return what has been added up so far: name -> [total, count]."""
-        metrics = {metric.name: [metric.total, metric.count] for metric in (*self.plain, *self.weighted)}
-        return {"loss": [self.total, self.count]} | metrics
-
-    def resume(self, sums: dict[str, list[float]]) -> None:
-        """Go on from what ``sums`` returned."""
-        self.total, self.count = sums["loss"]
-        for metric in (*self.plain, *self.weighted):
-            metric.total, metric.count = sums[metric.name]
-
-    def logs(self) -> dict[str, float]:
-        """Return the means by name, in alphabetical order as Keras reports them."""
-        values = {metric.name: metric.result() for metric in (*self.plain, *self.weighted)}
-        values["loss"] = self.total / self.count if self.count else 0.0
-        return dict(sorted(values.items()))
-
-    def reported(self, return_dict: bool) -> float | list[float] | dict[str, float]:
-        """Return the means as Keras's evaluate does: the loss, or [loss, metric, ...], or a dict."""
-        logs = self.logs()
-        if return_dict:
-            return logs
-        values = [logs[name] for name in self.sums()]
-        return values if len(values) > 1 else values[0]
-
-
-NAMES: dict[str, type[Metric]] = {
-    "accuracy": CategoricalAccuracy,
-    "acc": CategoricalAccuracy,
-    "categorical_accuracy": CategoricalAccuracy,
-    "sparse_categorical_accuracy": SparseCategoricalAccuracy,
-    "binary_accuracy": BinaryAccuracy,
-    "top_k_categorical_accuracy": TopKCategoricalAccuracy,
-    "sparse_top_k_categorical_accuracy": SparseTopKCategoricalAccuracy,
-    "mean_squared_error": MeanSquaredError,
-    "mse": MeanSquaredError,
-    "mean_absolute_error": MeanAbsoluteError,
-    "mae": MeanAbsoluteError,
-}
-
-
-def get(identifier: Any, sparse: bool = False, outputs: int = 2) -> Metric:
-    """Return the metric meant by a name, an instance or a dict.
-
-    "accuracy" and "acc" mean binary accuracy for one output, sparse categorical accuracy for integer
-    labels, else categorical accuracy. A name given as a string is the metric's key in ``History``.
-    """
-    if isinstance(identifier, str) and identifier in ("accuracy", "acc"):
-        if outputs == 1:
-            return BinaryAccuracy(identifier)
-        return SparseCategoricalAccuracy(identifier) if sparse else CategoricalAccuracy(identifier)
-    metric = config.get("metric", identifier, Metric, NAMES)
-    if isinstance(identifier, str):
-        metric.name = identifier
-    return metric

@@ -1,0 +1,134 @@
+"""What Keras has and npnet has not: one table for the answers of public modules and for ``docs/keras.md``."""
+
+__all__ = ["MISSING", "instead", "page"]
+
+# module -> reason, with what there is instead -> names
+MISSING: dict[str, dict[str, str]] = {
+    "layers": {
+        "npnet has no recurrent layers. Give the last values of a series to Dense as features": """
+            LSTM GRU SimpleRNN RNN Bidirectional TimeDistributed LSTMCell GRUCell SimpleRNNCell
+            StackedRNNCells ConvLSTM1D ConvLSTM2D ConvLSTM3D""",
+        "npnet has no attention": "Attention AdditiveAttention MultiHeadAttention GroupQueryAttention",
+        "npnet has no functional API: layers follow one another in a Sequential": """
+            Add Average Concatenate Dot Maximum Minimum Multiply Subtract add average concatenate dot maximum
+            minimum multiply subtract Wrapper Pipeline InputLayer InputSpec""",
+        "npnet does not derive functions: write a layer (examples/custom_layer.py shows how)": """
+            Lambda EinsumDense FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper""",
+        "npnet takes numbers. Turn text and categories into integers first, then CategoryEncoding": """
+            TextVectorization StringLookup IntegerLookup Hashing HashedCrossing Discretization Masking
+            MelSpectrogram STFTSpectrogram""",
+        "another name of what npnet has: Conv2D, MaxPooling2D, GlobalAveragePooling1D, ...": """
+            Convolution1D Convolution2D Convolution2DTranspose SeparableConvolution2D AvgPool1D AvgPool2D
+            MaxPool1D MaxPool2D GlobalAvgPool1D GlobalAvgPool2D GlobalMaxPool1D GlobalMaxPool2D""",
+        "not in this version": "Identity RepeatVector",
+        "npnet has convolutions of pictures and sequences, the most used ones": """
+            Conv3D Conv1DTranspose Conv3DTranspose Convolution3D Convolution1DTranspose
+            Convolution3DTranspose SeparableConv1D SeparableConvolution1D DepthwiseConv1D
+            AveragePooling3D AvgPool3D MaxPooling3D MaxPool3D GlobalAveragePooling3D GlobalAvgPool3D
+            GlobalMaxPool3D GlobalMaxPooling3D AdaptiveAveragePooling1D
+            AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D
+            AdaptiveMaxPooling3D Cropping1D Cropping3D UpSampling1D UpSampling3D ZeroPadding1D ZeroPadding3D
+            SpatialDropout1D SpatialDropout3D""",
+        "of pictures npnet has the random changes listed among its layers": """
+            AugMix AutoContrast ContrastLimitedAdaptiveHistogramEqualization CutMix Equalization
+            MaxNumBoundingBoxes MixUp RandAugment RandomColorDegeneration RandomColorJitter
+            RandomElasticTransform RandomErasing RandomGaussianBlur RandomGrayscale RandomHue RandomInvert
+            RandomPerspective RandomPosterization RandomSaturation RandomSharpness RandomShear
+            Solarization""",
+        "Dropout and GaussianNoise are what npnet has of this kind": """
+            ActivityRegularization AlphaDropout GaussianDropout""",
+        "give the integers to Embedding, and its kernel to a Dense": "ReversibleEmbedding",
+        "BatchNormalization is the nearest": """
+            RMSNormalization SpectralNormalization UnitNormalization""",
+    },
+    "activations": {
+        "write it as a layer (examples/custom_layer.py shows how)": """
+            celu glu hard_shrink hard_silu hard_swish hard_tanh log_sigmoid soft_shrink sparse_plus
+            sparse_sigmoid sparsemax squareplus tanh_shrink threshold""",
+    },
+    "losses": {
+        "write it as a subclass of npnet.losses.Loss with values and gradient": """
+            CTC CategoricalGeneralizedCrossEntropy Circle Dice Tversky categorical_generalized_cross_entropy
+            circle ctc dice tversky""",
+    },
+    "metrics": {
+        "give a function (y_true, y_pred), which compile takes as a metric": """
+            Accuracy BinaryIoU ConcordanceCorrelation IoU MeanIoU OneHotIoU OneHotMeanIoU PearsonCorrelation
+            Sum concordance_correlation pearson_correlation""",
+    },
+    "optimizers": {
+        "Adam, AdamW and Muon are the nearest": "Adafactor Ftrl Lamb ScheduleFreeAdamW",
+        "npnet computes in float32 or float64, with one optimizer": """
+            LossScaleOptimizer MultiOptimizer OptimizerMap""",
+    },
+    "callbacks": {
+        "write a Callback with the hooks you need": "CallbackList RemoteMonitor",
+        "ModelCheckpoint and BackupAndRestore save": "OrbaxCheckpoint",
+        "optimizers with use_ema=True put the averages in place when fit ends": "SwapEMAWeights",
+    },
+    "regularizers": {"L1, L2 and L1L2 are there": "OrthogonalRegularizer orthogonal_regularizer"},
+    "constraints": {"MaxNorm and NonNeg are there": "MinMaxNorm UnitNorm min_max_norm unit_norm"},
+    "initializers": {
+        "VarianceScaling draws from a normal or a uniform distribution": """
+            TruncatedNormal""",
+        "HeNormal or GlorotUniform are the nearest": """
+            Identity IdentityInitializer Orthogonal OrthogonalInitializer STFT STFTInitializer identity
+            orthogonal stft""",
+        "write the class: HeNormal(), Zeros()": """
+            constant glorot_normal glorot_uniform he_normal he_uniform lecun_normal lecun_uniform ones
+            random_normal random_uniform variance_scaling zeros""",
+    },
+    "utils": {
+        "npnet trains on arrays: give slices of them to train_on_batch, or memory-mapped files to fit": """
+            PyDataset Sequence FeatureSpace audio_dataset_from_directory image_dataset_from_directory
+            text_dataset_from_directory timeseries_dataset_from_array split_dataset pad_sequences
+            pack_x_y_sample_weight unpack_x_y_sample_weight""",
+        "use Pillow and NumPy": "array_to_img img_to_array load_img save_img normalize get_file",
+        "give custom_objects to load_model": """
+            CustomObjectScope custom_object_scope get_custom_objects get_registered_name get_registered_object
+            register_keras_serializable""",
+        "it is part of how Keras works": """
+            Config Progbar disable_interactive_logging enable_interactive_logging get_source_inputs
+            is_interactive_logging_enabled is_keras_tensor model_to_dot standardize_dtype
+            deserialize_keras_object serialize_keras_object""",
+    },
+    "models": {
+        "npnet has no functional API and no subclassed models: Sequential, and layers of your own": "Model",
+        "from_config(json.loads(text)) does this": "model_from_json",
+        "model.save(filepath) does this": "save_model",
+    },
+    "backend": {
+        "npnet's only backends are compile's kernels; the dtype is the model's, Sequential(dtype=...)": """
+            backend epsilon floatx get_uid image_data_format is_float_dtype is_int_dtype is_keras_tensor
+            result_type set_epsilon set_floatx set_image_data_format standardize_dtype""",
+    },
+}
+EVERYWHERE = {"objects have get_config, classes take its result": ("deserialize", "serialize")}
+
+
+def instead(module: str, name: str) -> str | None:
+    """Return why a module, "layers" for instance, lacks one of Keras's names, or None for other names."""
+    for reason, names in MISSING.get(module, {}).items():
+        if name in names.split():
+            return reason
+    return next((reason for reason, names in EVERYWHERE.items() if name in names), None)
+
+
+def page(known: dict[str, list[str]]) -> str:
+    """Return ``docs/keras.md``, given the names that each of Keras's modules has."""
+    lines = [
+        "# What Keras has and npnet has not",
+        "",
+        "Made of `npnet/internal/missing.py`, which the program answers from, too: see `npnet.layers.LSTM`.",
+        "Counted are the public names of Keras 3.15, functions and second names included.",
+        "",
+        "| module | of Keras's names | npnet has |",
+        "| --- | --- | --- |",
+    ]
+    for module, names in known.items():
+        missing = sum(instead(module, name) is not None for name in names)
+        lines.append(f"| {module} | {len(names)} | {len(names) - missing} |")
+    for module, reasons in MISSING.items():
+        lines += ["", f"## {module}", "", "| missing | instead |", "| --- | --- |"]
+        lines += [f"| {', '.join(names.split())} | {reason} |" for reason, names in reasons.items()]
+    return "\n".join([*lines, ""])
