@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from offline import offline
 
-from npnet.layers import Dense
+from npnet.layers import Conv2D, Dense, Flatten, MaxPooling2D
 from npnet.models import Sequential
 from npnet.optimizers import RMSprop
 
@@ -94,6 +94,60 @@ def test_by_hand_notices_a_wrong_gradient():
     weights = by_hand.initial_weights(rng)
     right = by_hand.backward(weights, x, t, *by_hand.forward(weights, x))[0]
     numerical = by_hand.numerical_gradient(weights, weights[0], x, t)
+    assert np.linalg.norm(right - numerical) < 1e-7 * np.linalg.norm(numerical)
+    assert np.linalg.norm(1.01 * right - numerical) > 1e-3 * np.linalg.norm(numerical)
+
+
+# --- convolution_by_hand ----------------------------------------------------------------------------------
+
+
+def test_convolution_by_hand_and_npnet_are_the_same_training(kernels):
+    by_hand = load("convolution_by_hand")
+    rng = np.random.default_rng(1)
+    x, t = by_hand.strokes(rng)
+    weights = by_hand.initial_weights(rng)
+    mean_squares = [np.zeros_like(w) for w in weights]
+
+    model = Sequential(
+        [
+            Conv2D(by_hand.FILTERS[0], 3, activation="relu", input_shape=(10, 10, 1)),
+            MaxPooling2D(),
+            Conv2D(by_hand.FILTERS[1], 3, activation="relu"),
+            Flatten(),
+            Dense(4, activation="softmax"),
+        ],
+        dtype="float64",
+    )
+    optimizer = RMSprop(by_hand.LEARNING_RATE, rho=by_hand.RHO, epsilon=by_hand.EPSILON)
+    model.compile(optimizer, loss="categorical_crossentropy", kernels=kernels)
+    model.set_weights(weights)
+
+    for _ in range(60):
+        rows = rng.permutation(len(x))[: by_hand.BATCH]
+        expected = by_hand.train_step(weights, mean_squares, x[rows], t[rows])
+        assert model.train_on_batch(x[rows], t[rows]) == pytest.approx(expected, rel=1e-9)
+    assert expected < 1.2  # it has learned something, so these were no trivial numbers
+    for ours, theirs in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_convolution_by_hand_uses_numpy_alone_and_learns(tmp_path):
+    source = (EXAMPLES / "convolution_by_hand.py").read_text()
+    assert [line for line in source.splitlines() if "import " in line] == ["import numpy as np"]
+    output = run("convolution_by_hand", tmp_path)
+    assert output.count("right") >= 6 and "WRONG" not in output
+    last = next(line for line in output.splitlines() if line.startswith("   20"))
+    assert float(last.split()[-1].rstrip("%")) > 95
+
+
+@pytest.mark.parametrize("wrong", range(6))
+def test_convolution_by_hand_notices_a_wrong_gradient(wrong):
+    by_hand = load("convolution_by_hand")
+    rng = np.random.default_rng(0)
+    x, t = by_hand.strokes(rng, 8)
+    weights = by_hand.initial_weights(rng)
+    right = by_hand.backward(weights, x, t, *by_hand.forward(weights, x))[wrong]
+    numerical = by_hand.numerical_gradient(weights, weights[wrong], x, t)
     assert np.linalg.norm(right - numerical) < 1e-7 * np.linalg.norm(numerical)
     assert np.linalg.norm(1.01 * right - numerical) > 1e-3 * np.linalg.norm(numerical)
 

@@ -198,7 +198,7 @@ def explain(model: Sequential, x: Any, y: Any) -> Explanation:
     inputs, forward_calls = [flow], []
     for link in chain:
         flow = link.forward(flow, training=True)
-        inputs.append(flow)
+        inputs.append(np.ascontiguousarray(flow))  # numbers are nudged in memory's order
         forward_calls.append(recorder.taken())
     loss = float(twin.loss.forward(samples.y, flow)) + twin.penalty()
     loss_calls = recorder.taken()
@@ -220,13 +220,13 @@ def explain(model: Sequential, x: Any, y: Any) -> Explanation:
     backward, letters = [], {}
     for i, dy, calls in blames:
         operation = Operation(*_of_backward(chain, i, calls, names, joined=i == len(links) < len(chain)))
-        left = left_sides(operation.formulas)
+        left = left_sides(operation.formulas) if i == len(links) or links[i].told_by_kernels else []
         if i < len(links):
             trained = [p for p in links[i].parameters if p in twin.trainable_parameters]
             for parameter, letter in zip(trained, left, strict=False):
                 letters[id(parameter)] = letter[1:]
             for parameter in trained:
-                name = f"d{letters.get(id(parameter), parameter.name)}"
+                name = f"d{letters[id(parameter)]}" if left else f"of {parameter.name}"
                 error = nudge(i, inputs[i], parameter.value, parameter.grad)
                 operation.arrays.append(array_of(name, parameter.grad, error=error))
         error = nudge(i, inputs[i], inputs[i], dy)
@@ -235,7 +235,9 @@ def explain(model: Sequential, x: Any, y: Any) -> Explanation:
 
     forward = [Operation("input", [], arrays=[array_of("x", inputs[0])])]
     for i, (link, calls) in enumerate(zip(chain, forward_calls, strict=True)):
-        operation = Operation(names[i], *_of_calls(calls, first_line(type(link))))
+        operation = Operation(
+            names[i], *_of_calls(calls if link.told_by_kernels else [], first_line(type(link)))
+        )
         for parameter in link.parameters:
             letter = letters.get(id(parameter), parameter.name)
             operation.arrays.append(array_of(letter, parameter.value))
@@ -285,7 +287,7 @@ def _of_backward(
     if joined:
         return f"loss and {names[i]}", *_of_calls(calls, "")
     meaning = re.sub(r"^Return ", "dx = ", first_line(type(chain[i]).backward))
-    return names[i], *_of_calls(calls, meaning)
+    return names[i], *_of_calls(calls if chain[i].told_by_kernels else [], meaning)
 
 
 def _of_calls(calls: list[Call], otherwise: str) -> tuple[list[str], list[str]]:

@@ -37,7 +37,9 @@ __all__ = [
     "EXAMPLES",
     "LABELS",
     "LOSS_EXAMPLES",
+    "MAPS",
     "PICTURES",
+    "SEQUENCES",
     "SOFT",
     "SQUARES",
     "TARGETS",
@@ -55,6 +57,8 @@ __all__ = [
 
 N, D, M, K = 6, 5, 4, 3
 PICTURES = (2, 3, 2)  # shape of one
+MAPS = (5, 4, 2)  # of one with room for windows
+SEQUENCES = (6, 2)
 
 
 def _normal(seed: int, *shape: int) -> np.ndarray:
@@ -139,6 +143,82 @@ EXAMPLES: dict[type[Configurable], Callable[[], list[Any]]] = {
     RandomTranslation: lambda: [
         RandomTranslation(0.5, 0.4, mode, input_shape=PICTURES) for mode in ("reflect", "constant")
     ],
+    layers.Conv2D: lambda: [
+        layers.Conv2D(3, 3, input_shape=MAPS),
+        layers.Conv2D(3, (2, 3), strides=(3, 2), padding="same", activation="tanh", input_shape=MAPS),
+        layers.Conv2D(4, 2, dilation_rate=2, groups=2, use_bias=False, input_shape=MAPS),
+        layers.Conv2D(2, 7, padding="same", kernel_regularizer="l2", input_shape=MAPS),
+        layers.Conv2D(3, 1, activation="softmax", trainable=False, input_shape=MAPS),
+    ],
+    layers.Conv1D: lambda: [
+        layers.Conv1D(3, 3, input_shape=SEQUENCES),
+        layers.Conv1D(2, 2, strides=2, padding="same", use_bias=False, input_shape=SEQUENCES),
+        layers.Conv1D(4, 3, padding="causal", dilation_rate=2, groups=2, input_shape=SEQUENCES),
+    ],
+    layers.DepthwiseConv2D: lambda: [
+        layers.DepthwiseConv2D(3, input_shape=MAPS),
+        layers.DepthwiseConv2D(
+            (2, 3), strides=2, padding="same", depth_multiplier=3, use_bias=False, input_shape=MAPS
+        ),
+        layers.DepthwiseConv2D(2, dilation_rate=2, activation="elu", input_shape=MAPS),
+    ],
+    layers.SeparableConv2D: lambda: [
+        layers.SeparableConv2D(3, 3, pointwise_regularizer="l2", input_shape=MAPS),
+        layers.SeparableConv2D(
+            2, 2, strides=2, padding="same", depth_multiplier=3, activation="tanh", input_shape=MAPS
+        ),
+        layers.SeparableConv2D(2, 2, dilation_rate=2, use_bias=False, input_shape=MAPS),
+    ],
+    layers.Conv2DTranspose: lambda: [
+        layers.Conv2DTranspose(3, 3, input_shape=MAPS),
+        layers.Conv2DTranspose(2, (2, 3), strides=3, activation="tanh", use_bias=False, input_shape=MAPS),
+        layers.Conv2DTranspose(2, 3, strides=2, padding="same", output_padding=1, input_shape=MAPS),
+        layers.Conv2DTranspose(2, 2, padding="same", dilation_rate=2, input_shape=MAPS),
+    ],
+    **{
+        cls: lambda cls=cls, shape=shape: [  # type: ignore[misc]
+            cls(2, input_shape=shape),
+            cls(3, strides=1, padding="same", input_shape=shape),
+            cls(3, strides=2, padding="same", input_shape=shape),
+        ]
+        for cls, shape in (
+            (layers.MaxPooling2D, MAPS),
+            (layers.AveragePooling2D, MAPS),
+            (layers.MaxPooling1D, SEQUENCES),
+            (layers.AveragePooling1D, SEQUENCES),
+        )
+    },
+    **{
+        cls: lambda cls=cls, shape=shape: [  # type: ignore[misc]
+            cls(input_shape=shape),
+            cls(keepdims=True, input_shape=shape),
+        ]
+        for cls, shape in (
+            (layers.GlobalMaxPooling2D, MAPS),
+            (layers.GlobalAveragePooling2D, MAPS),
+            (layers.GlobalMaxPooling1D, SEQUENCES),
+            (layers.GlobalAveragePooling1D, SEQUENCES),
+        )
+    },
+    layers.ZeroPadding2D: lambda: [layers.ZeroPadding2D(((1, 0), (2, 1)), input_shape=PICTURES)],
+    layers.Cropping2D: lambda: [layers.Cropping2D(((1, 0), (1, 1)), input_shape=MAPS)],
+    layers.UpSampling2D: lambda: [
+        layers.UpSampling2D((2, 3), interpolation=way, input_shape=PICTURES)
+        for way in ("nearest", "bilinear")
+    ],
+    layers.Reshape: lambda: [layers.Reshape((4, -1), input_shape=PICTURES)],
+    layers.Permute: lambda: [layers.Permute((3, 1, 2), input_shape=PICTURES)],
+    layers.SpatialDropout2D: lambda: [layers.SpatialDropout2D(0.4, input_shape=PICTURES)],
+    layers.LayerNormalization: lambda: [
+        layers.LayerNormalization(),
+        layers.LayerNormalization(center=False, scale=False, epsilon=0.1, input_shape=MAPS),
+    ],
+    layers.GroupNormalization: lambda: [
+        layers.GroupNormalization(1),
+        layers.GroupNormalization(2, input_shape=MAPS),
+        layers.GroupNormalization(1, gamma_regularizer="l2", input_shape=MAPS),
+        layers.GroupNormalization(-1, scale=False, input_shape=MAPS),
+    ],
     activations.ReLU: lambda: [
         activations.ReLU(),
         activations.ReLU(max_value=0.7),
@@ -217,7 +297,12 @@ def describe(thing: Configurable) -> str:
             usual = value["class_name"].lower() == str(defaults[name]).replace("_", "")
             value = value["class_name"]
         else:
-            usual = name == "input_shape" or value == defaults.get(name)
+            default = defaults.get(name)
+            if isinstance(
+                value, list
+            ):  # a window's height and width, said in one number where they are equal
+                value = value[0] if len({*map(str, value)}) == 1 else tuple(value)
+            usual = name == "input_shape" or value == default
             value = repr(value)
         if not usual:
             words.append(f"{name}={value}")
@@ -252,7 +337,8 @@ def _layers() -> Iterator[Case]:
                 yield Case("layers", name, [Dense(M, input_shape=(D,)), layer, Dense(K)], ANY)
             else:
                 network = [layer, Flatten(), Dense(K)]
-                yield Case("layers", f"{name} of pictures", network, ANY, x=_normal(1, N, *shape))
+                kind = "pictures" if len(shape) == 3 else "sequences"
+                yield Case("layers", f"{name} of {kind}", network, ANY, x=_normal(1, N, *shape))
 
 
 def _losses() -> Iterator[Case]:
@@ -287,6 +373,16 @@ def _models() -> Iterator[Case]:
         ],
         np.eye(K)[np.arange(16) % K], CategoricalCrossentropy(label_smoothing=0.1), _normal(1, 16, 2, 3),
         np.linspace(0.2, 2, 16),
+    )  # fmt: skip
+    yield Case(
+        "models", "a convolutional network",
+        [
+            layers.Conv2D(4, 3, padding="same", use_bias=False, input_shape=(7, 6, 2)), BatchNormalization(),
+            activations.ReLU(), layers.MaxPooling2D(), layers.SpatialDropout2D(0.2),
+            layers.Conv2D(4, 2, activation="gelu", kernel_regularizer="l2"), layers.AveragePooling2D((1, 2)),
+            layers.Conv2DTranspose(3, 2, activation="tanh"), Flatten(), Dropout(0.2), Dense(K, "softmax"),
+        ],
+        np.eye(K)[LABELS], "categorical_crossentropy", _normal(1, N, 7, 6, 2),
     )  # fmt: skip
     yield Case(
         "models", "a deep network, eight layers",

@@ -313,6 +313,6 @@ class Chain(Strict, UsesKernels):
 
 
 def free_name(class_name: str, taken: set[str]) -> str:
-    """Return "dense", or "dense_1", "dense_2" ... where that is taken."""
-    base = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", class_name).lower()
+    """Return "conv2d_transpose" for Conv2DTranspose; where that is taken "conv2d_transpose_1", "..._2"."""
+    base = re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", class_name).lower()
     return next(name for i in count() if (name := f"{base}_{i}" if i else base) not in taken)

@@ -8,13 +8,27 @@ import numpy as np
 from npnet import initializers, regularizers
 from npnet.internal import checks, config
 from npnet.layers import activations
-from npnet.layers.activations import ELU, Activation, LeakyReLU, ReLU, Softmax
+from npnet.layers.activations import Activation
+from npnet.layers.convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, SeparableConv2D
 from npnet.layers.layer import Layer, Shape, check_shape
+from npnet.layers.normalization import GroupNormalization, LayerNormalization
+from npnet.layers.pooling import (
+    AveragePooling1D,
+    AveragePooling2D,
+    GlobalAveragePooling1D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling1D,
+    GlobalMaxPooling2D,
+    MaxPooling1D,
+    MaxPooling2D,
+)
 from npnet.layers.preprocessing import Normalization, RandomFlip, RandomTranslation
+from npnet.layers.reshaping import Cropping2D, Permute, Reshape, UpSampling2D, ZeroPadding2D
+from npnet.layers.windows import channels_last, expect_places
 
 __all__ = [
-    "ELU", "Activation", "BatchNormalization", "Dense", "Dropout", "Flatten", "Input", "Layer", "LeakyReLU",
-    "Normalization", "RandomFlip", "RandomTranslation", "ReLU", "Rescaling", "Softmax",
+    "CLASSES", "BatchNormalization", "Dense", "Dropout", "Flatten", "Input", "Rescaling", "SpatialDropout2D",
+    "from_config",
 ]  # fmt: skip
 
 
@@ -132,13 +146,19 @@ class Dense(Layer):
 
 
 class Flatten(Layer):
-    """(N, H, W, C) -> (N, H W C), in the order the numbers lie in memory."""
+    """(N, H, W, C) -> (N, H W C), in the order the numbers lie in memory.
+
+    Parameters
+    ----------
+    data_format
+        "channels_last" or None.
+    """
 
     takes_integers = True
 
-    @config.keras_arguments(data_format=None)
-    def __init__(self, **options: Any):
+    def __init__(self, data_format: str | None = None, **options: Any):
         super().__init__(**options)
+        self.data_format = channels_last(data_format)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (H W C,)."""
@@ -194,20 +214,55 @@ class Dropout(Layer):
         """Keep the stream the masks are drawn from."""
         self.rng = rng if self.seed is None else np.random.default_rng(self.seed)
 
+    def mask_shape(self, x_shape: Shape) -> Shape:
+        """Return the shape of the mask for a batch: a decision for each element."""
+        return x_shape
+
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return x times a fresh mask of 0 and 1 / (1 - rate) in training, else x."""
         if not training or self.rate == 0:
             self.mask = None
             return x
         if self.rng is None:
-            raise RuntimeError(f"Dropout {self.name!r} has no random numbers before it is built.")
-        kept = self.rng.random(x.shape, dtype=np.float32) >= self.rate
+            raise RuntimeError(
+                f"{type(self).__name__} {self.name!r} has no random numbers before it is built."
+            )
+        kept = self.rng.random(self.mask_shape(x.shape), dtype=np.float32) >= self.rate
         self.mask = kept * x.dtype.type(1 / (1 - self.rate))
         return x * self.mask
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Return dy times the mask of the last forward."""
         return dy if self.mask is None else dy * self.mask
+
+
+class SpatialDropout2D(Dropout):
+    """Dropout of whole channels: in training a channel of a picture (N, H, W, C) is kept, or all of it is 0.
+
+    Neighbouring pixels are so alike that dropping single ones takes little away (Tompson et al. 2015).
+
+    Parameters
+    ----------
+    rate
+        Share of channels to drop, 0 <= rate < 1.
+    data_format
+        "channels_last" or None.
+    seed
+        An own stream for the masks; by default one derived from the model's seed.
+    """
+
+    def __init__(self, rate: float, data_format: str | None = None, seed: int | None = None, **options: Any):
+        super().__init__(rate, seed, **options)
+        self.data_format = channels_last(data_format)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the input's shape, (H, W, C)."""
+        expect_places(self, input_shape, 2)
+        return input_shape
+
+    def mask_shape(self, x_shape: Shape) -> Shape:
+        """Return the shape of the mask for a batch: a decision for each picture and channel."""
+        return (x_shape[0], 1, 1, x_shape[-1])
 
 
 class BatchNormalization(Layer):
@@ -319,8 +374,11 @@ class BatchNormalization(Layer):
 CLASSES: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
-        Activation, BatchNormalization, Dense, Dropout, Flatten, Input, Normalization, RandomFlip,
-        RandomTranslation, Rescaling, *activations.NAMES.values(),
+        Activation, AveragePooling1D, AveragePooling2D, BatchNormalization, Conv1D, Conv2D, Conv2DTranspose,
+        Cropping2D, Dense, DepthwiseConv2D, Dropout, Flatten, GlobalAveragePooling1D, GlobalAveragePooling2D,
+        GlobalMaxPooling1D, GlobalMaxPooling2D, GroupNormalization, Input, LayerNormalization, MaxPooling1D,
+        MaxPooling2D, Normalization, Permute, RandomFlip, RandomTranslation, Rescaling, Reshape,
+        SeparableConv2D, SpatialDropout2D, UpSampling2D, ZeroPadding2D, *activations.NAMES.values(),
     )
 }  # fmt: skip
 

@@ -52,6 +52,9 @@ class Layer(Strict, config.Configurable, UsesKernels):
     ----------
     takes_integers
         Whether ``forward`` also takes integers, pictures' bytes for instance; else they are converted first.
+    told_by_kernels
+        Whether the docstrings of the kernels it calls say what it computes; else its own do, in
+        ``npnet explain``.
     rng
         The random stream of a layer that draws numbers when it runs, else None: ``build`` keeps the generator
         it is given, ``self.rng = rng``. It comes from the model's seed and the layer's place. A saved model
@@ -60,6 +63,7 @@ class Layer(Strict, config.Configurable, UsesKernels):
     """
 
     takes_integers = False
+    told_by_kernels = True
 
     @config.keras_arguments(dtype=None, activity_regularizer=None, autocast=True)
     def __init__(

@@ -11,6 +11,7 @@ import numpy as np
 
 from npnet.internal import checks, config
 from npnet.layers.layer import Layer, Shape
+from npnet.layers.windows import channels_last
 
 __all__ = ["LEAST_DEVIATION", "Normalization", "PixelMover", "RandomFlip", "RandomTranslation"]
 
@@ -132,10 +133,10 @@ class PixelMover(Layer):
     takes_integers = True
     fill_value = 0.0
 
-    @config.keras_arguments(data_format=None)
-    def __init__(self, seed: int | None = None, **options: Any):
+    def __init__(self, seed: int | None = None, data_format: str | None = None, **options: Any):
         super().__init__(**options)
         self.seed = checks.optional_seed(seed)
+        self.data_format = channels_last(data_format)
         self.sides: Shape = ()  # of the pictures that rows and columns are for
 
     def arrangements(self, axis: int, size: int) -> np.ndarray:
@@ -189,10 +190,18 @@ class RandomFlip(PixelMover):
         "horizontal" (left becomes right), "vertical", or "horizontal_and_vertical", one coin for each.
     seed
         An own stream for the coins; by default one derived from the model's seed.
+    data_format
+        "channels_last" or None.
     """
 
-    def __init__(self, mode: str = "horizontal_and_vertical", seed: int | None = None, **options: Any):
-        super().__init__(seed, **options)
+    def __init__(
+        self,
+        mode: str = "horizontal_and_vertical",
+        seed: int | None = None,
+        data_format: str | None = None,
+        **options: Any,
+    ):
+        super().__init__(seed, data_format, **options)
         self.mode = _choice("mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
 
     def arrangements(self, axis: int, size: int) -> np.ndarray:
@@ -222,6 +231,8 @@ class RandomTranslation(PixelMover):
         An own stream for the shifts; by default one derived from the model's seed.
     fill_value
         For "constant".
+    data_format
+        "channels_last" or None.
     """
 
     @config.keras_arguments(interpolation="nearest")
@@ -232,9 +243,10 @@ class RandomTranslation(PixelMover):
         fill_mode: str = "reflect",
         seed: int | None = None,
         fill_value: float = 0.0,
+        data_format: str | None = None,
         **options: Any,
     ):
-        super().__init__(seed, **options)
+        super().__init__(seed, data_format, **options)
         self.height_factor = _limits("height_factor", height_factor)
         self.width_factor = _limits("width_factor", width_factor)
         self.fill_mode = _choice("fill_mode", fill_mode, ("constant", "nearest", "reflect", "wrap"))

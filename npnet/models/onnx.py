@@ -72,7 +72,9 @@ class Graph:
         from onnx import numpy_helper
 
         name = f"{self.layer}/constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        array = np.asarray(value)
+        array = array.astype(np.int64 if array.dtype.kind == "i" else np.float32)  # integers are shapes
+        self.constants.append(numpy_helper.from_array(array, name))
         return name
 
 
@@ -110,11 +112,166 @@ def relu(graph: Graph, layer: activations.ReLU, x: str) -> str:
     return graph("Where", graph("GreaterOrEqual", x, threshold), graph("Min", x, bound), below)
 
 
+# --- pictures: ONNX has the channels before height and width -----------------------------------------------
+
+
+def channels_first(graph: Graph, x: str, rank: int) -> str:
+    """(N, H, W, C) -> (N, C, H, W), with rank 1 (N, L, C) -> (N, C, L)."""
+    return graph("Transpose", x, perm=[0, rank + 1, *range(1, rank + 1)])
+
+
+def channels_last(graph: Graph, x: str, rank: int) -> str:
+    """The way back."""
+    return graph("Transpose", x, perm=[0, *range(2, rank + 2), 1])
+
+
+def window(layer: Any) -> dict[str, Any]:
+    """Return the attributes of an operator that moves a window: its size, strides and padding."""
+    sides = layer.windows(layer.input_shape).padding[2 - layer.rank :]
+    before, after = zip(*sides, strict=True)
+    return {"kernel_shape": layer.window, "strides": layer.strides, "pads": [*before, *after]}
+
+
+def convolve(graph: Graph, layer: Any, x: str, bank: np.ndarray, bias: np.ndarray | None) -> str:
+    """The convolution of x, channels first, with filters (kh, kw, C/groups, F)."""
+    filters = bank.transpose(3, 2, 0, 1).reshape(bank.shape[3], bank.shape[2], *layer.kernel_size)
+    constants = (filters,) if bias is None else (filters, bias)
+    groups = layer.groups_of(layer.input_shape[-1])
+    return graph("Conv", x, *constants, dilations=layer.dilation_rate, group=groups, **window(layer))
+
+
+def convolution(graph: Graph, layer: Any, x: str) -> str:
+    """x * W + b, without the activation."""
+    y = convolve(graph, layer, channels_first(graph, x, layer.rank), layer.bank, layer.bias_value)
+    return channels_last(graph, y, layer.rank)
+
+
+def separable_convolution(graph: Graph, layer: layers.SeparableConv2D, x: str) -> str:
+    """The depthwise convolution, then the pointwise one."""
+    z = convolve(graph, layer, channels_first(graph, x, 2), layer.bank, None)
+    y = graph("MatMul", channels_last(graph, z, 2), layer.matrix)
+    return y if layer.bias is None else graph("Add", y, layer.bias.value)
+
+
+def transposed_convolution(graph: Graph, layer: layers.Conv2DTranspose, x: str) -> str:
+    """ONNX counts the output's size from the padding; what is missing to ours is its output_padding."""
+    geometry = layer.windows(layer.input_shape or ())
+    missing = [
+        size - ((n - 1) * stride + d * (k - 1) + 1 - sum(sides))
+        for size, n, stride, d, k, sides in zip(
+            geometry.size, layer.input_shape or (), layer.strides, layer.dilation_rate, layer.kernel_size,
+            geometry.padding, strict=False,
+        )
+    ]  # fmt: skip
+    filters = layer.weight.value.transpose(3, 2, 0, 1)
+    constants = (filters,) if layer.bias is None else (filters, layer.bias.value)
+    y = graph(
+        "ConvTranspose", channels_first(graph, x, 2), *constants, dilations=layer.dilation_rate,
+        output_padding=missing, **window(layer),
+    )  # fmt: skip
+    return channels_last(graph, y, 2)
+
+
+def pooling(operator: str) -> "Converter":
+    """Return the converter of a pooling; means are those of the pixels that are there, ONNX's default."""
+
+    def convert(graph: Graph, layer: Any, x: str) -> str:
+        y = graph(operator, channels_first(graph, x, layer.rank), **window(layer))
+        return channels_last(graph, y, layer.rank)
+
+    return convert
+
+
+def global_pooling(operator: str) -> "Converter":
+    """Return the converter of a pooling over whole pictures."""
+
+    def convert(graph: Graph, layer: Any, x: str) -> str:
+        return graph(operator, x, np.arange(1, layer.rank + 1), keepdims=int(layer.keepdims))
+
+    return convert
+
+
+def zero_padding(graph: Graph, layer: layers.ZeroPadding2D, x: str) -> str:
+    """Zeros on all sides."""
+    before, after = zip(*layer.padding, strict=True)
+    return graph("Pad", x, np.array([0, *before, 0, 0, *after, 0]))
+
+
+def cropping(graph: Graph, layer: layers.Cropping2D, x: str) -> str:
+    """The inner part."""
+    before, after = zip(*layer.cropping, strict=True)
+    ends = [n - side for n, side in zip(layer.input_shape or (), after, strict=False)]
+    return graph("Slice", x, np.array(before), np.array(ends), np.array([1, 2]))
+
+
+def up_sampling(graph: Graph, layer: layers.UpSampling2D, x: str) -> str:
+    """Larger pictures; nearness is counted from the pixels' centres."""
+    ways: dict[str, dict[str, Any]] = {
+        "nearest": {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        },
+        "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+    }
+    scales = np.array([1, 1, *layer.size], np.float32)
+    y = graph("Resize", channels_first(graph, x, 2), "", scales, **ways[layer.interpolation])
+    return channels_last(graph, y, 2)
+
+
+def reshape(graph: Graph, layer: layers.Reshape, x: str) -> str:
+    """Each sample in another shape."""
+    return graph("Reshape", x, np.array([-1, *layer.compute_output_shape(layer.input_shape or ())]))
+
+
+def scaled(graph: Graph, layer: Any, z: str) -> str:
+    """Gamma z + beta."""
+    y = z if layer.gamma is None else graph("Mul", z, layer.gamma.value)
+    return y if layer.beta is None else graph("Add", y, layer.beta.value)
+
+
+def layer_normalization(graph: Graph, layer: layers.LayerNormalization, x: str) -> str:
+    """z over the last axis, then gamma z + beta."""
+    channels = (layer.input_shape or ())[-1]
+    return scaled(graph, layer, graph("LayerNormalization", x, np.ones(channels), epsilon=layer.epsilon))
+
+
+def group_normalization(graph: Graph, layer: layers.GroupNormalization, x: str) -> str:
+    """z over pixels and a group's channels, made by instance normalisation of the groups as channels."""
+    *places, channels = layer.input_shape or ()
+    groups = channels if layer.groups == -1 else layer.groups
+    rows = graph("Reshape", channels_first(graph, x, len(places)), np.array([0, groups, -1]))
+    z = graph("InstanceNormalization", rows, np.ones(groups), np.zeros(groups), epsilon=layer.epsilon)
+    z = graph("Reshape", z, np.array([0, channels, *places]))
+    return scaled(graph, layer, channels_last(graph, z, len(places)))
+
+
 Converter = Callable[[Graph, Any, str], str]
 
 CONVERTERS: dict[type[Layer], Converter] = {
     layers.Dense: dense,
     layers.BatchNormalization: batch_normalization,
+    layers.Conv1D: convolution,
+    layers.Conv2D: convolution,
+    layers.Conv2DTranspose: transposed_convolution,
+    layers.DepthwiseConv2D: convolution,
+    layers.SeparableConv2D: separable_convolution,
+    layers.MaxPooling1D: pooling("MaxPool"),
+    layers.MaxPooling2D: pooling("MaxPool"),
+    layers.AveragePooling1D: pooling("AveragePool"),
+    layers.AveragePooling2D: pooling("AveragePool"),
+    layers.GlobalMaxPooling1D: global_pooling("ReduceMax"),
+    layers.GlobalMaxPooling2D: global_pooling("ReduceMax"),
+    layers.GlobalAveragePooling1D: global_pooling("ReduceMean"),
+    layers.GlobalAveragePooling2D: global_pooling("ReduceMean"),
+    layers.ZeroPadding2D: zero_padding,
+    layers.Cropping2D: cropping,
+    layers.UpSampling2D: up_sampling,
+    layers.Reshape: reshape,
+    layers.Permute: lambda graph, layer, x: graph("Transpose", x, perm=[0, *layer.dims]),
+    layers.LayerNormalization: layer_normalization,
+    layers.GroupNormalization: group_normalization,
+    layers.SpatialDropout2D: unchanged,
     layers.Dropout: unchanged,
     layers.Flatten: lambda graph, layer, x: graph("Flatten", x, axis=1),
     layers.Normalization: normalization,

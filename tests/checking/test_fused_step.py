@@ -6,7 +6,18 @@ from small import compiled, one_hot, random
 
 import npnet
 from npnet.kernels import reference
-from npnet.layers import BatchNormalization, Dense, Dropout, Flatten, Layer, RandomFlip, Rescaling
+from npnet.layers import (
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    Layer,
+    MaxPooling2D,
+    RandomFlip,
+    Rescaling,
+)
 
 N, D, K = 6, 5, 3
 
@@ -54,6 +65,21 @@ def test_bytes_sparse_labels_and_weights():
         layers, pictures, np.arange(N) % K, "sparse_categorical_crossentropy", np.linspace(0, 2, N)
     )
     assert result.passed and len(steps(result)) == 6, f"\n{result}"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda: [Conv2D(4, 3, activation="relu"), BatchNormalization(), MaxPooling2D(), Conv2D(3, 2)],
+        lambda: [MaxPooling2D(), Conv2D(3, 2, trainable=False), GlobalAveragePooling2D(keepdims=True)],
+    ],
+    ids=["learning", "nothing to learn before the first Dense"],
+)
+def test_pictures_before_a_fused_dense(first):
+    pictures = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 2)).astype(np.uint8)
+    layers = [Rescaling(1 / 255, input_shape=(8, 8, 2)), RandomFlip(), *first(), Flatten(), *usual()]
+    result = check(layers, pictures)
+    assert result.passed and len(steps(result)) >= 6, f"\n{result}"
 
 
 def test_the_model_stays_as_it_is():

@@ -15,6 +15,7 @@ QUICK = 60
 LAYERS = [layer for cls in layers.CLASSES.values() if cls is not layers.Input for layer in examples(cls)]
 FIRST = [layer for layer in LAYERS if layer.input_shape is not None]
 LATER = [layer for layer in LAYERS if layer.input_shape is None and not isinstance(layer, Dense)]
+OF_PICTURES = [layer for layer in FIRST if len(layer.input_shape) == 3]
 LATER += [BatchNormalization(epsilon=1e-5)]
 ACTIVATIONS = [None, *activations.NAMES]
 LOSSES = [
@@ -26,6 +27,20 @@ PENALTIES = [penalty for cls in dict.fromkeys(regularizers.NAMES.values()) for p
 KERNELS = ["glorot_uniform", "he_normal", "lecun_normal", "zeros", VarianceScaling(9.0)]
 BIASES = ["zeros", "ones", Constant(0.3)]
 SCALES = [0.01, 0.1, 1.0, 10.0, 100.0]  # of samples; large ones saturate what can be saturated
+
+
+def fitting(network):
+    """Return the first layer and those of the others that fit after it, made to be no first ones."""
+    first, *others = network
+    fit, shape = [first], first.compute_output_shape(first.input_shape)
+    for layer in others:
+        layer.input_shape = None
+        try:
+            shape = layer.compute_output_shape(shape)
+        except ValueError:
+            continue
+        fit.append(layer)
+    return fit
 
 
 def random_case(seed):
@@ -47,7 +62,9 @@ def random_case(seed):
         return int(rng.integers(1, 7))
 
     if rng.random() < 0.3:
-        network = [one_of(FIRST), Flatten()]
+        network = [one_of(FIRST)]
+        network += [one_of(OF_PICTURES) for _ in range(rng.integers(0, 3))]
+        network = [*fitting(network), Flatten()]
     else:
         network = [dense(units(), one_of(ACTIVATIONS), input_shape=(units(),))]
     for _ in range(rng.integers(0, 5)):

@@ -9,7 +9,20 @@ from npnet.checking import gradient_cases
 from npnet.checking.explain import explain, formula
 from npnet.cli import main
 from npnet.kernels import reference, rules
-from npnet.layers import BatchNormalization, Dense, Dropout
+from npnet.layers import (
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    GlobalAveragePooling2D,
+    GroupNormalization,
+    LayerNormalization,
+    MaxPooling2D,
+    SeparableConv2D,
+)
 
 X, Y = random(1, 8, 2), one_hot(8, 3)
 
@@ -88,6 +101,51 @@ def test_lines_fit_the_terminal(capsys, monkeypatch, width):
 def test_pictures(capsys):
     code, out = told(capsys, "--dataset", "shapes", "--hidden", "4", "--batch-size", "4")
     assert code == 0 and "3072-4-10" in out
+
+
+def test_convolutions(capsys):
+    flags = "--dataset shapes --filters 2 --hidden 4 --batch-size 2 --batch-norm --activation tanh"
+    code, out = told(capsys, *flags.split())
+    assert code == 0 and "3072-2-4-10" in out and "WRONG" not in out
+    for words in (
+        "x[at] W[tap]", "dW = x[at]' dy for each tap", "laid where x[at] was", "y = gamma z + beta",
+        "y = the largest number under the window", "dx = dy for the pixel that was taken",
+    ):  # fmt: skip
+        assert words in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--filters 4", "--filters needs pictures: --dataset shapes"),
+        ("--dataset shapes --filters 0", "filters must be at least 1, got 0"),
+        ("--dataset shapes --filters 1,1,1,1,1,1", "output's size would be zero or negative"),
+    ],
+)
+def test_convolutions_that_cannot_be(capsys, options, message):
+    with pytest.raises(SystemExit) as stop:
+        main(["explain", *options.split()])
+    assert stop.value.code == 2 and message in " ".join(capsys.readouterr().err.split())
+
+
+def test_every_layer_is_told_and_right():
+    """Those that call kernels in another role (a transposed convolution) tell it themselves."""
+    stack = [
+        Conv2D(3, 3, padding="same", activation="tanh", input_shape=(5, 6, 2)), MaxPooling2D(),
+        BatchNormalization(), DepthwiseConv2D(2), GroupNormalization(3), SeparableConv2D(2, 1),
+        Conv2DTranspose(3, 2, activation="gelu"), LayerNormalization(), AveragePooling2D((1, 2)),
+        GlobalAveragePooling2D(),
+    ]  # fmt: skip
+    story = explain(network(*stack), random(1, 4, 5, 6, 2), one_hot(4, 3))
+    assert story.right
+    steps = {operation.name: operation for operation in story.backward}
+    assert [a.name for a in steps["conv2d"].arrays] == ["dW", "db", "dx"]
+    assert [a.name for a in steps["conv2d_transpose"].arrays] == ["of kernel", "of bias", "dx"]
+    assert steps["separable_conv2d"].arrays[-1].name == "dx"
+    assert steps["global_average_pooling2d"].formulas == ["dx = dy / (H W) for each pixel"]
+    forward = {operation.name: operation.formulas for operation in story.forward}
+    assert forward["conv2d_transpose"][0].startswith("y = the sum over taps of x W[tap]'")
+    assert all(formulas for name, formulas in forward.items() if name != "input")
 
 
 @pytest.mark.parametrize("optimizer", optimizers.NAMES)

@@ -15,7 +15,8 @@ from PIL import Image
 
 from npnet.cli import main
 from npnet.datasets import shapes
-from npnet.models import load_model
+from npnet.layers import Conv2D, Dense, GlobalAveragePooling2D, MaxPooling2D, Rescaling
+from npnet.models import Sequential, load_model
 from npnet.runs import datasets, recipes, trained
 from npnet.runs.folder import RunFolder
 from npnet.runs.picture_file import read_picture
@@ -75,6 +76,27 @@ def test_a_picture_of_the_networks_size_is_taken_as_it_is(run, pixels, tmp_path,
     )
     probabilities = [c["probability"] for c in answer["classes"]]
     assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_a_convolutional_network_takes_pictures_of_its_own_size(pixels, tmp_path, capsys):
+    run = make_run(tmp_path / "run", "shapes", SHAPE)
+    model = Sequential(
+        [
+            Rescaling(1 / 255, input_shape=(16, 24, 3)), Conv2D(4, 3, activation="relu"), MaxPooling2D(),
+            GlobalAveragePooling2D(), Dense(len(shapes.CLASS_NAMES), "softmax"),
+        ],
+        seed=0,
+    )  # fmt: skip
+    model.compile(loss="categorical_crossentropy", kernels="numpy")
+    model.save(run / "best.safetensors")
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    taken, words = read_picture(tmp_path / "a.png", (16, 24, 3))
+    code, (answer,) = predicted(capsys, run, tmp_path / "a.png", "--top", 10)
+    assert code == 0 and answer["size"] == words and "32x32" in words
+    expected = model.predict(taken[None], verbose=0)[0]
+    assert {c["class"]: c["probability"] for c in answer["classes"]} == pytest.approx(
+        dict(zip(shapes.CLASS_NAMES, expected.tolist(), strict=True))
+    )
 
 
 def test_the_middle_of_a_large_picture_is_shrunk(big, pixels, tmp_path):

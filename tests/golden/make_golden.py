@@ -23,6 +23,7 @@ jax.config.update("jax_enable_x64", True)
 keras.config.set_floatx("float64")
 
 TRAIN, VALIDATION, INPUTS, CLASSES = 22, 7, 4, 3
+PICTURE = (5, 4, 2)
 FIT = {"batch_size": 8, "epochs": 3, "validation_batch_size": 4}  # 8 + 8 + 6 samples an epoch; 4 + 3 validate
 
 rng = np.random.default_rng(20260101)
@@ -36,6 +37,7 @@ DATA = {
     "bit": rng.integers(0, 2, TRAIN + VALIDATION).astype(float),
     "numbers": rng.normal(0, 1, (TRAIN + VALIDATION, CLASSES)).round(3),
     "weight": rng.uniform(0.0, 2.0, TRAIN + VALIDATION).round(3),
+    "pictures": rng.normal(0.3, 1.0, (TRAIN + VALIDATION, *PICTURE)).round(3),
 }
 SGD = ["SGD", {"learning_rate": 0.1}]
 CROSS_ENTROPY = ["CategoricalCrossentropy", {}]
@@ -204,6 +206,104 @@ CASES |= {
         layers=network([["Dense", {"units": 4, "kernel_regularizer": "l2", "trainable": False}]])
     ),
 }  # fmt: skip
+SEQUENCE = ["Reshape", {"target_shape": (10, 4)}]
+TANH = {"activation": "tanh"}
+pictures = {
+    "conv2d": [["Conv2D", {"filters": 3, "kernel_size": 3, "activation": "relu"}]],
+    "conv2d_same_with_strides": [
+        ["Conv2D", {"filters": 3, "kernel_size": (2, 3), "strides": (3, 2), "padding": "same", **TANH}]
+    ],
+    "conv2d_with_even_strides": [
+        ["Conv2D", {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same", "use_bias": False}]
+    ],
+    "conv2d_with_dilation_and_groups": [
+        ["Conv2D", {"filters": 4, "kernel_size": 2, "dilation_rate": 2, "groups": 2, **TANH}]
+    ],
+    "conv2d_larger_than_the_picture": [
+        ["Conv2D", {"filters": 2, "kernel_size": 7, "padding": "same", "kernel_regularizer": ["L2", {}]}]
+    ],
+    "conv2d_frozen": [["Conv2D", {"filters": 2, "kernel_size": 3, "trainable": False}]],
+    "conv1d": [SEQUENCE, ["Conv1D", {"filters": 3, "kernel_size": 3, "strides": 2, "padding": "same"}]],
+    "conv1d_causal": [
+        SEQUENCE,
+        ["Conv1D", {"filters": 4, "kernel_size": 3, "dilation_rate": 2, "padding": "causal", "groups": 2}],
+    ],
+    "depthwise": [["DepthwiseConv2D", {"kernel_size": 3, **TANH}]],
+    "depthwise_with_multiplier": [
+        ["DepthwiseConv2D", {"kernel_size": 3, "strides": 2, "padding": "same", "depth_multiplier": 3}]
+    ],
+    "separable": [["SeparableConv2D", {"filters": 3, "kernel_size": 3, **TANH}]],
+    "separable_with_multiplier": [
+        ["SeparableConv2D", {"filters": 3, "kernel_size": 2, "strides": 2, "padding": "same",
+                             "depth_multiplier": 2, "pointwise_regularizer": ["L2", {}]}]
+    ],
+    "transpose": [["Conv2DTranspose", {"filters": 2, "kernel_size": 3, **TANH}]],
+    "transpose_with_strides": [["Conv2DTranspose", {"filters": 2, "kernel_size": (2, 3), "strides": 3}]],
+    "transpose_same": [
+        ["Conv2DTranspose", {"filters": 2, "kernel_size": 3, "strides": 2, "padding": "same"}]
+    ],
+    "transpose_same_with_an_even_kernel": [
+        ["Conv2DTranspose", {"filters": 2, "kernel_size": 4, "strides": 3, "padding": "same"}]
+    ],
+    "transpose_with_output_padding": [
+        ["Conv2DTranspose", {"filters": 2, "kernel_size": 3, "strides": 3, "output_padding": (1, 2)}]
+    ],
+    "transpose_same_with_output_padding": [
+        ["Conv2DTranspose",
+         {"filters": 2, "kernel_size": 4, "strides": 2, "padding": "same", "output_padding": (0, 1)}]
+    ],
+    "transpose_with_dilation": [
+        ["Conv2DTranspose", {"filters": 2, "kernel_size": 2, "padding": "same", "dilation_rate": 2}]
+    ],
+    **{
+        f"{kind.lower()}_{i}": [*([SEQUENCE] if kind.endswith("1D") else []), [kind, options]]
+        for kind in ("MaxPooling2D", "AveragePooling2D", "MaxPooling1D", "AveragePooling1D")
+        for i, options in enumerate(
+            [{"pool_size": 2}, {"pool_size": 3, "strides": 1, "padding": "same"},
+             {"pool_size": 3, "strides": 2, "padding": "same"}]
+        )
+    },
+    **{
+        f"{kind.lower()}_{'kept' if keepdims else 'alone'}": [
+            *([SEQUENCE] if kind.endswith("1D") else []), [kind, {"keepdims": keepdims}]
+        ]
+        for kind in (
+            "GlobalMaxPooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling1D", "GlobalAveragePooling1D"
+        )
+        for keepdims in (False, True)
+    },
+    "zero_padding": [["ZeroPadding2D", {"padding": ((1, 0), (2, 1))}], ["GlobalMaxPooling2D", {}]],
+    "zero_padding_pair": [["ZeroPadding2D", {"padding": (1, 2)}], ["MaxPooling2D", {"pool_size": 3}]],
+    "cropping": [["Cropping2D", {"cropping": ((1, 0), (1, 2))}]],
+    "up_sampling_nearest": [["UpSampling2D", {"size": (2, 3)}], ["MaxPooling2D", {"pool_size": 3}]],
+    "up_sampling_bilinear": [
+        ["UpSampling2D", {"size": (2, 3), "interpolation": "bilinear"}],
+        ["AveragePooling2D", {"pool_size": 3}],
+    ],
+    "permute": [["Permute", {"dims": (3, 1, 2)}], ["GlobalMaxPooling2D", {}]],
+    "batch_normalization": [["BatchNormalization", {"momentum": 0.5}]],
+    "layer_normalization": [["LayerNormalization", {"epsilon": 0.01}]],
+    "layer_normalization_bare": [["LayerNormalization", {"center": False, "scale": False}]],
+    "group_normalization": [["GroupNormalization", {"groups": 1}]],
+    "group_normalization_of_channels": [["GroupNormalization", {"groups": -1}]],
+    "network": [
+        ["Conv2D", {"filters": 4, "kernel_size": 3, "padding": "same", "activation": "relu"}],
+        ["BatchNormalization", {"momentum": 0.5}], ["MaxPooling2D", {}],
+        ["Conv2D", {"filters": 3, "kernel_size": 2, "activation": "gelu"}],
+    ],
+}  # fmt: skip
+CASES |= {
+    f"pictures_{name}": case(
+        ["SGD", {"learning_rate": 0.02}],
+        [*stack, ["Flatten", {}], ["Dense", {"units": CLASSES}]],
+        [
+            "CategoricalCrossentropy",
+            {"from_logits": True},
+        ],  # probabilities would be clipped: README, "differs"
+        x="pictures",
+    )
+    for name, stack in pictures.items()
+}
 
 
 def make(description):
@@ -224,7 +324,8 @@ def make(description):
 
 def trace(case):
     """Return initial weights, history, final weights, evaluation and predictions of one run."""
-    model = keras.Sequential([keras.Input((INPUTS,)), *map(make, case["layers"])])
+    x = DATA[case.get("x", "x")]
+    model = keras.Sequential([keras.Input(x.shape[1:]), *map(make, case["layers"])])
     draw = np.random.default_rng(7)
     initial = []
     for weight in model.weights:
@@ -238,7 +339,7 @@ def trace(case):
         metrics=[make(metric) for metric in case["metrics"]],
         weighted_metrics=[make(metric) for metric in case.get("weighted_metrics", [])],
     )
-    x, y, weight = DATA["x"], DATA[case["y"]], DATA["weight"]
+    y, weight = DATA[case["y"]], DATA["weight"]
     arguments = dict(FIT)
     if "sample_weight" in case:
         arguments["sample_weight"] = weight[:TRAIN]

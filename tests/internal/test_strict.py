@@ -60,6 +60,7 @@ def test_constructors_keep_or_refuse_every_argument():
         "shape": (4,),
         "mode": "horizontal",
     }
+    required |= {"filters": 3, "kernel_size": 2, "pool_size": 2, "target_shape": (4,), "dims": (2, 1)}
     required |= {"height_factor": 0.1, "width_factor": 0.1}
     for cls in (*layers.CLASSES.values(), *optimizers.NAMES.values()):
         signature = inspect.signature(cls.__init__).parameters.values()

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from npnet.kernels import parallel, reference, rules
+from npnet.kernels.geometry import geometry
 from npnet.kernels.machine import threads
 from npnet.kernels.parallel import arrays
 from npnet.kernels.products import blocked
 
 N, D, M = 129, 600, 259  # more than one task, none of them whole
+WINDOW = geometry((9, 8), (3, 2), (2, 2), "same", groups=2)  # of pictures
 
 
 def functions(module):
@@ -57,6 +59,15 @@ OPERANDS = {
     "batch_norm_forward": lambda: [numbers(N, D), numbers(D), numbers(D), 1e-3],
     "batch_norm_backward_parameters": matrices(2),
     "batch_norm_backward_input": lambda: [numbers(N, D), numbers(N, D), numbers(D), positive(D), 1e-3],
+    "normalize_rows_forward": lambda: [numbers(N, D), 1e-3],
+    "normalize_rows_backward": lambda: [numbers(N, D), numbers(N, D), positive(N, 1)],
+    "convolution_forward": lambda: [numbers(9, 9, 8, 6), numbers(3, 2, 3, 34), numbers(34), WINDOW],
+    "convolution_backward_parameters": lambda: [numbers(9, 9, 8, 6), numbers(9, 5, 4, 34), WINDOW],
+    "convolution_backward_input": lambda: [numbers(9, 5, 4, 34), numbers(3, 2, 3, 34), WINDOW],
+    "max_pool_forward": lambda: [numbers(9, 9, 8, 6), WINDOW],
+    "max_pool_backward": lambda: [numbers(9, 5, 4, 6), rng.integers(0, 6, (9, 5, 4, 6), np.int32), WINDOW],
+    "average_pool_forward": lambda: [numbers(9, 9, 8, 6), WINDOW],
+    "average_pool_backward": lambda: [numbers(9, 5, 4, 6), WINDOW],
     "move_pixels": lambda: [*moves(), 0.5],
     "move_pixels_backward": moves,
     "standardize": lambda: [numbers(N, D), numbers(D), positive(D)],

@@ -5,7 +5,18 @@ import pytest
 
 from npnet import Sequential
 from npnet.callbacks import LambdaCallback
-from npnet.layers import BatchNormalization, Dense, Dropout
+from npnet.layers import (
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPooling2D,
+    RandomFlip,
+    Reshape,
+    SeparableConv2D,
+    SpatialDropout2D,
+)
 from npnet.models import load_model
 
 X = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
@@ -15,6 +26,20 @@ Y = X[:, :2] @ np.array([[1.0, -1.0], [0.5, 2.0]], np.float32)
 def model(kernels):
     layers = [Dense(8, "relu", input_shape=(6,)), BatchNormalization(), Dropout(0.2), Dense(2)]
     result = Sequential(layers, seed=3)
+    result.compile("adam", "mse", metrics=["mae"], kernels=kernels)
+    return result
+
+
+def convolutional(kernels):
+    """A network of pictures, with everything in it that remembers or draws something."""
+    result = Sequential(
+        [
+            Reshape((3, 2, 1), input_shape=(6,)), RandomFlip("horizontal"),
+            Conv2D(4, 2, padding="same", activation="relu"), BatchNormalization(), MaxPooling2D((2, 1)),
+            SpatialDropout2D(0.2), SeparableConv2D(3, (1, 2)), Flatten(), Dropout(0.2), Dense(2),
+        ],
+        seed=3,
+    )  # fmt: skip
     result.compile("adam", "mse", metrics=["mae"], kernels=kernels)
     return result
 
@@ -29,9 +54,9 @@ def state(net):
     return [p.value for p in net.parameters] + [s for p in net.parameters for s in p.slots.values()]
 
 
-def interrupted_after(steps, kernels, while_validating=False):
+def interrupted_after(steps, kernels, while_validating=False, make=model):
     """Return a model whose training Ctrl-C ended after so many steps, and its history."""
-    net = model(kernels)
+    net = make(kernels)
 
     def press(batch, logs=None):
         if net.optimizer.iterations == steps:
@@ -43,11 +68,12 @@ def interrupted_after(steps, kernels, while_validating=False):
     return net, net.history.history
 
 
+@pytest.mark.parametrize("make", [model, convolutional])
 @pytest.mark.parametrize(("steps", "position"), [(4, (0, 4)), (7, (0, 7)), (8, (1, 1)), (20, (2, 6))])
-def test_a_training_goes_on_from_a_file_to_the_same_bits(steps, position, kernels, tmp_path):
-    unbroken = model(kernels)
+def test_a_training_goes_on_from_a_file_to_the_same_bits(steps, position, make, kernels, tmp_path):
+    unbroken = make(kernels)
     whole = fit(unbroken)
-    net, before = interrupted_after(steps, kernels)
+    net, before = interrupted_after(steps, kernels, make=make)
     assert net.position[:2] == position
     net.save(tmp_path / "last.safetensors")
     again = load_model(tmp_path / "last.safetensors")

@@ -1,4 +1,4 @@
-"""Layers: the affine map, activations, batch normalisation."""
+"""Layers: the affine map, activations, normalisation."""
 
 import numpy as np
 
@@ -12,6 +12,8 @@ __all__ = [
     "elementwise",
     "log_softmax_backward",
     "log_softmax_forward",
+    "normalize_rows_backward",
+    "normalize_rows_forward",
     "softmax_backward",
     "softmax_forward",
 ]
@@ -121,3 +123,22 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
     """
     along = normalized * (dy * normalized).mean(axis=0)
     return gamma / np.sqrt(variance + epsilon) * (dy - dy.mean(axis=0) - along)
+
+
+# --- layer and group normalisation: rows of (R, K) ----------------------------------------------------------
+
+
+def normalize_rows_forward(x, epsilon):
+    """z = (x - mean) / s with s = sqrt(variance + epsilon), row by row.
+
+    The variance is the biased one. Returns z and s (R, 1).
+    """
+    centered = x - x.mean(axis=1, keepdims=True)
+    deviation = np.sqrt(np.square(centered).mean(axis=1, keepdims=True) + epsilon)
+    return centered / deviation, deviation
+
+
+def normalize_rows_backward(dz, normalized, deviation):
+    """dx = (dz - mean(dz) - z mean(dz z)) / s, as in batch normalisation, but along rows."""
+    along = normalized * (dz * normalized).mean(axis=1, keepdims=True)
+    return (dz - dz.mean(axis=1, keepdims=True) - along) / deviation

@@ -1,0 +1,191 @@
+"""Convolution and pooling in the textbook, against their definitions written as loops."""
+
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npnet.kernels import reference
+from npnet.kernels.geometry import Geometry, geometry, halves, transposed_geometry
+
+
+def random(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+@st.composite
+def geometries(draw, paddings=("valid", "same", "causal"), groups=(1, 2, 3), dilation=2):
+    """Windows that stand in one place at least: kernels larger than the map too, where padding allows it."""
+    padding = draw(st.sampled_from(paddings))
+    kernel, strides, dilation = (
+        (draw(st.integers(1, most)), draw(st.integers(1, most))) for most in (4, 3, dilation)
+    )
+    least = [d * (k - 1) + 1 if padding == "valid" else 1 for k, d in zip(kernel, dilation, strict=True)]
+    size = tuple(draw(st.integers(n, n + 6)) for n in least)
+    return geometry(size, kernel, strides, padding, dilation, draw(st.sampled_from(groups)))
+
+
+def windows(g):
+    """Go through all places of the window: the place, and (tap, pixel) for the taps on a pixel."""
+    axes = [
+        [
+            [
+                (t, i * stride + t * d - before)
+                for t in range(k)
+                if 0 <= i * stride + t * d - before < n
+            ]
+            for i in range(places)
+        ]
+        for n, k, stride, d, (before, _), places in zip(
+            g.size, g.kernel, g.strides, g.dilation, g.padding, g.places, strict=True
+        )
+    ]  # fmt: skip
+    for (i, down), (j, right) in itertools.product(*map(enumerate, axes)):
+        pixels = [((p, q), (u, v)) for (p, u), (q, v) in itertools.product(down, right)]
+        yield (i, j), pixels
+
+
+def by_loops(x, weight, bias, g):
+    """The definition, number by number."""
+    channels, filters = weight.shape[2], weight.shape[3]
+    y = np.zeros((len(x), *g.places, filters)) + bias
+    for (i, j), pixels in windows(g):
+        for f in range(filters):
+            first = f // (filters // g.groups) * channels
+            for (p, q), (u, v) in pixels:
+                for c in range(channels):
+                    y[:, i, j, f] += x[:, u, v, first + c] * weight[p, q, c, f]
+    return y
+
+
+CHANNELS = st.sampled_from([1, 3])
+POOLS = geometries(("valid", "same"), groups=(1,), dilation=1)
+
+
+@given(geometries(), CHANNELS, CHANNELS)
+def test_a_convolution_is_what_its_definition_says(g, channels, filters):
+    x = random(0, 2, *g.size, channels * g.groups)
+    weight, bias = random(1, *g.kernel, channels, filters * g.groups), random(2, filters * g.groups)
+    y = reference.convolution_forward(x, weight, bias, g)
+    np.testing.assert_allclose(y, by_loops(x, weight, bias, g), rtol=1e-12, atol=1e-12)
+    without = reference.convolution_forward(x, weight, None, g)
+    np.testing.assert_allclose(y, without + bias, rtol=1e-12, atol=1e-12)
+
+
+@given(geometries(), st.sampled_from([1, 3, 17]), st.sampled_from([1, 3, 17]))
+def test_both_backward_passes_are_the_adjoints_of_forward(g, channels, filters):
+    """y is linear in x and in W, so <dy, y> = <dx, x> = <dW, W> for any dy."""
+    x, weight = random(0, 3, *g.size, channels * g.groups), random(1, *g.kernel, channels, filters * g.groups)
+    y = reference.convolution_forward(x, weight, None, g)
+    dy = random(2, *y.shape)
+    dx = reference.convolution_backward_input(dy, weight, g)
+    dweight, dbias = reference.convolution_backward_parameters(x, dy, g)
+    assert (dx.shape, dweight.shape) == (x.shape, weight.shape)
+    bound = 1e-12 * np.abs(dy).sum() * np.abs(weight).sum()
+    assert abs((dy * y).sum() - (dx * x).sum()) < bound
+    assert abs((dy * y).sum() - (dweight * weight).sum()) < bound
+    np.testing.assert_allclose(dbias, dy.sum(axis=(0, 1, 2)), rtol=1e-10, atol=1e-12)
+
+
+@given(POOLS, CHANNELS)
+def test_max_pooling_takes_the_first_of_the_largest(g, channels):
+    x = np.random.default_rng(0).integers(0, 3, (2, *g.size, channels)).astype(float)  # many ties
+    y, taken = reference.max_pool_forward(x, g)
+    dy = random(1, *y.shape)
+    dx = np.zeros_like(x)
+    for (i, j), pixels in windows(g):
+        for n, c in itertools.product(range(2), range(channels)):
+            tap, (u, v) = max(pixels, key=lambda pixel: x[n, pixel[1][0], pixel[1][1], c])
+            assert y[n, i, j, c] == x[n, u, v, c]
+            assert taken[n, i, j, c] == tap[0] * g.kernel[1] + tap[1]
+            dx[n, u, v, c] += dy[n, i, j, c]
+    np.testing.assert_allclose(reference.max_pool_backward(dy, taken, g), dx, atol=1e-12)
+
+
+@given(POOLS, CHANNELS)
+def test_average_pooling_divides_by_the_pixels_that_are_there(g, channels):
+    x = random(0, 2, *g.size, channels)
+    y = reference.average_pool_forward(x, g)
+    for (i, j), pixels in windows(g):
+        expected = np.mean([x[:, u, v] for _, (u, v) in pixels], axis=0)
+        np.testing.assert_allclose(y[:, i, j], expected, atol=1e-12)
+    dy = random(1, *y.shape)
+    dx = reference.average_pool_backward(dy, g)
+    np.testing.assert_allclose((dx * x).sum(), (dy * y).sum(), rtol=1e-9, atol=1e-9)
+
+
+def test_nan_reaches_every_window_it_is_under_and_no_other():
+    x = np.zeros((1, 6, 6, 1), np.float32)
+    x[0, 2, 3] = np.nan
+    g = geometry((6, 6), (3, 3), (1, 1), "valid")
+    expected = np.zeros((4, 4), bool)
+    expected[0:3, 1:4] = True
+    y, taken = reference.max_pool_forward(x, g)
+    for result in (
+        y,
+        reference.average_pool_forward(x, g),
+        reference.convolution_forward(x, np.ones((3, 3, 1, 1), np.float32), None, g),
+    ):
+        np.testing.assert_array_equal(np.isnan(result[0, :, :, 0]), expected)
+    assert taken[0, 0, 1, 0] == 2 * 3 + 2  # NaN is the largest
+    dx = reference.max_pool_backward(np.ones_like(y), taken, g)
+    assert dx[0, 2, 3, 0] == 9
+
+
+def test_of_several_nans_the_first_is_taken():
+    x = np.full((1, 2, 2, 1), np.nan)
+    x[0, 0, 0] = np.inf
+    _, taken = reference.max_pool_forward(x, geometry((2, 2), (2, 2), (2, 2), "valid"))
+    assert taken.item() == 1
+
+
+def test_everything_is_computed_in_the_dtype_of_the_pictures():
+    g = geometry((5, 5), (3, 3), (2, 2), "same")
+    x, weight = random(0, 2, 5, 5, 3).astype(np.float32), random(1, 3, 3, 3, 4).astype(np.float32)
+    y = reference.convolution_forward(x, weight, weight[0, 0, 0], g)
+    pooled, taken = reference.max_pool_forward(x, g)
+    found = [
+        y, reference.convolution_backward_input(y, weight, g),
+        *reference.convolution_backward_parameters(x, y, g),
+        pooled, reference.max_pool_backward(pooled, taken, g),
+        reference.average_pool_forward(x, g), reference.average_pool_backward(pooled, g),
+    ]  # fmt: skip
+    assert {array.dtype for array in found} == {np.dtype(np.float32)}
+
+
+# --- geometry -----------------------------------------------------------------------------------------------
+
+
+def test_padding_is_uneven_with_the_smaller_half_first():
+    assert geometry((32, 5), (3, 3), (2, 2), "same").padding == ((0, 1), (1, 1))
+    assert geometry((7, 7), (3, 2), (2, 1), "same").padding == ((1, 1), (0, 1))
+    assert geometry((4, 4), (1, 1), (3, 3), "same").padding == ((0, 0), (0, 0))  # halves of -2
+    assert halves(-1) == (0, 0)
+
+
+def test_causal_padding_comes_before_the_first():
+    g = geometry((1, 6), (1, 3), (1, 1), "causal", (1, 2))
+    assert (g.padding, g.places) == (((0, 0), (4, 0)), (1, 6))
+
+
+@given(geometries(("same", "causal")))
+def test_same_padding_gives_the_size_divided_by_the_stride(g):
+    assert g.places == tuple(-(-n // stride) for n, stride in zip(g.size, g.strides, strict=True))
+
+
+def test_a_window_that_does_not_fit_has_no_place():
+    assert geometry((2, 9), (3, 3), (1, 1), "valid").places == (0, 7)
+
+
+@given(
+    st.integers(1, 6), st.integers(1, 5), st.integers(1, 4), st.integers(1, 2),
+    st.sampled_from(["valid", "same"]), st.data(),
+)  # fmt: skip
+def test_a_transposed_convolution_s_places_are_those_asked_for(n, kernel, stride, dilation, padding, data):
+    output_padding = data.draw(st.none() | st.integers(0, stride - 1))
+    sides = None if output_padding is None else (output_padding, output_padding)
+    g = transposed_geometry((n, n), (kernel, kernel), (stride, stride), padding, (dilation,) * 2, sides)
+    if min(g.size) > 0:
+        assert g.places == (n, n)
+    assert isinstance(g, Geometry)
