@@ -8,6 +8,11 @@ Work is divided over rows, columns or blocks of the result, by shape alone and n
 a result do not depend on the number of threads.
 """
 
+from npnet.kernels.convolution import (
+    convolution_backward_input,
+    convolution_backward_parameters,
+    convolution_forward,
+)
 from npnet.kernels.parallel.layers import (
     batch_norm_backward_input,
     batch_norm_backward_parameters,
@@ -28,9 +33,6 @@ from npnet.kernels.reference import (
     average_pool_forward,
     binary_cross_entropy_backward,
     binary_cross_entropy_forward,
-    convolution_backward_input,
-    convolution_backward_parameters,
-    convolution_forward,
     cross_entropy_backward,
     cross_entropy_forward,
     max_pool_backward,
