@@ -267,6 +267,29 @@ def test_nan_and_infinity_go_where_they_go_in_the_textbook(which):
         )
 
 
+def pooled(kernels, x, dy, g):
+    """All results of both poolings."""
+    y, taken = kernels.max_pool_forward(x, g)
+    return [
+        y, taken, kernels.max_pool_backward(dy, taken, g),
+        kernels.average_pool_forward(x, g), kernels.average_pool_backward(dy, g),
+    ]  # fmt: skip
+
+
+VALUES = st.sampled_from([[0, 1, 2], [0, 1, np.nan], [0, np.inf, -np.inf], [-1, -np.inf]])
+
+
+@given(geometries(("valid", "same"), groups=(1,)), SIZES, VALUES, st.sampled_from([np.float32, np.float64]))
+def test_compiled_pooling_is_the_textbook_s_with_ties_and_nan(g, channels, among, dtype):
+    rng = np.random.default_rng(0)
+    x, dy = (rng.choice(among, (3, *sides, channels)).astype(dtype) for sides in (g.size, g.places))
+    with np.errstate(all="ignore"):
+        results = pooled(parallel, x, dy, g), pooled(reference, x, dy, g)
+    for ours, theirs in zip(*results, strict=True):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
 # --- geometry -----------------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,22 @@ import numpy as np
 
 from npnet.kernels import reference
 from npnet.kernels.convolution import direct, direct_gradient
+from npnet.kernels.convolution.pooling import (
+    average_pool_backward,
+    average_pool_forward,
+    max_pool_backward,
+    max_pool_forward,
+)
 
-__all__ = ["convolution_backward_input", "convolution_backward_parameters", "convolution_forward"]
+__all__ = [
+    "average_pool_backward",
+    "average_pool_forward",
+    "convolution_backward_input",
+    "convolution_backward_parameters",
+    "convolution_forward",
+    "max_pool_backward",
+    "max_pool_forward",
+]
 
 
 def convolution_forward(x, weight, bias, geometry):
