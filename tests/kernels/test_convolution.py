@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npnet.kernels import parallel, reference
+from npnet.kernels.convolution import winograd
 from npnet.kernels.geometry import Geometry, geometry, halves, transposed_geometry
 from npnet.kernels.machine import threads
 
@@ -207,6 +208,9 @@ CASES = {  # size, kernel, strides, padding, dilation, groups; pictures, C/group
     "strides larger than the kernel": ((11, 13), (2, 1), (3, 3), "valid", (1, 1), 1, 3, 4, 5),
     "dilation and strides": ((13, 17), (3, 3), (2, 3), "same", (2, 3), 2, 3, 5, 9),
     "many channels": ((5, 4), (3, 3), (1, 1), "same", (1, 1), 1, 3, 300, 70),
+    "Winograd": ((9, 11), (3, 3), (1, 1), "same", (1, 1), 1, 12, 33, 40),
+    "Winograd, valid": ((33, 30), (3, 3), (1, 1), "valid", (1, 1), 1, 3, 16, 16),
+    "Winograd, several tasks": ((8, 9), (3, 3), (1, 1), "same", (1, 1), 1, 19, 70, 150),
     "a sequence": ((1, 40), (1, 5), (1, 1), "causal", (1, 2), 1, 3, 6, 20),
 }
 
@@ -252,9 +256,10 @@ def test_no_pictures():
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("size", [(3, 8), (9, 8)])  # by the definition, and by Winograd's convolution
 @pytest.mark.parametrize("which", range(4))
-def test_nan_and_infinity_go_where_they_go_in_the_textbook(which):
-    g = geometry((9, 8), (3, 3), (1, 1), "same")
+def test_nan_and_infinity_go_where_they_go_in_the_textbook(which, size):
+    g = geometry(size, (3, 3), (1, 1), "same")
     given_ = operands(g, 3, 17, 18)
     places = tuple(np.random.default_rng(1).integers(0, size, 3) for size in given_[which].shape)
     given_[which][places] = np.nan, np.inf, -np.inf
@@ -265,6 +270,45 @@ def test_nan_and_infinity_go_where_they_go_in_the_textbook(which):
         np.testing.assert_array_equal(
             np.where(np.isinf(ours), ours, 0), np.where(np.isinf(theirs), theirs, 0)
         )
+
+
+# --- Winograd's convolution ---------------------------------------------------------------------------------
+
+
+def test_the_matrices_make_a_convolution():
+    """A' [(G g) . (B' d)] is sum_a g_a d_(i+a), in rational numbers: coefficient by coefficient."""
+    g, b, a = winograd.matrices(winograd.POINTS)
+    for i, p, d in itertools.product(range(4), range(3), range(6)):
+        coefficient = sum(a[i][k] * g[k][p] * b[k][d] for k in range(6))
+        assert coefficient == (d == i + p)
+
+
+@pytest.mark.parametrize(
+    ("transform", "which", "transposed"),
+    [
+        (winograd.weight_values, 0, False), (winograd.input_values, 1, False),
+        (winograd.output_pixels, 2, False), (winograd.pixel_values, 2, True),
+        (winograd.weights_of_values, 0, True),
+    ],
+)  # fmt: skip
+def test_the_transforms_are_the_matrices(transform, which, transposed):
+    matrix = np.array(winograd.matrices(winograd.POINTS)[which], float)
+    matrix = matrix.T if transposed else matrix
+    columns = [transform.py_func(column) for column in np.eye(matrix.shape[1])]
+    np.testing.assert_allclose(np.transpose(columns), matrix, rtol=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_winograd_s_convolution_errs_by_little_more_than_a_sum(seed):
+    """At C = 256 by at most 2e-6 of the largest output (float32)."""
+    g = geometry((8, 8), (3, 3), (1, 1), "same")
+    rng = np.random.default_rng(seed)
+    shapes = (4, 8, 8, 256), (3, 3, 256, 256), (256,), (4, 8, 8, 256)
+    given_ = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    assert winograd.suits(g, 256, 256, g.places)
+    exact = passes(reference, *(a.astype(np.float64) for a in given_), g)
+    for ours, right in zip(passes(parallel, *given_, g), exact, strict=True):
+        assert np.abs(ours - right).max() <= 2e-6 * np.abs(right).max()
 
 
 def pooled(kernels, x, dy, g):

@@ -20,6 +20,7 @@ from npnet.kernels.convolution.memory import (
     ROWS,
     SERIAL,
     VECTORS,
+    add_pixels,
     copy_picture,
     scratch,
     tile_width,
@@ -31,7 +32,7 @@ from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.tiles import Columns, Placed, Sums, multiply_placed
-from npnet.kernels.vectors.memory import fill, lanes_of, load, store
+from npnet.kernels.vectors.memory import lanes_of, load, store
 
 __all__ = ["backward_parameters"]
 
@@ -128,8 +129,8 @@ def backward_parameters(x, dy, geometry):
     layout = _layout(len(x), x.shape[-1], filters, geometry, x.dtype)
     threads = get_threads()
     tasks = layout.shape.parts * layout.ranges
-    memory = scratch(x.dtype, threads, layout.share)
-    sums = np.empty(tasks * layout.sums, x.dtype)
+    memory = scratch(x.dtype, 1, threads * layout.share + tasks * layout.sums)
+    memory, sums = memory[: threads * layout.share], memory[threads * layout.share :]
     biases = np.zeros((layout.shape.parts, filters), x.dtype)
     work = dy.size * dweight.size // filters
     _kernel(
@@ -232,7 +233,8 @@ def _do_task(x, dy, sums, biases, places, offsets, shape, task, memory, start):
                 panel = columns + p * pixels
                 _pack(dy, at + p, shape.filters, left - p, pixels, memory, panel)
                 if channel == group * channels:
-                    _add_pixels(memory, panel, pixels, biases, part * shape.filters + column + p, left - p)
+                    to_bias = part * shape.filters + column + p
+                    add_pixels(memory, panel, w, pixels, biases, to_bias, min(w, left - p))
                 for r in range(0, lines, ROWS):
                     a = Placed(memory, start, places, r, shape.strides[1] * deep, offsets, 0)
                     b, c = Columns(memory, panel, w, across * w), Sums(sums, to + p * lines + r * w, w)
@@ -250,17 +252,6 @@ def _pack(dy, start, step, columns, pixels, memory, to):
     for q in range(pixels):
         for j in range(0, w, lanes):
             store(memory, to + q * w + j, lanes, load(dy, start + q * step + j, max(0, columns - j)))
-
-
-@jit(refcount=False)
-def _add_pixels(memory, panel, pixels, biases, to, columns):
-    """Add the sum of a panel's pixels to biases[to:]."""
-    w, lanes = VECTORS * lanes_of(memory), lanes_of(memory)
-    for j in range(0, min(w, columns), lanes):
-        total = fill(memory, 0.0)
-        for q in range(pixels):
-            total = total + load(memory, panel + q * w + j, lanes)
-        store(biases, to + j, columns - j, load(biases, to + j, columns - j) + total)
 
 
 @jit(parallel=True)

@@ -9,7 +9,18 @@ from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store
 from npnet.kernels.vectors.registers import REGISTER_BYTES, REGISTERS, lanes
 
-__all__ = ["ROWS", "SERIAL", "VECTORS", "clear", "copy_picture", "panels_of", "scratch", "tile_width", "up"]
+__all__ = [
+    "ROWS",
+    "SERIAL",
+    "VECTORS",
+    "add_pixels",
+    "clear",
+    "copy_picture",
+    "panels_of",
+    "scratch",
+    "tile_width",
+    "up",
+]
 
 # The tile of a convolution, by bytes in a register and registers. Its columns divide the usual numbers of
 # filters (16, 32, 64), and it multiplies as fast as the tile of ``tiles.py``: with 16 registers of 32 bytes
@@ -111,3 +122,13 @@ def clear(target, to, count):
     """target[to : to + count] = 0."""
     for i in range(0, count, lanes_of(target)):
         store(target, to + i, count - i, fill(target, 0.0))
+
+
+@jit(refcount=False)
+def add_pixels(memory, start, pixel, pixels, sums, to, count):
+    """Add ``count`` numbers of pixels, which lie ``pixel`` apart from memory[start] on, to sums[to:]."""
+    for c in range(0, count, lanes_of(memory)):
+        total = fill(memory, 0.0)
+        for q in range(pixels):
+            total = total + load(memory, start + q * pixel + c, lanes_of(memory))
+        store(sums, to + c, count - c, load(sums, to + c, count - c) + total)
