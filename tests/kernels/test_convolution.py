@@ -211,6 +211,9 @@ CASES = {  # size, kernel, strides, padding, dilation, groups; pictures, C/group
     "Winograd": ((9, 11), (3, 3), (1, 1), "same", (1, 1), 1, 12, 33, 40),
     "Winograd, valid": ((33, 30), (3, 3), (1, 1), "valid", (1, 1), 1, 3, 16, 16),
     "Winograd, several tasks": ((8, 9), (3, 3), (1, 1), "same", (1, 1), 1, 19, 70, 150),
+    "depthwise": ((9, 10), (3, 3), (1, 1), "same", (1, 1), 19, 18, 1, 1),
+    "depthwise, three filters a channel": ((9, 10), (2, 3), (2, 2), "same", (1, 1), 5, 18, 1, 3),
+    "a dense layer on each pixel": ((7, 8), (1, 1), (1, 1), "same", (1, 1), 1, 9, 33, 40),
     "a sequence": ((1, 40), (1, 5), (1, 1), "causal", (1, 2), 1, 3, 6, 20),
 }
 
@@ -256,20 +259,19 @@ def test_no_pictures():
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("size", [(3, 8), (9, 8)])  # by the definition, and by Winograd's convolution
+# By the definition, by Winograd's convolution, depthwise.
+@pytest.mark.parametrize(("size", "groups", "channels"), [((3, 8), 1, 17), ((9, 8), 1, 17), ((9, 8), 18, 1)])
 @pytest.mark.parametrize("which", range(4))
-def test_nan_and_infinity_go_where_they_go_in_the_textbook(which, size):
-    g = geometry(size, (3, 3), (1, 1), "same")
-    given_ = operands(g, 3, 17, 18)
+def test_nan_and_infinity_go_where_they_go_in_the_textbook(which, size, groups, channels):
+    g = geometry(size, (3, 3), (1, 1), "same", groups=groups)
+    given_ = operands(g, 3, channels, 18 // groups)
     places = tuple(np.random.default_rng(1).integers(0, size, 3) for size in given_[which].shape)
     given_[which][places] = np.nan, np.inf, -np.inf
     with np.errstate(all="ignore"):
         results = passes(parallel, *given_, g), passes(reference, *given_, g)
     for ours, theirs in zip(*results, strict=True):
-        np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
-        np.testing.assert_array_equal(
-            np.where(np.isinf(ours), ours, 0), np.where(np.isinf(theirs), theirs, 0)
-        )
+        for holds in (np.isnan, np.isposinf, np.isneginf):
+            np.testing.assert_array_equal(holds(ours), holds(theirs))
 
 
 # --- Winograd's convolution ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npnet.kernels.convolution import depthwise
 from npnet.kernels.convolution.memory import (
     ROWS,
     SERIAL,
@@ -253,6 +254,9 @@ def _convolve(x, weight, bias, window, y, target):
         return
     if bias is None:
         bias = np.zeros(filters, x.dtype)
+    if 1 < window.groups == x.shape[-1] == filters:
+        depthwise.convolve(x, weight, bias, window, y, target)
+        return
     layout = _layout(len(x), x.shape[1:3], x.shape[-1], filters, window, target, x.dtype)
     threads = get_threads()
     memory = scratch(x.dtype, threads, layout.share)
