@@ -1,13 +1,16 @@
-"""Convolution and pooling in the textbook, against their definitions written as loops."""
+"""Convolution and pooling: the textbook against definitions written as loops, the compiled against both."""
 
 import itertools
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npnet.kernels import reference
+from npnet.kernels import parallel, reference
+from npnet.kernels.convolution import winograd
 from npnet.kernels.geometry import Geometry, geometry, halves, transposed_geometry
+from npnet.kernels.machine import threads
 
 
 def random(seed, *shape):
@@ -152,6 +155,185 @@ def test_everything_is_computed_in_the_dtype_of_the_pictures():
         reference.average_pool_forward(x, g), reference.average_pool_backward(pooled, g),
     ]  # fmt: skip
     assert {array.dtype for array in found} == {np.dtype(np.float32)}
+
+
+# --- compiled -----------------------------------------------------------------------------------------------
+
+SIZES = st.sampled_from([1, 3, 17, 33])
+
+
+def passes(kernels, x, weight, bias, dy, g):
+    """All three passes of a convolution: y, dx, dW, db."""
+    return [
+        kernels.convolution_forward(x, weight, bias, g), kernels.convolution_backward_input(dy, weight, g),
+        *kernels.convolution_backward_parameters(x, dy, g),
+    ]  # fmt: skip
+
+
+def operands(g, pictures, channels, filters, dtype=np.float64):
+    """x, W, b and dy of a convolution; ``channels`` and ``filters`` are those of a group."""
+    shapes = [
+        (pictures, *g.size, channels * g.groups), (*g.kernel, channels, filters * g.groups),
+        (filters * g.groups,), (pictures, *g.places, filters * g.groups),
+    ]  # fmt: skip
+    return [random(seed, *shape).astype(dtype) for seed, shape in enumerate(shapes)]
+
+
+def agree(g, pictures, channels, filters):
+    """Compare the compiled passes with the textbook's; a sum of K terms may differ by some roundings."""
+    given_ = operands(g, pictures, channels, filters)
+    for ours, theirs in zip(passes(parallel, *given_, g), passes(reference, *given_, g), strict=True):
+        assert ours.shape == theirs.shape
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12 * np.abs(theirs).max(initial=1))
+
+
+@given(geometries(), SIZES, SIZES, st.integers(1, 4))
+def test_compiled_passes_are_the_textbook_s(g, channels, filters, pictures):
+    agree(g, pictures, channels, filters)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000)
+@given(
+    geometries(groups=(1, 2, 3, 17), dilation=3), st.integers(1, 50), st.integers(1, 50), st.integers(1, 9)
+)
+def test_compiled_passes_are_the_textbook_s_for_many_shapes(g, channels, filters, pictures):
+    agree(g, pictures, channels, filters)
+
+
+CASES = {  # size, kernel, strides, padding, dilation, groups; pictures, C/groups, F/groups
+    "several tasks": ((32, 30), (3, 3), (1, 1), "same", (1, 1), 1, 9, 5, 33),
+    "several pictures in a task": ((6, 5), (3, 3), (1, 1), "same", (1, 1), 1, 40, 17, 17),
+    "a kernel larger than the map": ((3, 2), (7, 7), (1, 1), "same", (1, 1), 1, 3, 3, 17),
+    "strides larger than the kernel": ((11, 13), (2, 1), (3, 3), "valid", (1, 1), 1, 3, 4, 5),
+    "dilation and strides": ((13, 17), (3, 3), (2, 3), "same", (2, 3), 2, 3, 5, 9),
+    "many channels": ((5, 4), (3, 3), (1, 1), "same", (1, 1), 1, 3, 300, 70),
+    "Winograd": ((9, 11), (3, 3), (1, 1), "same", (1, 1), 1, 12, 33, 40),
+    "Winograd, valid": ((33, 30), (3, 3), (1, 1), "valid", (1, 1), 1, 3, 16, 16),
+    "Winograd, several tasks": ((8, 9), (3, 3), (1, 1), "same", (1, 1), 1, 19, 70, 150),
+    "depthwise": ((9, 10), (3, 3), (1, 1), "same", (1, 1), 19, 18, 1, 1),
+    "depthwise, three filters a channel": ((9, 10), (2, 3), (2, 2), "same", (1, 1), 5, 18, 1, 3),
+    "a dense layer on each pixel": ((7, 8), (1, 1), (1, 1), "same", (1, 1), 1, 9, 33, 40),
+    "a sequence": ((1, 40), (1, 5), (1, 1), "causal", (1, 2), 1, 3, 6, 20),
+}
+
+
+def case(name):
+    *arguments, pictures, channels, filters = CASES[name]
+    return geometry(*arguments), pictures, channels, filters
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_compiled_passes_for_what_is_special(name):
+    agree(*case(name))
+
+
+@pytest.mark.parametrize("name", ["several tasks", "dilation and strides"])
+def test_no_pass_errs_by_more_than_its_roundings(name):
+    """A sum of K terms: at most 8 u sqrt(K) of the sum of their sizes; errors are mostly independent."""
+    g, *sizes = case(name)
+    given_ = operands(g, *sizes, dtype=np.float32)
+    exact = passes(reference, *(a.astype(np.float64) for a in given_), g)
+    sizes = passes(reference, *(np.abs(a).astype(np.float64) for a in given_), g)
+    _, weight, _, dy = given_
+    terms = weight[..., 0].size, weight[..., 0, :].size, dy[..., 0].size, dy[..., 0].size
+    for ours, right, size, count in zip(passes(parallel, *given_, g), exact, sizes, terms, strict=True):
+        assert ours.dtype == np.float32
+        assert (np.abs(ours - right) <= 8 * 2.0**-24 * np.sqrt(count) * size).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_number_of_threads_gives_the_same_bits(name, monkeypatch):
+    g, *sizes = case(name)
+    given_, found = operands(g, *sizes), []
+    for count in (1, 2, 5):
+        monkeypatch.setattr(threads, "_chosen", count)
+        found.append([a.tobytes() for a in passes(parallel, *given_, g)])
+    assert found[0] == found[1] == found[2]
+
+
+def test_no_pictures():
+    g = geometry((4, 4), (3, 3), (1, 1), "same")
+    given_ = operands(g, 0, 3, 5)
+    for ours, theirs in zip(passes(parallel, *given_, g), passes(reference, *given_, g), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+# By the definition, by Winograd's convolution, depthwise.
+@pytest.mark.parametrize(("size", "groups", "channels"), [((3, 8), 1, 17), ((9, 8), 1, 17), ((9, 8), 18, 1)])
+@pytest.mark.parametrize("which", range(4))
+def test_nan_and_infinity_go_where_they_go_in_the_textbook(which, size, groups, channels):
+    g = geometry(size, (3, 3), (1, 1), "same", groups=groups)
+    given_ = operands(g, 3, channels, 18 // groups)
+    places = tuple(np.random.default_rng(1).integers(0, size, 3) for size in given_[which].shape)
+    given_[which][places] = np.nan, np.inf, -np.inf
+    with np.errstate(all="ignore"):
+        results = passes(parallel, *given_, g), passes(reference, *given_, g)
+    for ours, theirs in zip(*results, strict=True):
+        for holds in (np.isnan, np.isposinf, np.isneginf):
+            np.testing.assert_array_equal(holds(ours), holds(theirs))
+
+
+# --- Winograd's convolution ---------------------------------------------------------------------------------
+
+
+def test_the_matrices_make_a_convolution():
+    """A' [(G g) . (B' d)] is sum_a g_a d_(i+a), in rational numbers: coefficient by coefficient."""
+    g, b, a = winograd.matrices(winograd.POINTS)
+    for i, p, d in itertools.product(range(4), range(3), range(6)):
+        coefficient = sum(a[i][k] * g[k][p] * b[k][d] for k in range(6))
+        assert coefficient == (d == i + p)
+
+
+@pytest.mark.parametrize(
+    ("transform", "which", "transposed"),
+    [
+        (winograd.weight_values, 0, False), (winograd.input_values, 1, False),
+        (winograd.output_pixels, 2, False), (winograd.pixel_values, 2, True),
+        (winograd.weights_of_values, 0, True),
+    ],
+)  # fmt: skip
+def test_the_transforms_are_the_matrices(transform, which, transposed):
+    matrix = np.array(winograd.matrices(winograd.POINTS)[which], float)
+    matrix = matrix.T if transposed else matrix
+    columns = [transform.py_func(column) for column in np.eye(matrix.shape[1])]
+    np.testing.assert_allclose(np.transpose(columns), matrix, rtol=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_winograd_s_convolution_errs_by_little_more_than_a_sum(seed):
+    """At C = 256 by at most 2e-6 of the largest output (float32)."""
+    g = geometry((8, 8), (3, 3), (1, 1), "same")
+    rng = np.random.default_rng(seed)
+    shapes = (4, 8, 8, 256), (3, 3, 256, 256), (256,), (4, 8, 8, 256)
+    given_ = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    assert winograd.suits(g, 256, 256, g.places)
+    exact = passes(reference, *(a.astype(np.float64) for a in given_), g)
+    for ours, right in zip(passes(parallel, *given_, g), exact, strict=True):
+        assert np.abs(ours - right).max() <= 2e-6 * np.abs(right).max()
+
+
+def pooled(kernels, x, dy, g):
+    """All results of both poolings."""
+    y, taken = kernels.max_pool_forward(x, g)
+    return [
+        y, taken, kernels.max_pool_backward(dy, taken, g),
+        kernels.average_pool_forward(x, g), kernels.average_pool_backward(dy, g),
+    ]  # fmt: skip
+
+
+VALUES = st.sampled_from([[0, 1, 2], [0, 1, np.nan], [0, np.inf, -np.inf], [-1, -np.inf]])
+
+
+@given(geometries(("valid", "same"), groups=(1,)), SIZES, VALUES, st.sampled_from([np.float32, np.float64]))
+def test_compiled_pooling_is_the_textbook_s_with_ties_and_nan(g, channels, among, dtype):
+    rng = np.random.default_rng(0)
+    x, dy = (rng.choice(among, (3, *sides, channels)).astype(dtype) for sides in (g.size, g.places))
+    with np.errstate(all="ignore"):
+        results = pooled(parallel, x, dy, g), pooled(reference, x, dy, g)
+    for ours, theirs in zip(*results, strict=True):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
 # --- geometry -----------------------------------------------------------------------------------------------

@@ -8,6 +8,15 @@ Work is divided over rows, columns or blocks of the result, by shape alone and n
 a result do not depend on the number of threads.
 """
 
+from npnet.kernels.convolution import (
+    average_pool_backward,
+    average_pool_forward,
+    convolution_backward_input,
+    convolution_backward_parameters,
+    convolution_forward,
+    max_pool_backward,
+    max_pool_forward,
+)
 from npnet.kernels.parallel.layers import (
     batch_norm_backward_input,
     batch_norm_backward_parameters,
@@ -24,17 +33,10 @@ from npnet.kernels.parallel.layers import (
 from npnet.kernels.parallel.optimizers import orthogonalize, update
 from npnet.kernels.parallel.pictures import move_pixels, standardize
 from npnet.kernels.reference import (
-    average_pool_backward,
-    average_pool_forward,
     binary_cross_entropy_backward,
     binary_cross_entropy_forward,
-    convolution_backward_input,
-    convolution_backward_parameters,
-    convolution_forward,
     cross_entropy_backward,
     cross_entropy_forward,
-    max_pool_backward,
-    max_pool_forward,
     mean_absolute_error_backward,
     mean_absolute_error_forward,
     mean_squared_error_backward,

@@ -31,8 +31,8 @@ from npnet.kernels.vectors.registers import (
 )
 
 __all__ = [
-    "ROWS", "VECTORS", "Columns", "Prefetch", "Rows", "RowsAt", "Squares", "Sums", "multiply_part",
-    "multiply_part_packing", "multiply_tile", "multiply_tile_prefetching",
+    "ROWS", "VECTORS", "Columns", "Placed", "Prefetch", "Rows", "RowsAt", "Squares", "Sums", "multiply_part",
+    "multiply_part_packing", "multiply_placed", "multiply_tile", "multiply_tile_prefetching",
     "multiply_tile_prefetching_to_write", "width", "width_of",
 ]  # fmt: skip
 
@@ -85,6 +85,18 @@ class RowsAt(NamedTuple):
     start: Any
     places: Any
     first: Any
+
+
+class Placed(NamedTuple):
+    """A[r, (i, s)] = array[start + places[row + r] + offsets[segment + i] + s step]."""
+
+    array: Any
+    start: Any
+    places: Any
+    row: Any
+    step: Any
+    offsets: Any
+    segment: Any
 
 
 class Columns(NamedTuple):
@@ -182,6 +194,32 @@ class _Memory:
         call_llvm(self.builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
 
+class _Total:
+    """Memory in which registers are added to what is there, if ``add`` says so."""
+
+    def __init__(self, memory, add):
+        self.memory, self.add = memory, add
+
+    def load(self, position):
+        return self.memory.load(position)
+
+    def store(self, position, value):
+        builder, nothing = self.memory.builder, ir.Constant(value.type, None)
+        old = builder.select(self.add, self.memory.load(position), nothing)
+        self.memory.store(position, builder.fadd(old, value))
+
+
+class _Table:
+    """An array of integers, from ``first`` on."""
+
+    def __init__(self, context, builder, kind, array, first):
+        self.builder = builder
+        self.data = builder.gep(context.make_array(kind)(context, builder, array).data, [first])
+
+    def __getitem__(self, index):
+        return self.builder.load(self.builder.gep(self.data, [index]))
+
+
 def _operand(context, builder, kind, value):
     """An operand with its array replaced by the ``_Memory`` from its start on."""
     operand = unpack(context, builder, kind, value)
@@ -192,6 +230,7 @@ def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step):
     """The tile's instructions.
 
     ``rows`` are the rows of A in memory, ``a``, ``b`` and ``c`` the operands, ``counts`` steps and segments.
+    Where the segments of A begin is said by a distance or a ``_Table``.
     ``before_step(segment, step, turn, row_of_b)`` may add instructions to each step; ``turn`` counts the
     steps in the loop's body.
     """
@@ -214,7 +253,9 @@ def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step):
     multiply_add = llvm_name("fmuladd", vector_of(b.array.dtype))
 
     outer = _Loop(builder, segments, sums)
-    a_first, b_first = builder.mul(a.segment, outer.index), builder.mul(b.segment, outer.index)
+    placed = isinstance(a.segment, _Table)
+    a_first = a.segment[outer.index] if placed else builder.mul(a.segment, outer.index)
+    b_first = builder.mul(b.segment, outer.index)
 
     def one_step(step, turn, sums):
         b_at = builder.add(b_first, builder.mul(b.step, step))
@@ -240,6 +281,10 @@ def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step):
     sums = outer.close(sums)
     for value, place in zip(sums, places, strict=True):
         c.array.store(place, value)
+
+
+def _nothing(segment, step, turn, row_of_b):
+    """Add nothing to a step."""
 
 
 # --- whole tiles -----------------------------------------------------------------------------------------
@@ -293,9 +338,6 @@ def _emit_whole_tile(context, builder, signature, arguments, to_write=False):
 
     rows = [memory(builder.add(a.start, builder.mul(a.row, I64(r)))) for r in range(ROWS)]
 
-    def nothing(segment, step, turn, row_of_b):
-        pass
-
     def prefetch(segment, step, turn, row_of_b):
         is_new_line = turn % (LINE // (ROWS * next_rows.align)) == 0
         if is_new_line:
@@ -305,7 +347,7 @@ def _emit_whole_tile(context, builder, signature, arguments, to_write=False):
             at = builder.add(builder.mul(following.segment, segment), builder.mul(following.step, step))
             following.array.prefetch(at, to_write)
 
-    before_step = nothing
+    before_step = _nothing
     if prefetched:
         next_rows = memory(prefetched[0])
         following, before_step = _operand(context, builder, kinds[7], prefetched[1]), prefetch
@@ -347,9 +389,8 @@ def _emit_part(context, builder, signature, arguments):
     if kind_of_places == types.none:
         places, a_step = [I64(r) for r in range(ROWS)], ROWS
     else:
-        table = context.make_array(kind_of_places)(context, builder, a.places).data
-        places = [builder.load(builder.gep(table, [builder.add(a.first, I64(r))])) for r in range(ROWS)]
-        a_step = 1
+        table = _Table(context, builder, kind_of_places, a.places, a.first)
+        places, a_step = [table[I64(r)] for r in range(ROWS)], 1
     rows = [
         _Memory(context, builder, kinds[1].types[0], a.array, builder.add(a.start, place)) for place in places
     ]
@@ -364,4 +405,30 @@ def _emit_part(context, builder, signature, arguments):
 
     a = Rows(a.array, a.start, None, I64(a_step), I64(0))
     _emit_tile(builder, vectors, rows, a, b, (steps, I64(1)), c, add, pack)
+    return context.get_dummy_value()
+
+
+@intrinsic(prefer_literal=True)
+def multiply_placed(typing_context, rows, vectors, a, b, steps, segments, c, add):
+    """C (+)= A B for a tile of ``rows`` and ``vectors`` registers of columns, both constants.
+
+    ``a`` are Placed, ``b`` Columns, ``c`` Sums. The tile's own sum is added to the old values of C at its
+    end: a long sum in several calls has the error of a sum of blocks, which is smaller than that of one
+    running sum (Higham 1993, SIAM J. Sci. Comput. 14, 783).
+    """
+    arguments = rows, vectors, a, b, types.intp, types.intp, c, types.boolean
+    return types.void(*arguments), _emit_placed
+
+
+def _emit_placed(context, builder, signature, arguments):
+    kinds, (_, _, a, b, steps, segments, c, add) = signature.args, arguments
+    rows, vectors = kinds[0].literal_value, kinds[1].literal_value
+    kind, a = kinds[2], unpack(context, builder, kinds[2], a)
+    b, c = _operand(context, builder, kinds[3], b), _operand(context, builder, kinds[6], c)
+    table = _Table(context, builder, kind.types[2], a.places, a.row)
+    places = [builder.add(a.start, table[I64(r)]) for r in range(rows)]
+    memory = [_Memory(context, builder, kind.types[0], a.array, place) for place in places]
+    offsets = _Table(context, builder, kind.types[5], a.offsets, a.segment)
+    a, c = Rows(a.array, a.start, None, a.step, offsets), c._replace(array=_Total(c.array, add))
+    _emit_tile(builder, vectors, memory, a, b, (steps, segments), c, ir.Constant(add.type, 0), _nothing)
     return context.get_dummy_value()

@@ -23,8 +23,8 @@ from npnet.kernels.vectors.registers import (
 )
 
 __all__ = [
-    "fill", "lanes_of", "largest", "load", "load_as", "load_each", "load_planes", "store", "store_each",
-    "store_parts", "store_planes", "total", "transpose",
+    "fill", "lanes_of", "largest", "load", "load_as", "load_each", "load_planes", "store", "store_as",
+    "store_each", "store_parts", "store_planes", "total", "transpose",
 ]  # fmt: skip
 
 
@@ -121,6 +121,26 @@ def store(typing_context, array, start, count, values):
                 mask = _mask(builder, count, vector)
                 name = f"llvm.masked.store.v{vector.count}f{8 * align}.p0"
                 call_llvm(builder, name, ir.VoidType(), (values, place, I32(align), mask))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, vector), emit
+
+
+@intrinsic
+def store_as(typing_context, array, start, count, values):
+    """``store`` to an array of signed integers, the numbers converted to its dtype."""
+    vector = values
+
+    def emit(context, builder, signature, arguments):
+        array_type, (array, start, count, values) = signature.args[0], arguments
+        target = ir.VectorType(context.get_data_type(array_type.dtype), vector.count)
+        values = builder.fptosi(values, target)
+        data = context.make_array(array_type)(context, builder, array).data
+        place = builder.bitcast(builder.gep(data, [start]), target.as_pointer())
+        align = alignment(array_type)
+        name = f"llvm.masked.store.v{vector.count}i{8 * align}.p0"
+        arguments = values, place, I32(align), _mask(builder, count, vector)
+        call_llvm(builder, name, ir.VoidType(), arguments)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, vector), emit
