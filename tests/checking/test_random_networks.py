@@ -12,7 +12,13 @@ from npnet.initializers import Constant, VarianceScaling
 from npnet.layers import BatchNormalization, Dense, Flatten, activations
 
 QUICK = 60
-LAYERS = [layer for cls in layers.CLASSES.values() if cls is not layers.Input for layer in examples(cls)]
+OF_WHOLE_NUMBERS = (layers.Embedding, layers.CategoryEncoding)  # they come first in a network or nowhere
+LAYERS = [
+    layer
+    for cls in layers.CLASSES.values()
+    if cls not in (layers.Input, *OF_WHOLE_NUMBERS)
+    for layer in examples(cls)
+]
 FIRST = [layer for layer in LAYERS if layer.input_shape is not None]
 LATER = [layer for layer in LAYERS if layer.input_shape is None and not isinstance(layer, Dense)]
 OF_PICTURES = [layer for layer in FIRST if len(layer.input_shape) == 3]
