@@ -5,6 +5,7 @@ Neither chooses an epoch: what a run comes to is what it has after the last one,
 to choose by (the setting ``validation_split``, which is no recipe's).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,7 +190,7 @@ def _network(recipe: Recipe, classes: int) -> list[Layer]:
     """Return the layers that learn, with their companions."""
     network: list[Layer] = []
 
-    def add(layer: type[Conv2D] | type[Dense], *arguments: Any, **options: Any) -> None:
+    def add(layer: Callable[..., Layer], *arguments: Any, **options: Any) -> None:
         if recipe.batch_norm:
             network.append(layer(*arguments, **options, use_bias=False))
             network.extend([BatchNormalization(), Activation(recipe.activation)])
