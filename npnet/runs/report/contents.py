@@ -46,6 +46,7 @@ def read(folder: RunFolder) -> Content:
         "dataset": config["dataset"],
         "recipe": config.get("recipe"),
         "images": things == "images",
+        "varied": bool(config.get("flip") or config.get("shift")),
         "run": run,
         "status": result.get("status"),
         "reason": result.get("reason"),
