@@ -213,6 +213,6 @@ def occlusion(
     ]
     captions += [[(f"down to {percent(look.lowest)}", GREY)] for look in looks]
     pictures = [look.picture for look in looks] + [look.spotlight for look in looks]
-    subtitle = "bright where a grey square lowers the probability of the class; below, by how much at most"
+    subtitle = "bright where a grey square lowers the probability of the class; below that, the lowest"
     figure = mosaic("Where the network looks", subtitle, np.stack(pictures), len(images), captions)
     return finish(figure, path)
