@@ -142,6 +142,22 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path, monkeypatch, capsys)
     assert len(environment["dataset_sha256"]) == 64
 
 
+def test_a_convolutional_run_draws_what_it_looks_for_and_where(tmp_path, monkeypatch, capsys):
+    few = (lambda path, limit: shapes.load_data(limit, 50)), shapes.CLASS_NAMES
+    monkeypatch.setitem(datasets.LOADERS, "shapes", few)
+    monkeypatch.setenv("COLUMNS", "200")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # of a picture that was not drawn
+        train(CNN, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").glob("*.png")} == {
+        "samples.png", "history.png", "confusion.png", "mistakes.png", "weights.png", "feature_maps.png",
+        "occlusion.png",
+    }  # fmt: skip
+    said = capsys.readouterr().out
+    assert "32x32x3-2-2-pool-3-3-pool-8-10, relu, dropout 0.25 and 0.5, unit inputs:" in said
+    assert "Where it looks" in (tmp_path / "run/report.html").read_text()
+
+
 def test_an_epoch_is_chosen_on_samples_held_out_and_measured_on_the_test_samples(
     tmp_path, monkeypatch, capsys
 ):
