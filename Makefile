@@ -27,8 +27,9 @@ test-peers: .venv/tested .venv/benched  ## the tests that need Keras and PyTorch
 test-browser: .venv/browsed  ## the tests that open reports in Chromium
 	$(BIN)/python -m pytest -m browser
 
-notebook: .venv/tested  ## make the notebook of examples/cifar10_mlp.py
+notebook: .venv/tested  ## make the notebooks of the tutorial, examples/cifar10_mlp.py and cifar10_cnn.py
 	$(BIN)/jupytext --quiet --to ipynb --update --update-metadata '$(NOTEBOOK)' examples/cifar10_mlp.py
+	$(BIN)/jupytext --quiet --to ipynb --update --update-metadata '$(NOTEBOOK)' examples/cifar10_cnn.py
 
 .PHONY: release-tests soak coverage mutants
 

@@ -168,4 +168,4 @@ print(f"""
 # %% [markdown]
 # A network of dense layers treats an image as a bag of pixels: it would learn just as well if the same
 # shuffling were applied to all of them. That is why it stops at about half of CIFAR-10. Layers that know
-# which pixels are neighbours, convolutions, are the next step.
+# which pixels are neighbours, convolutions, are the next step: `cifar10_cnn.py`.

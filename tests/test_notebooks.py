@@ -1,4 +1,4 @@
-"""What a notebook shows: histories, models and checks; and the tutorial as a notebook."""
+"""What a notebook shows: histories, models and checks; and the tutorial's chapters as notebooks."""
 
 import base64
 import textwrap
@@ -176,13 +176,14 @@ def test_training_in_a_cell_is_seen_while_it_goes_on(tmp_path):
 
 # --- the tutorial -----------------------------------------------------------------------------------------
 
-TUTORIAL = Path(__file__).parents[1] / "examples" / "cifar10_mlp.ipynb"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_the_notebook_is_made_of_the_script():
+@pytest.mark.parametrize("chapter", ["cifar10_mlp", "cifar10_cnn"])
+def test_a_notebook_is_made_of_its_script(chapter):
     """If this fails: make notebook."""
-    script = jupytext.read(TUTORIAL.with_suffix(".py"), fmt="py:percent")
-    notebook = nbformat.read(TUTORIAL, as_version=4)
+    script = jupytext.read(EXAMPLES / f"{chapter}.py", fmt="py:percent")
+    notebook = nbformat.read(EXAMPLES / f"{chapter}.ipynb", as_version=4)
     assert [(c.cell_type, c.source) for c in notebook.cells] == [
         (c.cell_type, c.source) for c in script.cells
     ]
@@ -190,24 +191,34 @@ def test_the_notebook_is_made_of_the_script():
     assert notebook.metadata.kernelspec.name == "python3"
 
 
-def test_the_tutorial_runs_from_top_to_bottom_without_network_or_data(tmp_path, monkeypatch):
-    for name, value in {**offline(tmp_path), "EPOCHS": "2", "LIMIT": "400"}.items():
+@pytest.mark.parametrize(
+    ("chapter", "limit", "parameters", "drawn"),
+    [
+        ("mlp", "400", "1,841,162", "samples history confusion mistakes weights"),
+        ("cnn", "100", "1,250,858",
+         "shuffled edges history confusion filters feature_maps occlusion mistakes"),
+    ],
+)  # fmt: skip
+def test_a_chapter_runs_from_top_to_bottom_without_network_or_data(
+    chapter, limit, parameters, drawn, tmp_path, monkeypatch
+):
+    for name, value in {**offline(tmp_path), "EPOCHS": "2", "LIMIT": limit}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("NPNET_DATA", raising=False)
-    notebook = nbformat.read(TUTORIAL, as_version=4)
+    notebook = nbformat.read(EXAMPLES / f"cifar10_{chapter}.ipynb", as_version=4)
     NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error"]
     pictures = [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 5
+    assert len(pictures) == len(drawn.split())
     assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     complaints = "".join(output.text for output in outputs if output.get("name") == "stderr")
     assert "Connection refused" in complaints and "Warning" not in complaints
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "training on drawn shapes instead" in printed and "val_accuracy" in printed
-    assert "Total params: 1,841,162" in printed
-    folder = tmp_path / "runs" / "shapes-mlp"
-    for name in ("samples", "history", "confusion", "mistakes", "weights"):
+    assert f"Total params: {parameters}" in printed
+    folder = tmp_path / "runs" / f"shapes-{chapter}"
+    for name in drawn.split():
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") and f"{name}.png" in printed
     model = load_model(folder / "model.safetensors")
-    assert model.predict(np.zeros((1, 3072)), verbose=0).shape == (1, 10)
+    assert model.predict(np.zeros((1, *model.input_shape)), verbose=0).shape == (1, 10)

@@ -16,14 +16,12 @@ from npnet import activations, optimizers
 from npnet.checking.explain import explain
 from npnet.cli.values import positive
 from npnet.internal.progress import can_encode
-from npnet.layers import Activation, BatchNormalization, Conv2D, Flatten, Input, Layer, MaxPooling2D
-from npnet.models import Sequential
 from npnet.runs import datasets, recipes, settings
 from npnet.runs.terminal import columns
 from npnet.training.batches import cut, epoch_order
 from npnet.utils import to_categorical
 
-__all__ = ["ATTEMPTS", "EXAMPLES", "HELP", "add_arguments", "run", "sizes", "with_convolutions"]
+__all__ = ["ATTEMPTS", "EXAMPLES", "HELP", "add_arguments", "run", "sizes"]
 
 HELP = "one training step, told with formulas, norms and checks"
 EXAMPLES = """\
@@ -32,7 +30,7 @@ examples:
   npnet explain --hidden 8 --optimizer adam
   npnet explain --dataset shapes --hidden 16,16 --activation gelu
   npnet explain --batch-norm --dropout 0.2
-  npnet explain --dataset shapes --filters 4,4 --hidden 8 --batch-size 4
+  npnet explain --dataset shapes --filters 2,4 --hidden 8 --batch-size 4
 
 exit codes: 0 every gradient is right, 1 one is not, 2 wrong options
 """
@@ -49,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "dataset", "spiral or shapes [spiral]", choices=("spiral", "shapes"), default="spiral", metavar="NAME"
     )
-    add("filters", "convolutions of pictures with so many filters, each with a pooling, come first [none]",
+    add("filters", "of pictures: two convolutions of N filters and a pooling for each N come first [none]",
         type=sizes, default=(), metavar="N,N...")  # fmt: skip
     add("hidden", "units of each hidden layer [16,16]", type=sizes, default=(16, 16), metavar="N,N...")
     add(
@@ -77,51 +75,26 @@ def sizes(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"must be numbers such as 16,16, got {text!r}") from None
 
 
-def with_convolutions(model: Sequential, recipe: recipes.Recipe, filters: tuple[int, ...]) -> Sequential:
-    """Return the model with a convolution of 3 x 3 and a pooling for each number before its Flatten."""
-    layers = [
-        type(layer)(**layer.get_config() | {"input_shape": None, "name": None}) for layer in model.layers
-    ]
-    flatten = next(i for i, layer in enumerate(layers) if isinstance(layer, Flatten))
-    pictures: list[Layer] = []
-    for number in filters:
-        pictures.append(Conv2D(number, 3, padding="same", use_bias=not recipe.batch_norm))
-        pictures += [BatchNormalization()] if recipe.batch_norm else []
-        pictures += [Activation(recipe.activation), MaxPooling2D()]
-    result = Sequential(
-        [Input(model.require_built("explain")), *layers[:flatten], *pictures, *layers[flatten:]]
-    )
-    result.compile(model.optimizer, model.loss, kernels="numpy")
-    return result
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Take the step and print its story."""
     given = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}
     try:
         recipe = settings.recipe_of(settings.complete({**given, "schedule": "constant"}))
+        dataset = datasets.load(arguments.dataset, limit=None if arguments.dataset == "spiral" else 600)
+        shape, classes = dataset.x_train.shape[1:], len(dataset.class_names)
+        model = recipes.build(recipe, shape, classes, 1, arguments.seed, kernels="numpy")
     except ValueError as error:
         arguments.parser.error(str(error))
-    dataset = datasets.load(arguments.dataset, limit=None if arguments.dataset == "spiral" else 600)
-    shape, classes = dataset.x_train.shape[1:], len(dataset.class_names)
-    model = recipes.build(recipe, shape, classes, 1, arguments.seed, kernels="numpy")
-    if arguments.filters:
-        if len(shape) != 3:
-            arguments.parser.error(f"--filters needs pictures: --dataset shapes, not {arguments.dataset}")
-        try:
-            model = with_convolutions(model, recipe, arguments.filters)
-        except ValueError as error:
-            arguments.parser.error(str(error))
     order = epoch_order(len(dataset.x_train), True, arguments.seed, 0)
     for rows in cut(order, arguments.batch_size)[:ATTEMPTS]:
         story = explain(model, dataset.x_train[rows], to_categorical(dataset.y_train[rows], classes))
         if not np.isnan(story.errors).any():
             break
-    widths = "-".join(map(str, (np.prod(shape), *arguments.filters, *recipe.hidden, classes)))
     opening = (
-        f"One training step of {widths} on {len(rows)} samples of {dataset.name}, told. An array's norm is"
-        " the root of its summed squares. Nudged means: each number changed by 1e-5 and the loss watched;"
-        " what stands beside it is |a - n| / (|a| + |n|), a from backward, n from nudging."
+        f"One training step of {recipes.widths(recipe, shape, classes)} on {len(rows)} samples of"
+        f" {dataset.name}, told. An array's norm is the root of its summed squares. Nudged means: each number"
+        " changed by 1e-5 and the loss watched; what stands beside it is |a - n| / (|a| + |n|), a from"
+        " backward, n from nudging."
     )
     text = f"{textwrap.fill(opening, columns())}\n{story.text(columns())}"
     print(

@@ -27,6 +27,7 @@ examples:
   npnet train shapes --epochs 5                 pictures drawn on the spot: no download
   npnet train --epochs 2 --limit 5000           a quick look
   npnet train --recipe best                     the best training for the same network
+  npnet train --recipe cnn                      a convolutional network
   npnet train --validation-split 0.1            the epoch that is best on 5,000 images held out of training
   npnet train --hidden 1024,512,256 --dropout 0.2 --optimizer adamw --schedule cosine
   npnet train --config runs/cifar10-001/config.json --seed 1
@@ -62,16 +63,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(data, "shift", "move pictures at random by up to N pixels", type=int, metavar="N")
 
     network = parser.add_argument_group("network")
+    add(network, "filters", "of pictures: two convolutions of N filters and a pooling for each N",
+        type=_sizes, metavar="N,N")  # fmt: skip
     add(network, "hidden", 'sizes of the hidden layers; "" for none', type=_sizes, metavar="N,N")
-    add(network, "activation", f"of the hidden layers: {_listed(activations.NAMES)}",
+    add(network, "activation", f"of convolutions and hidden layers: {_listed(activations.NAMES)}",
         choices=list(activations.NAMES), metavar="NAME")  # fmt: skip
+    add(network, "pool_dropout", "share of the numbers left out after a pooling", type=float, metavar="SHARE")
     add(network, "dropout", "share of the hidden units left out in a step", type=float, metavar="SHARE")
-    add(
-        network, "batch_norm", "normalise hidden layers batch by batch", action=argparse.BooleanOptionalAction
-    )
+    add(network, "batch_norm", "normalise convolutions and hidden layers batch by batch",
+        action=argparse.BooleanOptionalAction)  # fmt: skip
 
     training = parser.add_argument_group("training")
-    add(training, "recipe", "what all settings are that are not given: tutorial or best",
+    add(training, "recipe", f"what all settings are that are not given: {_listed(recipes.RECIPES)}",
         choices=list(recipes.RECIPES), metavar="NAME")  # fmt: skip
     add(
         training,
@@ -161,7 +164,7 @@ def _default(name: str) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return (

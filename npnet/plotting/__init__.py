@@ -9,6 +9,15 @@ class. Images are (N, H, W), (N, H, W, 1) or (N, H, W, 3): uint8 in 0..255 or fl
 """
 
 from npnet.plotting.canvas import PathLike
+from npnet.plotting.convolutions import (
+    FeatureMaps,
+    Occlusion,
+    convolves,
+    feature_map_images,
+    feature_maps,
+    occlude,
+    occlusion,
+)
 from npnet.plotting.figures import (
     confident_mistakes,
     confusion_matrix,
@@ -20,12 +29,19 @@ from npnet.plotting.figures import (
 )
 
 __all__ = [
+    "FeatureMaps",
+    "Occlusion",
     "PathLike",
     "confident_mistakes",
     "confusion_matrix",
+    "convolves",
     "decision_boundary",
+    "feature_map_images",
+    "feature_maps",
     "first_layer_images",
     "first_layer_weights",
     "history_curves",
     "image_grid",
+    "occlude",
+    "occlusion",
 ]

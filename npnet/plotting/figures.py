@@ -30,6 +30,7 @@ from npnet.plotting.canvas import (
     tidy,
 )
 from npnet.plotting.curves import Panel, panels
+from npnet.plotting.inputs import check_classes, check_images, class_probabilities
 
 __all__ = [
     "confident_mistakes",
@@ -93,8 +94,8 @@ def image_grid(
         If images, labels and class names do not match one another.
     """
     rows, cols = checks.integer("rows", rows), checks.integer("cols", cols)
-    images = _images("images", images)
-    classes = _classes("labels", labels, len(class_names))
+    images = check_images("images", images)
+    classes = check_classes("labels", labels, len(class_names))
     checks.same_length("labels", classes, "images", images)
     shown = min(rows * cols, len(images))
     subtitle = f"the first {shown} of {quantity(len(images), 'image')}, with class name and class index"
@@ -113,7 +114,7 @@ def confusion_matrix(
         If labels and class names do not match one another.
     """
     size = len(class_names)
-    true, predicted = _classes("y_true", y_true, size), _classes("y_pred", y_pred, size)
+    true, predicted = check_classes("y_true", y_true, size), check_classes("y_pred", y_pred, size)
     checks.same_length("y_pred", predicted, "y_true", true)
     counts = np.zeros((size, size), dtype=int)
     np.add.at(counts, (true, predicted), 1)
@@ -141,18 +142,20 @@ def confusion_matrix(
 def first_layer_weights(
     model: Any, image_shape: tuple[int, ...], count: int = 64, path: PathLike | None = None
 ) -> "Figure":
-    """What the first layer looks for: the weights of its strongest units, folded back into pictures.
+    """What the first layer looks for: the weights of its strongest units or filters, as pictures.
+
+    A filter of a convolution is a small picture already; a dense unit's weights are folded back into one.
 
     Each picture is scaled by its own largest weight: middle grey is 0, brighter is positive, darker negative.
 
     Parameters
     ----------
-    model : Sequential or (D, M) array
-        The network, or the weights of its first Dense layer.
+    model : Sequential or (D, M) or (kh, kw, C, F) array
+        The network, or the weights of its first Dense layer or, (kh, kw, C, F), of its first convolution.
     image_shape : (H, W), (H, W, 1) or (H, W, 3)
         The shape of an image before it was flattened to D numbers.
     count : int
-        How many units to show, those with the largest norm first.
+        How many units or filters to show, those with the largest norm first.
     path : str or path, optional
         Where to save the picture.
 
@@ -161,19 +164,32 @@ def first_layer_weights(
     ValueError
         If the weights do not belong to images of this shape, or are not finite.
     """
-    images, total = first_layer_images(model, image_shape, count)
-    subtitle = f"the {len(images)} of {quantity(total, 'unit')} with the largest weights; grey is zero"
+    images, noun, total = first_layer_images(model, image_shape, count)
+    subtitle = f"the {len(images)} of {quantity(total, noun)} with the largest weights; grey is zero"
     cols = min(16, len(images))
     return finish(mosaic("What the first layer looks for", subtitle, images, cols), path)
 
 
-def first_layer_images(model: Any, image_shape: tuple[int, ...], count: int = 64) -> tuple[np.ndarray, int]:
-    """Return the pictures of ``first_layer_weights`` as floats in 0..1, and how many units there are."""
+def first_layer_images(
+    model: Any, image_shape: tuple[int, ...], count: int = 64
+) -> tuple[np.ndarray, str, int]:
+    """Return the pictures of ``first_layer_weights`` in 0..1, "unit" or "filter", and how many there are."""
     count = checks.integer("count", count)
     arrays = model.get_weights() if hasattr(model, "get_weights") else [np.asarray(model)]
-    weight = next((array for array in arrays if array.ndim == 2), None)
+    weight = next((array for array in arrays if array.ndim in (2, 4)), None)
     if weight is None:
-        raise ValueError("model must have a built Dense layer, found none. Call build or fit first.")
+        raise ValueError(
+            "model must have a built Dense layer or convolution, found none. Call build or fit first."
+        )
+    noun = "unit" if weight.ndim == 2 else "filter"
+    if noun == "filter":
+        if weight.shape[2] not in (1, 3):
+            raise ValueError(
+                "model must look at pictures of 1 or 3 channels first, got filters of"
+                f" {weight.shape[2]} channels."
+            )
+        image_shape = weight.shape[:3]
+        weight = weight.reshape(-1, weight.shape[3])
     if len(weight) != math.prod(image_shape):
         raise ValueError(
             f"image_shape must hold {len(weight)} numbers, the inputs of the first layer,"
@@ -184,7 +200,7 @@ def first_layer_images(model: Any, image_shape: tuple[int, ...], count: int = 64
     strongest = np.argsort(-np.linalg.norm(weight, axis=0), kind="stable")[:count]
     units = weight[:, strongest].T
     units = units / np.maximum(np.abs(units).max(axis=1, keepdims=True), np.finfo(units.dtype).tiny)
-    return _images("image_shape", (0.5 + 0.5 * units).reshape(-1, *image_shape)), weight.shape[1]
+    return check_images("image_shape", (0.5 + 0.5 * units).reshape(-1, *image_shape)), noun, weight.shape[1]
 
 
 def confident_mistakes(
@@ -203,15 +219,15 @@ def confident_mistakes(
         If images, labels, probabilities and class names do not match one another.
     """
     count = checks.integer("count", count)
-    images = _images("images", images)
+    images = check_images("images", images)
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 2 or probabilities.shape[1] != len(class_names):
         raise ValueError(
             f"probabilities must be (N, {len(class_names)}), a column a class, got {probabilities.shape}."
             " Pass what model.predict returns."
         )
-    true = _classes("y_true", y_true, len(class_names))
-    answer = _classes("probabilities", probabilities, len(class_names))
+    true = check_classes("y_true", y_true, len(class_names))
+    answer = check_classes("probabilities", probabilities, len(class_names))
     checks.same_length("y_true", true, "images", images)
     checks.same_length("probabilities", answer, "images", images)
     wrong = np.flatnonzero(answer != true)
@@ -267,11 +283,11 @@ def decision_boundary(
     steps = 300
     columns, rows = np.linspace(left, right, steps), np.linspace(bottom, top, steps)
     plane = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
-    probabilities = _class_probabilities(model, plane)
+    probabilities = class_probabilities(model, plane)
     size = probabilities.shape[1]
-    true = _classes("y", y, size)
+    true = check_classes("y", y, size)
     checks.same_length("y", true, "x", x)
-    answer = _class_probabilities(model, x).argmax(axis=1)
+    answer = class_probabilities(model, x).argmax(axis=1)
     names = [f"class {k}" for k in range(size)] if class_names is None else class_names
     if len(names) != size:
         raise ValueError(f"class_names must hold {size} names, one a class, got {len(names)}.")
@@ -338,47 +354,3 @@ def _label_ends(axes: "Axes", ends: list[tuple[float, str, str]]) -> None:
         heights = [heights[0] - push, heights[1] + push]
     for height, (_, text, color) in zip(heights, ends, strict=True):
         axes.text(1.03, height, text, transform=axes.transAxes, color=color, size=8.5, va="center")
-
-
-# --- what they are given ----------------------------------------------------------------------------------
-
-
-def _images(name: str, values: np.ndarray) -> np.ndarray:
-    images = checks.array(name, values)
-    if images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)) or not images.size:
-        hint = " Unflatten them: images.reshape(-1, 32, 32, 3)." if images.ndim == 2 else ""
-        raise ValueError(
-            f"{name} must be (N, H, W), (N, H, W, 1) or (N, H, W, 3), got shape {images.shape}.{hint}"
-        )
-    low, high = images.min(), images.max()
-    if images.dtype != np.uint8 and (images.dtype.kind != "f" or not (low >= 0 and high <= 1)):
-        raise ValueError(
-            f"{name} must be uint8 in 0..255 or floats in 0..1, got {images.dtype} in {low:.4g}..{high:.4g}."
-            " Pass the pixels as they were before normalisation."
-        )
-    return images
-
-
-def _classes(name: str, values: np.ndarray, size: int) -> np.ndarray:
-    """Class indices (N,), whichever way the labels were given."""
-    labels = checks.array(name, values)
-    if labels.ndim == 2 and labels.shape[1] == size > 1:
-        if not np.isfinite(labels).all():
-            row = np.flatnonzero(~np.isfinite(labels).all(axis=1))[0]
-            raise ValueError(f"{name} must be finite, got nan or inf in row {row}. Did the training diverge?")
-        return labels.argmax(axis=1)
-    if not labels.size or labels.shape[1:] not in ((), (1,)):
-        raise ValueError(
-            f"{name} must be class indices (N,) or (N, 1), or scores (N, {size}), got shape {labels.shape}."
-        )
-    classes = checks.labels(name, labels.reshape(-1))
-    checks.label_range(name, classes, size, f"a choice of {size} classes")
-    return classes
-
-
-def _class_probabilities(model: Any, x: np.ndarray) -> np.ndarray:
-    """The model's probabilities (N, K); a single output is the probability of the second of two classes."""
-    y = np.asarray(model.predict(x, batch_size=4096, verbose=0), dtype=float)
-    if not np.isfinite(y).all():
-        raise ValueError("model must predict finite numbers, got nan or inf. Did the training diverge?")
-    return np.hstack([1 - y, y]) if y.shape[1] == 1 else y

@@ -135,6 +135,12 @@ def draw(
             ),
             "weights.png": lambda path: plotting.first_layer_weights(model, x.shape[1:], path=path),
         }
+        if plotting.convolves(model):
+            some = report.one_a_class(y)
+            pictures |= {
+                "feature_maps.png": lambda path: plotting.feature_maps(model, x[0], path=path),
+                "occlusion.png": lambda path: plotting.occlusion(model, x[some], y[some], names, path),
+            }
     else:
         pictures["boundary.png"] = lambda path: plotting.decision_boundary(model, x, y, path, names)
     for name, draw_to in pictures.items():

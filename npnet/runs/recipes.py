@@ -1,10 +1,11 @@
-"""Complete trainings by name: the tutorial's, and the best found for the same network.
+"""Complete trainings by name: the tutorial's, the best found for its network, and a convolutional network's.
 
 A recipe is plain data. ``build`` makes the compiled model of it; ``fit`` gets ``epochs`` and ``batch_size``.
 Neither chooses an epoch: what a run comes to is what it has after the last one, unless samples are held out
 to choose by (the setting ``validation_split``, which is no recipe's).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,11 @@ from npnet.internal.config import lookup
 from npnet.layers import (
     Activation,
     BatchNormalization,
+    Conv2D,
     Dense,
     Dropout,
     Flatten,
+    MaxPooling2D,
     Normalization,
     RandomFlip,
     RandomTranslation,
@@ -25,7 +28,7 @@ from npnet.layers import (
 from npnet.layers.layer import Layer, Shape
 from npnet.models import Sequential
 
-__all__ = ["BEST", "INPUTS", "RECIPES", "SCHEDULES", "TUTORIAL", "Recipe", "build"]
+__all__ = ["BEST", "CNN", "INPUTS", "RECIPES", "SCHEDULES", "TUTORIAL", "Recipe", "build", "widths"]
 
 INPUTS = ("raw", "unit", "standardised")
 SCHEDULES = ("constant", "cosine", "onecycle")
@@ -39,14 +42,19 @@ class Recipe:
     ----------
     epochs, batch_size
         For ``fit``.
+    filters
+        For pictures: filters of each block. A block is two convolutions of 3 x 3, the first of them with
+        padding "same", and a maximum pooling; blocks come before the hidden layers. A dense network has none.
     hidden
         Units of each hidden layer.
     activation
-        Of the hidden layers.
+        Of the convolutions and the hidden layers.
+    pool_dropout
+        Rate after each pooling.
     dropout
         Rate after each hidden layer.
     batch_norm
-        Whether each hidden layer is normalised before its activation.
+        Whether each convolution and each hidden layer is normalised before its activation.
     optimizer
         Its name.
     learning_rate
@@ -67,8 +75,10 @@ class Recipe:
 
     epochs: int = 20
     batch_size: int = 32
+    filters: tuple[int, ...] = ()
     hidden: tuple[int, ...] = (512, 512)
     activation: str = "relu"
+    pool_dropout: float = 0.0
     dropout: float = 0.0
     batch_norm: bool = False
     optimizer: str = "rmsprop"
@@ -99,7 +109,17 @@ BEST = Recipe(
     shift=2,
     inputs="standardised",
 )
-RECIPES = {"tutorial": TUTORIAL, "best": BEST}
+# The convolutional network of Keras's example cifar10_cnn, with Adam.
+CNN = Recipe(
+    epochs=10,
+    batch_size=128,
+    filters=(32, 64),
+    hidden=(512,),
+    pool_dropout=0.25,
+    dropout=0.5,
+    optimizer="adam",
+)
+RECIPES = {"tutorial": TUTORIAL, "best": BEST, "cnn": CNN}
 
 
 def build(
@@ -132,8 +152,10 @@ def build(
     ValueError
         If a setting is unknown or does not fit the samples.
     """
+    if recipe.filters and len(input_shape) != 3:
+        raise ValueError(f"filters are for pictures, got samples of shape {input_shape}.")
     network = Sequential(_network(recipe, classes), seed=seed)
-    network.build((None, int(np.prod(input_shape))))
+    network.build((None, *input_shape) if recipe.filters else (None, int(np.prod(input_shape))))
     model = Sequential([*_preparation(recipe, input_shape, mean, variance), *network.layers], seed=seed)
     model.build((None, *input_shape))
     steps = steps_per_epoch * recipe.epochs
@@ -143,7 +165,7 @@ def build(
 
 
 def _preparation(recipe: Recipe, input_shape: Shape, mean: Any, variance: Any) -> list[Layer]:
-    """Return the layers between the samples and the first Dense."""
+    """Return the layers between the samples and the first one that learns."""
     prepared: list[Layer] = []
     if recipe.flip:
         prepared.append(RandomFlip("horizontal"))
@@ -161,20 +183,40 @@ def _preparation(recipe: Recipe, input_shape: Shape, mean: Any, variance: Any) -
         prepared.append(Normalization(mean=mean, variance=variance))
     elif recipe.inputs != "raw":
         raise ValueError(f"inputs must be one of {', '.join(INPUTS)}, got {recipe.inputs!r}.")
-    return [*prepared, Flatten()] if len(input_shape) > 1 else prepared
+    return [*prepared, Flatten()] if len(input_shape) > 1 and not recipe.filters else prepared
 
 
 def _network(recipe: Recipe, classes: int) -> list[Layer]:
     """Return the layers that learn, with their companions."""
     network: list[Layer] = []
-    for units in recipe.hidden:
+
+    def add(layer: Callable[..., Layer], *arguments: Any, **options: Any) -> None:
         if recipe.batch_norm:
-            network += [Dense(units, use_bias=False), BatchNormalization(), Activation(recipe.activation)]
+            network.append(layer(*arguments, **options, use_bias=False))
+            network.extend([BatchNormalization(), Activation(recipe.activation)])
         else:
-            network.append(Dense(units, activation=recipe.activation))
+            network.append(layer(*arguments, **options, activation=recipe.activation))
+
+    for filters in recipe.filters:
+        add(Conv2D, filters, 3, padding="same")
+        add(Conv2D, filters, 3)
+        network.append(MaxPooling2D())
+        if recipe.pool_dropout:
+            network.append(Dropout(recipe.pool_dropout))
+    if recipe.filters:
+        network.append(Flatten())
+    for units in recipe.hidden:
+        add(Dense, units)
         if recipe.dropout:
             network.append(Dropout(recipe.dropout))
     return [*network, Dense(classes, activation="softmax")]
+
+
+def widths(recipe: Recipe, input_shape: Shape, classes: int) -> str:
+    """Return "3072-512-512-10" or, of a convolutional network, "32x32x3-32-32-pool-512-10"."""
+    pictures = "x".join(map(str, input_shape)) if recipe.filters else str(np.prod(input_shape))
+    blocks = [f"{filters}-{filters}-pool" for filters in recipe.filters]
+    return "-".join([pictures, *blocks, *map(str, recipe.hidden), str(classes)])
 
 
 def _optimizer(recipe: Recipe, steps: int) -> optimizers.Optimizer:

@@ -35,7 +35,10 @@ NAMES = ("dataset", "recipe", *OF_RECIPES, *(name for name in OWN if name not in
 OF_SPIRAL: Settings = {  # points of the plane want another network than pictures do
     "epochs": 30,
     "batch_size": 32,
+    "filters": (),
     "hidden": (64, 64),
+    "pool_dropout": 0.0,
+    "dropout": 0.0,
     "optimizer": "adam",
     "learning_rate": 0.01,
     "weight_decay": 0.0,
@@ -69,8 +72,10 @@ def complete(given: Mapping[str, Any]) -> Settings:
         recipe |= OF_SPIRAL
     settings = own | recipe | given
     checked = {name: CHECKS[name](name, settings[name]) for name in NAMES}
-    if checked["dataset"] == "spiral" and (checked["flip"] or checked["shift"]):
-        raise ValueError("flip and shift are for pictures; the samples of spiral are points of a plane.")
+    if checked["dataset"] == "spiral" and (checked["flip"] or checked["shift"] or checked["filters"]):
+        raise ValueError(
+            "flip, shift and filters are for pictures; the samples of spiral are points of a plane."
+        )
     return {"npnet": npnet.__version__, **checked}
 
 
@@ -83,7 +88,7 @@ def learning_rate(settings: Mapping[str, Any]) -> float:
 def recipe_of(settings: Settings) -> recipes.Recipe:
     """Return the part of the settings that decides the model and its training."""
     values = {name: settings[name] for name in OF_RECIPES}
-    return recipes.Recipe(**values | {"hidden": tuple(settings["hidden"])})
+    return recipes.Recipe(**values | {name: tuple(settings[name]) for name in ("filters", "hidden")})
 
 
 # --- what each may be ---------------------------------------------------------------------------------------
@@ -122,8 +127,10 @@ CHECKS: dict[str, Check] = {
     "recipe": _one_of(recipes.RECIPES),
     "epochs": _whole(1),
     "batch_size": _whole(1),
+    "filters": _sizes,
     "hidden": _sizes,
     "activation": _one_of(activations.NAMES),
+    "pool_dropout": checks.share,
     "dropout": checks.share,
     "batch_norm": _yes_or_no,
     "optimizer": _one_of(optimizers.NAMES),

@@ -14,7 +14,8 @@ from npnet.plotting.canvas import quantity
 from npnet.runs.clock import NAMES
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
-from npnet.runs.settings import Settings, learning_rate
+from npnet.runs.recipes import widths
+from npnet.runs.settings import Settings, learning_rate, recipe_of
 
 __all__ = [
     "BAR",
@@ -57,10 +58,11 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
 
 def describe_network(settings: Settings, dataset: Dataset, model: Sequential) -> str:
     """Return "3072-512-512-10, relu: 1,841,162 parameters"."""
-    sizes = "-".join(map(str, [dataset.x_train[0].size, *settings["hidden"], len(dataset.class_names)]))
-    extras = [settings["activation"]] if settings["hidden"] else []
+    sizes = widths(recipe_of(settings), dataset.x_train.shape[1:], len(dataset.class_names))
+    extras = [settings["activation"]] if settings["hidden"] or settings["filters"] else []
     extras += ["batch normalisation"] if settings["batch_norm"] else []
-    extras += [f"dropout {settings['dropout']:g}"] if settings["dropout"] else []
+    rates = [f"{settings[name]:g}" for name in ("pool_dropout", "dropout") if settings[name]]
+    extras += [f"dropout {' and '.join(rates)}"] if rates else []
     extras += [f"{settings['inputs']} inputs"] if dataset.of_images else []
     return f"{sizes}, {', '.join(extras)}: {model.count_params():,} parameters"
 

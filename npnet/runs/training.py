@@ -96,8 +96,8 @@ def _start(config: Mapping[str, Any], folder: str | Path | None) -> dict[str, An
 
 def _go_on(config: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
     """Go on with a run."""
-    before = run.read_json("config.json")
-    settings = complete(before | config)
+    before = complete(run.read_json("config.json"))  # one of an earlier version lacks what came later
+    settings = complete({**before, **config})
     with run.held():
         model = load_model(run / LAST)
         done = model.position.epoch

@@ -106,7 +106,7 @@ def test_pictures(capsys):
 def test_convolutions(capsys):
     flags = "--dataset shapes --filters 2 --hidden 4 --batch-size 2 --batch-norm --activation tanh"
     code, out = told(capsys, *flags.split())
-    assert code == 0 and "3072-2-4-10" in out and "WRONG" not in out
+    assert code == 0 and "32x32x3-2-2-pool-4-10" in out and "WRONG" not in out
     for words in (
         "x[at] W[tap]", "dW = x[at]' dy for each tap", "laid where x[at] was", "y = gamma z + beta",
         "y = the largest number under the window", "dx = dy for the pixel that was taken",
@@ -117,7 +117,7 @@ def test_convolutions(capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--filters 4", "--filters needs pictures: --dataset shapes"),
+        ("--filters 4", "flip, shift and filters are for pictures"),
         ("--dataset shapes --filters 0", "filters must be at least 1, got 0"),
         ("--dataset shapes --filters 1,1,1,1,1,1", "output's size would be zero or negative"),
     ],

@@ -25,12 +25,12 @@ from npnet.runs.settings import complete, recipe_of
 SHAPE = (32, 32, 3)
 
 
-def make_run(path, dataset, input_shape, validation_split=0.25, kernels="numpy"):
+def make_run(path, dataset, input_shape, validation_split=0.25, kernels="numpy", filters=()):
     """A folder with the files that evaluate and predict read; its models are as they began."""
     settings = complete(
         {
             "dataset": dataset, "hidden": [8], "kernels": "numpy", "epochs": 2,
-            "validation_split": validation_split,
+            "validation_split": validation_split, "filters": filters,
         }
     )  # fmt: skip
     classes = len(datasets.LOADERS[dataset][1])
@@ -42,9 +42,9 @@ def make_run(path, dataset, input_shape, validation_split=0.25, kernels="numpy")
     return path
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("run"), "shapes", SHAPE)
+@pytest.fixture(scope="module", params=[(), (2, 3)], ids=["dense", "convolutions"])
+def run(request, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"), "shapes", SHAPE, filters=request.param)
 
 
 @pytest.fixture(scope="module")

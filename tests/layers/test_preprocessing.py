@@ -1,6 +1,7 @@
 """What comes before a network: pictures varied at random, samples standardised, bytes as long as can be."""
 
 import copy
+import dataclasses
 import warnings
 
 import numpy as np
@@ -8,7 +9,17 @@ import pytest
 
 import npnet
 from npnet.kernels import parallel, reference
-from npnet.layers import Dense, Dropout, Flatten, Normalization, RandomFlip, RandomTranslation, Rescaling
+from npnet.layers import (
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPooling2D,
+    Normalization,
+    RandomFlip,
+    RandomTranslation,
+    Rescaling,
+)
 from npnet.models import Sequential, load_model
 from npnet.runs import recipes
 
@@ -325,6 +336,49 @@ def test_the_tutorials_recipe_trains_to_the_bits_of_the_tutorial(kernels):
     tutorial.fit(x, LABELS, epochs=2, batch_size=16, verbose=0)
     assert net.history.history == tutorial.history.history
     assert [w.tobytes() for w in net.get_weights()] == [w.tobytes() for w in tutorial.get_weights()]
+
+
+def test_the_convolutional_recipe_is_keras_s_network():
+    net = recipes.build(recipes.CNN, (32, 32, 3), 10, 3, seed=0)
+    block = ["Conv2D", "Conv2D", "MaxPooling2D", "Dropout"]
+    assert [type(layer).__name__ for layer in net.layers] == [
+        "Normalization", *block, *block, "Flatten", "Dense", "Dropout", "Dense",
+    ]  # fmt: skip
+    assert net.count_params() == 1_250_858
+    assert [layer.rate for layer in net.layers if isinstance(layer, Dropout)] == [0.25, 0.25, 0.5]
+    assert recipes.widths(recipes.CNN, (32, 32, 3), 10) == "32x32x3-32-32-pool-64-64-pool-512-10"
+    assert recipes.widths(recipes.TUTORIAL, (32, 32, 3), 10) == "3072-512-512-10"
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "numba"])
+def test_the_convolutional_recipe_trains_to_the_bits_of_the_network_written_out(kernels):
+    recipe = dataclasses.replace(recipes.CNN, filters=(4,), hidden=(9,), batch_size=16)
+    net = trained(recipes.build(recipe, (6, 5, 3), 4, 3, seed=0, kernels=kernels))
+    written_out = Sequential(seed=0)
+    written_out.add(Conv2D(4, 3, padding="same", activation="relu", input_shape=(6, 5, 3)))
+    written_out.add(Conv2D(4, 3, activation="relu"))
+    for layer in (MaxPooling2D(2), Dropout(0.25), Flatten(), Dense(9, "relu"), Dropout(0.5)):
+        written_out.add(layer)
+    written_out.add(Dense(4, activation="softmax"))
+    written_out.compile("adam", "categorical_crossentropy", metrics=["accuracy"], kernels=kernels)
+    written_out.fit(PICTURES / np.float32(255), LABELS, epochs=2, batch_size=16, verbose=0)
+    assert net.history.history == written_out.history.history
+    assert [w.tobytes() for w in net.get_weights()] == [w.tobytes() for w in written_out.get_weights()]
+
+
+def test_convolutions_are_normalised_before_their_activation():
+    recipe = recipes.Recipe(filters=(4,), hidden=(), batch_norm=True)
+    net = recipes.build(recipe, (6, 5, 3), 4, 3, seed=0)
+    normalised = ["Conv2D", "BatchNormalization", "Activation"]
+    assert [type(layer).__name__ for layer in net.layers] == [
+        "Normalization", *normalised, *normalised, "MaxPooling2D", "Flatten", "Dense",
+    ]  # fmt: skip
+    assert net.layers[1].count_params() == 3 * 3 * 3 * 4, "no bias, which the normalisation would take away"
+
+
+def test_filters_for_samples_that_are_no_pictures_are_refused():
+    with pytest.raises(ValueError, match=r"filters are for pictures, got samples of shape \(2,\)"):
+        recipes.build(recipes.CNN, (2,), 4, 3, seed=0)
 
 
 def test_the_best_recipe_builds_and_trains():

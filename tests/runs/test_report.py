@@ -70,6 +70,12 @@ def spiral(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("runs") / "spiral-001", dataset="spiral")
 
 
+@pytest.fixture(scope="module")
+def convolutional(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "shapes-002"
+    return make_run(path, recipe="cnn", filters=[20, 4], hidden=[16])
+
+
 def test_the_page_holds_everything_and_asks_for_nothing(made):
     page = (made / "report.html").read_text(encoding="utf-8")
     assert len(page) < 3e6
@@ -107,6 +113,35 @@ def test_it_tells_what_the_run_came_to(made):
         f"npnet compare {made.path} OTHER_RUN", f"npnet train --config {made.path}/config.json",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_a_convolutional_network_shows_its_filters_its_maps_and_where_it_looks(convolutional):
+    page = report_of(convolutional)
+    alts = [image["alt"] for image in page.all("img")]
+    assert sum(alt.startswith("weights of filter") for alt in alts) == 20
+    maps = [alt for alt in alts if alt.startswith("feature map")]
+    assert maps == [
+        f"feature map {n} of {layer}"
+        for layer, count in (("conv2d", 16), ("max_pooling2d", 16), ("conv2d_1", 4), ("max_pooling2d_1", 4))
+        for n in range(1, count + 1)
+    ]
+    assert alts.count("the same, bright where covering it costs most") == 8
+    text = page.text
+    for words in (
+        "Each filter of the first layer has 3 x 3 x 3 weights", "conv2d 30 x 30 x 20", "Where it looks",
+        "4 convolutions, 1 hidden layer: 16", "filters 20, 4",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_the_next_step_is_true_of_the_network(convolutional, made, tmp_path):
+    dense, convolves = report_of(made).text, report_of(convolutional).text
+    assert "npnet train shapes --recipe cnn" in dense and "--recipe best" in dense
+    assert "bag of numbers" in dense and "bag of numbers" not in convolves
+    assert "--recipe cnn --flip --shift 3 --batch-norm" in convolves and "--recipe best" not in convolves
+    shutil.copytree(convolutional.path, tmp_path / "varied")
+    change(RunFolder(tmp_path / "varied"), "config.json", flip=True)
+    assert "--flip" not in report_of(RunFolder(tmp_path / "varied")).text
 
 
 def test_classes_stand_with_their_share_and_their_commonest_mistake(run):

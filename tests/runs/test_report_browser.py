@@ -35,10 +35,13 @@ CONTRAST = """() => {
 }""".replace("WRITTEN", WRITTEN)
 
 
-@pytest.fixture(scope="module", params=["shapes", "spiral"])
+@pytest.fixture(scope="module", params=["shapes", "spiral", "convolutions"])
 def report(request, tmp_path_factory):
     names = ["automobile", *"bcdefghij"] if request.param == "shapes" else None
-    return write_report(make_run(tmp_path_factory.mktemp("run"), names, dataset=request.param))
+    settings = {"dataset": request.param}
+    if request.param == "convolutions":
+        settings = {"filters": [20, 4], "recipe": "cnn"}
+    return write_report(make_run(tmp_path_factory.mktemp("run"), names, **settings))
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,10 @@ PICTURES = {
     "shift": 2, "dropout": 0.1, "recipe": "best", "batch_size": 8,
 }  # fmt: skip
 
+CNN = {
+    "dataset": "shapes", "kernels": "numpy", "epochs": 2, "recipe": "cnn", "filters": [2, 3], "hidden": [8],
+    "limit": 40, "batch_size": 8,
+}  # fmt: skip
 AT_ONCE = {**PICTURES, "recipe": "tutorial", "flip": False, "shift": 0, "dropout": 0.0}  # many steps a call
 
 
@@ -68,6 +72,9 @@ def test_what_is_given_comes_before_the_recipe():
     assert (settings["epochs"], settings["batch_size"], settings["flip"]) == (3, best.batch_size, best.flip)
     assert complete(settings) == settings, "every config.json is one"
     assert complete({"dataset": "spiral"})["hidden"] == [64, 64]
+    assert complete({"recipe": "cnn"})["filters"] == [32, 64]
+    spiral = complete({"dataset": "spiral", "recipe": "cnn"})
+    assert (spiral["filters"], spiral["dropout"], spiral["pool_dropout"]) == ([], 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +91,10 @@ def test_what_is_given_comes_before_the_recipe():
         ({"learning_rate": -1}, "learning_rate must be finite"),
         ({"hidden": 512}, "hidden must be a list of sizes"),
         ({"flip": 1}, "flip must be true or false, got 1"),
-        ({"dataset": "spiral", "shift": 2}, "flip and shift are for pictures"),
+        ({"dataset": "spiral", "shift": 2}, "flip, shift and filters are for pictures"),
+        ({"dataset": "spiral", "filters": [8]}, "flip, shift and filters are for pictures"),
+        ({"filters": 32}, "filters must be a list of sizes"),
+        ({"dataset": "shapes", "limit": 50, "filters": [1, 1, 1, 1, 1]}, "size would be zero or negative"),
         ({"dataset": "shapes", "limit": 50, "shift": 33}, "shift must be at most 32"),
         ({"dataset": "spiral", "data": "there"}, "data says where CIFAR-10 lies, but spiral is drawn"),
         ({"dataset": None}, "dataset must be text, got None"),
@@ -130,6 +140,22 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path, monkeypatch, capsys)
     environment = folder.read_json("env.json")
     assert environment["kernels"] == "numpy"
     assert len(environment["dataset_sha256"]) == 64
+
+
+def test_a_convolutional_run_draws_what_it_looks_for_and_where(tmp_path, monkeypatch, capsys):
+    few = (lambda path, limit: shapes.load_data(limit, 50)), shapes.CLASS_NAMES
+    monkeypatch.setitem(datasets.LOADERS, "shapes", few)
+    monkeypatch.setenv("COLUMNS", "200")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # of a picture that was not drawn
+        train(CNN, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").glob("*.png")} == {
+        "samples.png", "history.png", "confusion.png", "mistakes.png", "weights.png", "feature_maps.png",
+        "occlusion.png",
+    }  # fmt: skip
+    said = capsys.readouterr().out
+    assert "32x32x3-2-2-pool-3-3-pool-8-10, relu, dropout 0.25 and 0.5, unit inputs:" in said
+    assert "Where it looks" in (tmp_path / "run/report.html").read_text()
 
 
 def test_an_epoch_is_chosen_on_samples_held_out_and_measured_on_the_test_samples(
@@ -255,7 +281,7 @@ def test_without_cifar10_and_a_network_it_trains_on_shapes(plain, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("config", "steps"), [(RANDOM, 1), (RANDOM, 22), (PICTURES, 5), (PICTURES, 13), (AT_ONCE, 20)]
+    ("config", "steps"), [(RANDOM, 1), (RANDOM, 22), (PICTURES, 5), (PICTURES, 13), (AT_ONCE, 20), (CNN, 7)]
 )
 def test_an_interrupted_run_goes_on_to_the_same_bits(config, steps, plain, interrupt, tmp_path):
     whole = train(config, tmp_path / "whole")
@@ -314,6 +340,14 @@ def test_a_finished_run_can_be_trained_longer(plain, tmp_path):
     longer = train({"epochs": 4}, tmp_path / "run", resume=True)
     assert longer["digest"] == whole["digest"]
     assert RunFolder(tmp_path / "run").read_json("config.json")["epochs"] == 4
+
+
+def test_a_run_from_before_a_setting_came_goes_on(plain, tmp_path):
+    train(SMALL, tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    del config["filters"]
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    assert train({"epochs": 4}, tmp_path / "run", resume=True)["epochs"] == 4
 
 
 def test_what_may_not_change_is_refused_by_name(plain, interrupt, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 
 from npnet import plotting
 from npnet.datasets import shapes, spiral
-from npnet.layers import Dense, Flatten, Normalization
+from npnet.layers import Conv2D, Dense, Flatten, MaxPooling2D, Normalization
 from npnet.models import Sequential
 from npnet.runs.folder import RunFolder
 from npnet.runs.report import keep_images
@@ -12,8 +12,9 @@ from npnet.utils import to_categorical
 
 CONFIG = {
     "npnet": "0.1.0", "dataset": "shapes", "recipe": "tutorial", "epochs": 3, "batch_size": 32,
-    "hidden": [32, 16],
-    "activation": "relu", "dropout": 0.0, "batch_norm": False, "optimizer": "rmsprop", "learning_rate": None,
+    "filters": [], "hidden": [32, 16],
+    "activation": "relu", "pool_dropout": 0.0, "dropout": 0.0, "batch_norm": False,
+    "optimizer": "rmsprop", "learning_rate": None,
     "weight_decay": 0.0, "schedule": "constant", "label_smoothing": 0.0, "flip": False, "shift": 0,
     "inputs": "unit", "seed": 0, "threads": None, "kernels": "numpy", "limit": 200,
     "validation_split": 0.0, "data": None,
@@ -37,6 +38,8 @@ def make_run(path, names=None, **settings):
     else:
         (x, y), (x_test, y_test) = shapes.load_data(config["limit"], 100)
         names, layers = names or shapes.CLASS_NAMES, [Normalization(mean=0.0, variance=255.0**2), Flatten()]
+    for filters in config["filters"]:
+        layers[-1:-1] = [Conv2D(filters, 3, activation="relu"), MaxPooling2D()]  # before Flatten
     layers += [Dense(units, activation="relu") for units in config["hidden"]]
     model = Sequential([*layers, Dense(len(names), activation="softmax")], seed=config["seed"])
     model.compile("adam", "categorical_crossentropy", ["accuracy"], kernels="numpy")

@@ -5,9 +5,9 @@ from pathlib import Path
 from npnet.internal.files import write_atomically
 from npnet.runs.folder import RunFolder
 from npnet.runs.report import contents
-from npnet.runs.report.pictures import keep_images
+from npnet.runs.report.pictures import keep_images, one_a_class
 
-__all__ = ["keep_images", "write_report"]
+__all__ = ["keep_images", "one_a_class", "write_report"]
 
 
 def write_report(folder: RunFolder) -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 
 from npnet.models import Sequential, load_model, summary
 from npnet.plotting import markup
-from npnet.plotting.canvas import percent
+from npnet.plotting.canvas import percent, quantity
 from npnet.plotting.curves import Curve, Panel, panels
 from npnet.runs.folder import RunFolder
 from npnet.runs.report import pictures
@@ -46,6 +46,7 @@ def read(folder: RunFolder) -> Content:
         "dataset": config["dataset"],
         "recipe": config.get("recipe"),
         "images": things == "images",
+        "varied": bool(config.get("flip") or config.get("shift")),
         "run": run,
         "status": result.get("status"),
         "reason": result.get("reason"),
@@ -142,8 +143,9 @@ def _facts(config: Content, history: Content, result: Content) -> list[tuple[str
 
 
 def _network(config: Content) -> str:
-    hidden = config.get("hidden") or []
-    return f"{len(hidden)} hidden layer{'' if len(hidden) == 1 else 's'}: {', '.join(map(str, hidden))}"
+    filters, hidden = config.get("filters") or [], config.get("hidden") or []
+    units = f"{quantity(len(hidden), 'hidden layer')}: {', '.join(map(str, hidden))}"
+    return f"{2 * len(filters)} convolutions, {units}" if filters else units
 
 
 def duration(seconds: float) -> str:

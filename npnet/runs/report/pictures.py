@@ -14,10 +14,22 @@ from npnet.models import Sequential
 from npnet.plotting.canvas import percent
 from npnet.runs.folder import RunFolder
 
-__all__ = ["FILE", "SAMPLES", "UNITS", "Content", "address", "keep_images", "png", "read"]
+__all__ = [
+    "FILE",
+    "LOOKS",
+    "MAPS",
+    "SAMPLES",
+    "UNITS",
+    "Content",
+    "address",
+    "keep_images",
+    "one_a_class",
+    "png",
+    "read",
+]
 
 FILE = "images.safetensors"
-SAMPLES, UNITS = 32, 64
+SAMPLES, UNITS, MAPS, LOOKS = 32, 64, 16, 8
 Content = dict[str, Any]
 
 
@@ -42,14 +54,17 @@ def read(
     names: Sequence[str],
     mistakes: Sequence[Mapping[str, Any]],
 ) -> Content:
-    """Return the samples, the mistakes, the units of the first layer and the decision boundary.
+    """Return the samples, the mistakes, the units or filters of the first layer and the decision boundary.
+
+    Of a convolutional network also the feature maps of the first sample, and where it looks in some of them.
 
     Raises
     ------
     ValueError
         If the file of ``keep_images`` is damaged.
     """
-    content: Content = {"samples": [], "mistakes": [], "units": [], "units_in_all": 0, "boundary": None}
+    content: Content = {"samples": [], "mistakes": [], "maps": [], "looks": [], "units": [], "boundary": None}
+    content["convolves"] = bool(model and plotting.convolves(model))
     if names and (folder / FILE).exists():
         try:
             kept = safetensors.numpy.load_file(folder / FILE)
@@ -66,17 +81,54 @@ def read(
                 }
                 for image, mistake in zip(kept["mistakes"], mistakes, strict=False)
             ]
+            if model and content["convolves"]:
+                content |= _inside(model, kept["samples"], kept["labels"], names)
         except (safetensors.SafetensorError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{folder / FILE} is damaged ({error}). Delete it for a report without."
             ) from error
     if model and model.input_shape and len(model.input_shape) == 3:
-        units, total = plotting.first_layer_images(model, model.input_shape, UNITS)
-        content["units"] = [png(np.round(255 * unit).astype(np.uint8)) for unit in units]
-        content["units_in_all"] = total
+        units, noun, total = plotting.first_layer_images(model, model.input_shape, UNITS)
+        content |= {"units": [_png(unit) for unit in units], "unit": noun, "units_in_all": total}
+        content["unit_shape"] = " x ".join(map(str, units.shape[1:]))
     if (folder / "boundary.png").exists():
         content["boundary"] = address((folder / "boundary.png").read_bytes())
     return content
+
+
+def one_a_class(labels: np.ndarray) -> np.ndarray:
+    """Return where the first picture of each class is, of the first ``LOOKS`` classes that occur."""
+    return np.sort(np.unique(labels, return_index=True)[1])[:LOOKS]
+
+
+def _inside(model: Sequential, samples: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> Content:
+    """Return the feature maps of the first sample, and where the network looks in a sample of each class."""
+    looks = [(names[labels[i]], plotting.occlude(model, samples[i], labels[i])) for i in one_a_class(labels)]
+    return {
+        "maps": [
+            {
+                "name": row.name,
+                "shape": " x ".join(map(str, row.shape)),
+                "sources": [_png(picture) for picture in row.images],
+            }
+            for row in plotting.feature_map_images(model, samples[0], MAPS)
+        ],
+        "looks": [
+            {
+                "name": name,
+                "picture": _png(look.picture),
+                "spotlight": _png(look.spotlight),
+                "probability": percent(look.probability),
+                "lowest": percent(look.lowest),
+            }
+            for name, look in looks
+        ],
+    }
+
+
+def _png(image: np.ndarray) -> str:
+    """Return an image of floats in 0..1 as the address of a PNG."""
+    return png(np.round(255 * image).astype(np.uint8))
 
 
 def png(image: np.ndarray) -> str:
