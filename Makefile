@@ -52,6 +52,7 @@ mutants: .venv/tested  ## would the tests notice a mistake?
 bench: .venv/benched  ## the benchmarks beside the peers
 	$(BIN)/python -m benchmarks training
 	$(BIN)/python -m benchmarks kernels
+	$(BIN)/python -m benchmarks convolution
 	$(BIN)/python -m benchmarks scaling
 
 lint: .venv/tested  ## style and types

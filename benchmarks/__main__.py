@@ -6,6 +6,7 @@ from importlib import import_module
 BENCHMARKS = {
     "training": "a training step beside JAX, PyTorch, Keras and scikit-learn; model.fit itself",
     "kernels": "every kernel beside NumPy, MKL and the limits of this machine; roofline and curves",
+    "convolution": "layers of convolution beside oneDNN, pass by pass",
     "scaling": "what a step costs as batch, width, depth and threads grow",
 }
 
@@ -13,7 +14,7 @@ BENCHMARKS = {
 def main(argv):
     if not argv or argv[0] not in BENCHMARKS:
         print("python -m benchmarks NAME [--help]\n")
-        print("\n".join(f"  {name:10} {text}" for name, text in BENCHMARKS.items()))
+        print("\n".join(f"  {name:11} {text}" for name, text in BENCHMARKS.items()))
         return 0 if not argv else 2
     import_module(f".{argv[0]}", __package__).main(argv[1:])
     return 0

@@ -95,6 +95,13 @@ class _Session:
         self.jobs[job] = Job(self.name, self.threads, case, sizes)
         return self.jobs[job].error()
 
+    def convolution(self, job, layer, which):
+        """Make a job of a pass of a layer and return its error; the worker is named after a library."""
+        from .layers import Job
+
+        self.jobs[job] = Job(self.name, self.threads, layer, which)
+        return self.jobs[job].error()
+
     def time(self, job, times):
         """Seconds for ``times`` repetitions, from the beginning on and after a warm-up."""
         self.jobs[job].reset()

@@ -6,7 +6,18 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from benchmarks import __main__, fit, kernels, machine, parts, pictures, reference, scaling, training
+from benchmarks import (
+    __main__,
+    convolution,
+    fit,
+    kernels,
+    machine,
+    parts,
+    pictures,
+    reference,
+    scaling,
+    training,
+)
 from benchmarks.cases import Job
 from benchmarks.peers import PEERS
 from benchmarks.task import OPTIMIZERS, Task
@@ -196,7 +207,7 @@ def test_a_table_is_aligned():
 def test_the_list_of_benchmarks(capsys):
     assert __main__.main([]) == 0
     listed = capsys.readouterr().out
-    assert all(name in listed for name in ("training", "kernels", "scaling"))
+    assert all(name in listed for name in ("training", "kernels", "convolution", "scaling"))
     assert __main__.main(["unknown"]) == 2
 
 
@@ -207,6 +218,18 @@ def test_training_from_the_command_line(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "npnet numba fused" in out and "GFLOP/s" in out and "machine" in out
     assert len(json.loads(file.read_text())["steps"][0]["ms"]["npnet-numpy"]) == 2
+
+
+def test_passes_of_a_convolution_are_validated_and_timed(monkeypatch, tmp_path, capsys):
+    file = tmp_path / "result.json"
+    monkeypatch.setattr(convolution, "LAYERS", ((3, 5, 4),))
+    monkeypatch.setattr(convolution, "LIBRARIES", {"npnet": "npnet"})
+    convolution.main(["--quick", "--threads", "1", "--batch", "2", "--json", str(file)])
+    assert "3->5 @4, batch 2: filter gradient" in capsys.readouterr().out
+    assert len(json.loads(file.read_text())["passes"]) == 3
+    monkeypatch.setattr(convolution, "TOLERANCE", 0)
+    with pytest.raises(SystemExit, match="errs by"):
+        convolution.main(["--quick", "--threads", "1", "--batch", "2"])
 
 
 def test_pictures_are_drawn(tmp_path):

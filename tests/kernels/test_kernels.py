@@ -330,10 +330,12 @@ ALL = [
     TESTS / room / f"test_{part}.py"
     for room, part in (
         ("kernels", "kernels"), ("kernels", "every_kernel"), ("kernels", "functions"),
-        ("kernels", "fused_phases"), ("training", "fusion"),
+        ("kernels", "fused_phases"), ("kernels", "convolution"), ("training", "fusion"),
     )
 ]  # fmt: skip
-CORE = "tiles and (shape9-float32 or nan_and_infinity) or nothing_outside or many_classes"
+CORE = (
+    "tiles and (shape9-float32 or nan_and_infinity) or nothing_outside or many_classes or special and valid"
+)
 CORE_OF_UNIT = "matrix and (shape9-float32 or next_forward_pass)"
 
 

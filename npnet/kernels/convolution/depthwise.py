@@ -87,22 +87,60 @@ def _convolve(x, weight, bias, y, corners, shape, pictures):
 
 
 @jit(refcount=False)
+def _inside(shape, column):
+    """The first place in a row at which a tap in this column of the window is on the picture, and the end."""
+    column -= shape.before[1]
+    end = (shape.size[1] - 1 - column) // shape.strides[1] + 1
+    return max(0, -(column // shape.strides[1])), min(shape.places[1], end)
+
+
+@jit(refcount=False)
 def _convolve_row(task, x, weight, bias, y, corners, shape):
-    (height, width), channels = shape.size, shape.channels
+    """A row of the output, a register of channels after the other."""
+    c, lanes = 0, lanes_of(y)
+    while c + lanes <= shape.channels:
+        _convolve_channels(task, x, weight, bias, y, corners, shape, c, lanes)
+        c += lanes
+    if c < shape.channels:
+        _convolve_channels(task, x, weight, bias, y, corners, shape, c, shape.channels - c)
+
+
+@jit(inline=True)
+def _convolve_channels(task, x, weight, bias, y, corners, shape, c, some):
+    """``some`` channels of a row. Where the window is inside, four places share what is loaded.
+
+    Inlined: where ``some`` is a whole register, nothing asks for it again.
+    """
     n, i = task // shape.places[0], task % shape.places[0]
+    channels, step = shape.channels, shape.strides[1] * shape.channels
     top = i * shape.strides[0] - shape.before[0]
-    for j in range(shape.places[1]):
+    first, end = _inside(shape, corners[0, 1])[0], _inside(shape, corners[-1, 1])[1]
+    to = shape.start + n * shape.picture + i * shape.row + c
+    j = 0
+    while j < shape.places[1]:
         left = j * shape.strides[1] - shape.before[1]
-        to = shape.start + n * shape.picture + i * shape.row + j * shape.pixel
-        for c in range(0, channels, lanes_of(y)):
-            some = channels - c
-            total = load(bias, c, some)
-            for tap in range(len(corners)):
-                row, column = top + corners[tap, 0], left + corners[tap, 1]
-                if 0 <= row < height and 0 <= column < width:
-                    at = ((n * height + row) * width + column) * channels + c
-                    total = total + load(x, at, some) * load(weight, tap * channels + c, some)
-            store(y, to + c, some, total)
+        is_inside = first <= j and j + 4 <= end
+        total = load(bias, c, some)
+        y0, y1, y2, y3 = total, total, total, total
+        for tap in range(len(corners)):
+            row, column = top + corners[tap, 0], left + corners[tap, 1]
+            if row < 0 or row >= shape.size[0]:
+                continue
+            at = ((n * shape.size[0] + row) * shape.size[1] + column) * channels + c
+            w = load(weight, tap * channels + c, some)
+            if is_inside:
+                y0 = y0 + w * load(x, at, some)
+                y1 = y1 + w * load(x, at + step, some)
+                y2 = y2 + w * load(x, at + 2 * step, some)
+                y3 = y3 + w * load(x, at + 3 * step, some)
+            elif 0 <= column < shape.size[1]:
+                y0 = y0 + w * load(x, at, some)
+        store(y, to + j * shape.pixel, some, y0)
+        if is_inside:
+            store(y, to + (j + 1) * shape.pixel, some, y1)
+            store(y, to + (j + 2) * shape.pixel, some, y2)
+            store(y, to + (j + 3) * shape.pixel, some, y3)
+        j += 4 if is_inside else 1
 
 
 @jit(parallel=True)
@@ -115,23 +153,38 @@ def _gradient(x, dy, sums, corners, shape, pictures, parts):
 
 @jit(refcount=False)
 def _gradient_part(part, x, dy, sums, corners, shape, pictures, parts):
-    (height, width), (down, right), channels = shape.size, shape.places, shape.channels
+    """The sums of a part of the pictures."""
+    channels, lanes = shape.channels, lanes_of(x)
     for n in range(part * pictures // parts, (part + 1) * pictures // parts):
-        for task in range(down * len(corners)):
+        for task in range(shape.places[0] * len(corners)):
             i, tap = task // len(corners), task % len(corners)
             row = i * shape.strides[0] - shape.before[0] + corners[tap, 0]
-            if row < 0 or row >= height:
+            if row < 0 or row >= shape.size[0]:
                 continue
-            for c in range(0, channels, lanes_of(x)):
-                some, total = channels - c, fill(x, 0.0)
-                for j in range(right):
-                    column = j * shape.strides[1] - shape.before[1] + corners[tap, 1]
-                    if 0 <= column < width:
-                        here = load(
-                            dy, shape.start + n * shape.picture + i * shape.row + j * shape.pixel + c, some
-                        )
-                        total = total + here * load(
-                            x, ((n * height + row) * width + column) * channels + c, some
-                        )
-                to = (part * len(corners) + tap) * channels + c
-                store(sums, to, some, load(sums, to, some) + total)
+            first, end = _inside(shape, corners[tap, 1])
+            line = (n * shape.size[0] + row) * shape.size[1] - shape.before[1] + corners[tap, 1]
+            operands = x, dy, sums, shape, n * shape.picture + i * shape.row, line * channels, first, end
+            to = (part * len(corners) + tap) * channels
+            c = 0
+            while c + lanes <= channels:
+                _add_row(*operands, to, c, lanes)
+                c += lanes
+            if c < channels:
+                _add_row(*operands, to, c, channels - c)
+
+
+@jit(inline=True)
+def _add_row(x, dy, sums, shape, out, at, first, end, to, c, some):
+    """Add the products of a row of places; four running sums, because each waits for its last product."""
+    step, pixel = shape.strides[1] * shape.channels, shape.pixel
+    s0, s1, s2, s3 = fill(x, 0.0), fill(x, 0.0), fill(x, 0.0), fill(x, 0.0)
+    whole = first + max(0, end - first) // 4 * 4
+    for j in range(first, whole, 4):
+        a, b = out + c + j * pixel, at + c + j * step
+        s0 = s0 + load(dy, a, some) * load(x, b, some)
+        s1 = s1 + load(dy, a + pixel, some) * load(x, b + step, some)
+        s2 = s2 + load(dy, a + 2 * pixel, some) * load(x, b + 2 * step, some)
+        s3 = s3 + load(dy, a + 3 * pixel, some) * load(x, b + 3 * step, some)
+    for j in range(whole, end):
+        s0 = s0 + load(dy, out + c + j * pixel, some) * load(x, at + c + j * step, some)
+    store(sums, to + c, some, load(sums, to + c, some) + ((s0 + s1) + (s2 + s3)))
