@@ -15,6 +15,7 @@ from npnet.kernels import reference
 FOLDER = Path(__file__).parents[1] / "examples" / "ported"
 LEARNT = {  # what the last line says, and from where on the program has learnt something
     "mnist_mlp": (r"test accuracy ([\d.]+)", 0.9),
+    "mnist_cnn": (r"test accuracy ([\d.]+)", 0.9),
     "regression": (r"r2_score ([\d.]+)", 0.9),
     "imbalanced_classification": (r"auc ([\d.]+)", 0.9),
     "transfer_by_freezing": (r"fine-tuned: accuracy ([\d.]+)", 0.6),

@@ -1,13 +1,15 @@
 """One-hot rows, and the seeds of models that are given none."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from npnet.internal import checks
 
-__all__ = ["forget_seed", "new_seed", "set_random_seed", "to_categorical"]
+__all__ = ["forget_seed", "new_seed", "seeded", "set_random_seed", "to_categorical"]
 
 _default_seed: int | None = None
 _models = 0  # made since that seed was set
@@ -60,6 +62,18 @@ def forget_seed() -> None:
     """Give models without a seed a random one again."""
     global _default_seed, _models
     _default_seed, _models = None, 0
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let ``set_random_seed(seed)`` hold inside this block only."""
+    global _default_seed, _models
+    before = _default_seed, _models
+    set_random_seed(seed)
+    try:
+        yield
+    finally:
+        _default_seed, _models = before
 
 
 def new_seed() -> int:
