@@ -16,8 +16,8 @@ ROOT = Path(npnet.__file__).parent
 # Lowest first. A module imports only from earlier rows; those of one row do not know each other.
 ROWS = [
     {"internal", "kernels"},
-    {"datasets", "initializers", "losses", "metrics", "plotting", "regularizers", "utils"},
-    {"callbacks", "layers"},
+    {"datasets", "initializers", "losses", "metrics", "plotting", "regularizers"},
+    {"callbacks", "layers", "utils"},
     {"optimizers"},
     {"training"},
     {"models"},

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--last", action="store_true", help="the last model, not the best on samples held out"
     )
-    parser.add_argument("--data", metavar="PATH", help="archive or folder of CIFAR-10 [the run's]")
+    parser.add_argument("--data", metavar="PATH", help="where the data set lies [the run's]")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -24,6 +24,7 @@ settings come from, each over the next: options, --config, --recipe
 examples:
   npnet train                                   the tutorial's network on CIFAR-10
   npnet train spiral                            a demonstration: five seconds, once kernels are compiled
+  npnet train mnist --epochs 5                  handwritten digits; also fashion_mnist, cifar100
   npnet train shapes --epochs 5                 pictures drawn on the spot: no download
   npnet train --epochs 2 --limit 5000           a quick look
   npnet train --recipe best                     the best training for the same network
@@ -41,7 +42,7 @@ EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130, "terminated": 143}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; those that are not given do not appear among the arguments."""
     parser.epilog = EXAMPLES
-    parser.usage = "npnet train [cifar10 | shapes | spiral] [options]"
+    parser.usage = f"npnet train [{' | '.join(LOADERS)}] [options]"
 
     def add(group: Any, name: str, words: str, *flags: str, **options: Any) -> None:
         flag = flags or (f"--{name.replace('_', '-')}",)
@@ -51,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     data = parser.add_argument_group("data")
     data.add_argument("dataset", nargs="?", choices=list(LOADERS), metavar="DATASET",
-        help="cifar10, shapes or spiral [cifar10; shapes where that cannot be had]")  # fmt: skip
-    add(data, "data", "archive or folder of CIFAR-10", metavar="PATH")
+        help=f"{_listed(LOADERS)} [cifar10; shapes where that cannot be had]")  # fmt: skip
+    add(data, "data", "archive, file or folder of a published data set", metavar="PATH")
     add(data, "limit", "train on the first N samples only", type=int, metavar="N")
     words = "share of the training samples, the last ones, held out to choose the epoch by"
     add(data, "validation_split", words, type=float, metavar="SHARE")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npnet.datasets import cifar10, shapes, spiral
+from npnet.datasets import cifar10, cifar100, fashion_mnist, mnist, shapes, spiral
 from npnet.training import batches as data
 
 __all__ = ["LOADERS", "Dataset", "Splits", "load"]
@@ -87,11 +87,31 @@ def _spiral(path: str | None, limit: int | None) -> Splits:
     return (x[:limit], y[:limit]), test
 
 
+def _grey(load_data: Callable[..., Splits]) -> Callable[[str | None, int | None], Splits]:
+    """Return a loader of grey pictures, (N, 28, 28), which gives them a channel."""
+
+    def load(path: str | None, limit: int | None) -> Splits:
+        (x, y), (x_test, y_test) = load_data() if path is None else load_data(path)
+        return (x[:limit, ..., None], y[:limit]), (x_test[..., None], y_test)
+
+    return load
+
+
+def _cifar100(path: str | None, limit: int | None) -> Splits:
+    (x, y), test = cifar100.load_data(path=path)
+    return (x[:limit], y[:limit]), test
+
+
 LOADERS: dict[str, tuple[Callable[[str | None, int | None], Splits], tuple[str, ...]]] = {
     "cifar10": (_cifar10, cifar10.CLASS_NAMES),
+    "cifar100": (_cifar100, cifar100.CLASS_NAMES),
+    "mnist": (_grey(mnist.load_data), mnist.CLASS_NAMES),
+    "fashion_mnist": (_grey(fashion_mnist.load_data), fashion_mnist.CLASS_NAMES),
     "shapes": (_shapes, shapes.CLASS_NAMES),
     "spiral": (_spiral, ("first arm", "second arm", "third arm")),
 }
+
+DRAWN = ("shapes", "spiral")
 
 
 def load(
@@ -104,7 +124,7 @@ def load(
     name
         A key of ``LOADERS``.
     path
-        Where CIFAR-10 lies; the others are drawn.
+        Where a published data set lies; shapes and spiral are drawn.
     limit
         How many samples to train on at most; the test part is whole.
     validation_split
@@ -115,8 +135,10 @@ def load(
     OSError, ValueError
         If it cannot be had or is damaged, or there is a ``path`` and it is drawn.
     """
-    if path is not None and name != "cifar10":
-        raise ValueError(f"data says where CIFAR-10 lies, but {name} is drawn. Leave it out, got {path!r}.")
+    if path is not None and name in DRAWN:
+        raise ValueError(
+            f"data says where a published data set lies, but {name} is drawn. Leave it out, got {path!r}."
+        )
     loader, class_names = LOADERS[name]
     (x, y), (x_test, y_test) = loader(path, limit)
     y, kept = y.reshape(-1), data.split(len(x), validation_split) if validation_split else len(x)

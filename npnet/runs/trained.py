@@ -41,7 +41,7 @@ class Trained:
         Parameters
         ----------
         data
-            Where CIFAR-10 lies, if not where the run found it.
+            Where the data set lies, if not where the run found it.
         """
         dataset = datasets.load(self.settings["dataset"], data or self.settings["data"], limit=1)
         probabilities = self.model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
@@ -65,7 +65,7 @@ class Trained:
         if len(shape) != 3:
             raise ValueError(
                 f"{self.folder.path} was trained on {self.settings['dataset']}, samples of shape {shape}, and"
-                " knows no pictures. Name a run of cifar10 or shapes."
+                " knows no pictures. Name a run of pictures."
             )
         return [self._classify(path, shape) for path in paths]
 
