@@ -1,6 +1,6 @@
 """What does a trained network take a picture for?
 
-PNG and JPEG files of any size. A picture is turned upright, cut to its middle
+PNG, JPEG, WebP, GIF, BMP and TIFF files of any size. A picture is turned upright, cut to its middle
 where it has other proportions, and brought to the size the network was
 trained on, which is said beside it. A file that cannot be read is named; the
 others are answered all the same.
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.epilog = EXAMPLES
     parser.add_argument("run_folder", metavar="RUN", help="folder of a run")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG or JPEG file")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="picture file")
     parser.add_argument(
         "--last", action="store_true", help="the last model, not the best on samples held out"
     )

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from npnet.datasets.picture_file import read_picture
 from npnet.models import Sequential, load_model
 from npnet.runs import datasets
 from npnet.runs.folder import RunFolder
 from npnet.runs.outcome import BATCH, examine
-from npnet.runs.picture_file import read_picture
 from npnet.runs.recorder import BEST, LAST
 from npnet.runs.settings import Settings, complete
 
