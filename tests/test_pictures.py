@@ -7,6 +7,7 @@ from small import compiled
 
 from npnet.datasets import folders
 from npnet.layers import Dense, Flatten, Rescaling
+from npnet.optimizers import Adam
 from npnet.utils import image_dataset_from_directory, img_to_array, load_img
 
 RNG = np.random.default_rng(0)
@@ -44,6 +45,7 @@ def test_a_folder_trains_and_predicts(folder):
         "sparse_categorical_crossentropy",
         "float32",
         metrics=["accuracy"],
+        optimizer=Adam(0.05),
     )
     model.fit(data, epochs=25, verbose=0)
     assert model.evaluate(data, verbose=0, return_dict=True)["accuracy"] == 1
@@ -104,9 +106,7 @@ def test_what_is_in_a_folder_and_is_no_picture_is_said(folder, tmp_path):
     (folder / "cats/notes.txt").write_text("x")
     (folder / "readme.md").write_text("x")
     (folder / ".hidden").mkdir()
-    with pytest.warns(
-        UserWarning, match=r"no pictures of a class and are left out: readme.md, cats/notes.txt"
-    ):
+    with pytest.warns(UserWarning, match=r"no pictures of a class .* out: readme.md, cats/notes.txt"):
         assert len(folders.find(folder).files) == 16
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no picture"):
@@ -119,7 +119,7 @@ def test_what_is_in_a_folder_and_is_no_picture_is_said(folder, tmp_path):
 
 def test_a_damaged_picture_is_named_with_its_batch(folder):
     (folder / "cats/2.webp").write_bytes(b"RIFF")
-    data = image_dataset_from_directory(folder, image_size=SIZE, batch_size=2, shuffle=False, verbose=False)
+    data = image_dataset_from_directory(folder, image_size=SIZE, batch_size=1, shuffle=False, verbose=False)
     with pytest.raises(ValueError, match=r"2.webp is no PNG, JPEG") as error:
         list(data)
     assert "This was batch 1 of the PictureBatches." in error.value.__notes__
@@ -133,9 +133,7 @@ def test_load_img_and_img_to_array(tmp_path):
     assert img_to_array(load_img(tmp_path / "a.png", target_size=(3, 5)), dtype=np.uint8).dtype == np.uint8
     resized = image.resize((5, 3), Image.Resampling.BILINEAR)
     assert load_img(tmp_path / "a.png", target_size=(3, 5), interpolation="bilinear") == resized
-    assert load_img(tmp_path / "a.png", target_size=(6, 6), keep_aspect_ratio=True) == image.crop(
-        (1, 0, 7, 6)
-    )
+    assert load_img(tmp_path / "a.png", "rgb", (6, 6), keep_aspect_ratio=True) == image.crop((1, 0, 7, 6))
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
     image.save(tmp_path / "b.png", exif=exif)
