@@ -17,6 +17,7 @@ from npnet.plotting.figures import (
     first_layer_weights,
     history_curves,
     image_grid,
+    predictions,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "first_layer_weights",
     "history_curves",
     "image_grid",
+    "predictions",
 ]

@@ -92,7 +92,8 @@ def _figures(run: Entry) -> list[str]:
     done, best = len(run.history.get("epoch") or []), run.result.get("best_epoch")
     accuracy = loss = seconds = "-"
     if test := run.result.get("test"):
-        accuracy, loss = f"{test['accuracy']:.4f}", f"{test['loss']:.4f}"
+        accuracy = f"{test['accuracy']:.4f}" if "accuracy" in test else "-"
+        loss = f"{test['loss']:.4f}"
     elif run.is_open:
         last = {panel.metric: panel.points[-1][1] for panel in panels(run.history) if panel.points}
         accuracy, loss = (f"{last[name]:.4f}*" if name in last else "-" for name in ("accuracy", "loss"))

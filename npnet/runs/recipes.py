@@ -119,7 +119,7 @@ def build(
     input_shape
         Of one sample: (32, 32, 3).
     classes
-        Units of the last layer.
+        Units of the last layer; 0 for one number, a quantity.
     steps_per_epoch
         What the schedule counts in.
     seed
@@ -137,8 +137,11 @@ def build(
     model = Sequential([*_preparation(recipe, input_shape, mean, variance), *network.layers], seed=seed)
     model.build((None, *input_shape))
     steps = steps_per_epoch * recipe.epochs
-    loss = losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    model.compile(_optimizer(recipe, steps), loss, ["accuracy"], kernels=kernels)
+    loss: losses.Loss = losses.MeanSquaredError()
+    if classes:
+        loss = losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    metric = "accuracy" if classes else "mean_absolute_error"
+    model.compile(_optimizer(recipe, steps), loss, [metric], kernels=kernels)
     return model
 
 
@@ -174,7 +177,7 @@ def _network(recipe: Recipe, classes: int) -> list[Layer]:
             network.append(Dense(units, activation=recipe.activation))
         if recipe.dropout:
             network.append(Dropout(recipe.dropout))
-    return [*network, Dense(classes, activation="softmax")]
+    return [*network, Dense(classes, activation="softmax") if classes else Dense(1)]
 
 
 def _optimizer(recipe: Recipe, steps: int) -> optimizers.Optimizer:

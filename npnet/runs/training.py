@@ -21,11 +21,10 @@ from npnet.models import Sequential, load_model
 from npnet.runs import datasets, environment, outcome, recipes, shares, terminal
 from npnet.runs.clock import Clock
 from npnet.runs.datasets import Dataset
-from npnet.runs.folder import RunFolder
+from npnet.runs.folder import DATA, RunFolder
 from npnet.runs.recorder import LAST, Recorder
 from npnet.runs.settings import Settings, complete, learning_rate, recipe_of
 from npnet.training.batches import cut, epoch_order
-from npnet.utils import to_categorical
 
 __all__ = ["Training", "Watch", "build", "train"]
 
@@ -85,12 +84,14 @@ def _start(config: Mapping[str, Any], folder: str | Path | None) -> dict[str, An
         settings |= {"dataset": "shapes"}
         dataset, sha256 = _load(settings, clock)
     model = build(settings, dataset)
-    run = RunFolder.new(folder, dataset.name)
+    run = RunFolder.new(folder, dataset.title or dataset.name)
     with run.held():
+        if dataset.about:
+            run.write_json(DATA, dataset.about)
         run.write_json("config.json", settings)
         run.write_json("env.json", environment.occasion() | environment.describe(settings["kernels"], sha256))
         model.save(run / LAST)
-        recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0)
+        recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
         return Training(run, settings, dataset, model, recorder).run()
 
 
@@ -108,7 +109,7 @@ def _go_on(config: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
                 f"{run.path} was trained on other data: the SHA-256 of {dataset.name} is not the one in its"
                 " env.json. Give it the data it had, or start a new run."
             )
-        recorder = Recorder(run, clock, done, chooses=len(dataset.x_held) > 0)
+        recorder = Recorder(run, clock, done, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
         run.write_json("config.json", settings)
         (run / "result.json").unlink(missing_ok=True)
         return Training(run, settings, dataset, model, recorder).run()
@@ -155,8 +156,7 @@ def _load(settings: Settings, clock: Clock) -> tuple[Dataset, str]:
     if settings["threads"] is not None:
         threads.set_threads(settings["threads"])
     clock.start("loading")
-    wanted = (settings[name] for name in ("dataset", "data", "limit", "validation_split"))
-    dataset = datasets.load(*wanted)
+    dataset = datasets.of(settings)
     sha256 = dataset.sha256()
     clock.stop()
     return dataset, sha256
@@ -194,8 +194,8 @@ class Training:
         self.folder, self.settings, self.dataset, self.model = run, settings, dataset, model
         self.recorder, self.clock = recorder, recorder.clock
         x_val, y_val = dataset.validation
-        self.y_train = to_categorical(dataset.y_train, len(dataset.class_names))
-        self.validation = x_val, to_categorical(y_val, len(dataset.class_names))
+        self.y_train = dataset.targets(dataset.y_train)
+        self.validation = x_val, dataset.targets(y_val)
 
     def run(self) -> dict[str, Any]:
         """Train, and leave what it came to."""
