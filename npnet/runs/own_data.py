@@ -1,6 +1,7 @@
 """The user's own data as a dataset to train on: a folder of pictures, a table of a CSV file."""
 
 import os
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from npnet.datasets import folders, tables
 from npnet.datasets.picture_file import read_picture
 from npnet.internal import checks
-from npnet.internal.progress import Progress
+from npnet.internal.progress import Progress, is_watched
 from npnet.runs.dataset import Dataset
 from npnet.training import batches
 
@@ -88,12 +89,15 @@ def _read(files: list[Path], shape: tuple[int, int, int]) -> np.ndarray:
             return str(error)
         return None
 
-    progress = Progress(len(files), "Reading pictures - ")
+    # For who watches; standard output may be JSON, or be swallowed because nothing is to be said.
+    progress = Progress(len(files), stream=sys.stderr) if is_watched(sys.stdout) else None
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for number, problem in enumerate(pool.map(read, range(len(files)))):
             refused += [problem] if problem else []
-            progress.update(number + 1, {})
-    progress.finish({})
+            if progress:
+                progress.update(number + 1, {})
+    if progress:
+        progress.finish({})
     if refused:
         more = f" And {len(refused) - NAMED} more." if len(refused) > NAMED else ""
         raise ValueError(

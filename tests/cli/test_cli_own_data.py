@@ -13,6 +13,8 @@ from npnet.runs.folder import RunFolder
 
 FEW = ["--kernels", "numpy", "--epochs", "12", "--hidden", "8"]
 
+MORE = ["--validation-split", "0.2", "--epochs", "40", "--lr", "0.01"]
+
 
 def npnet(capsys, *words):
     """Run a command; return its exit code, what it printed, and what it complained about."""
@@ -61,7 +63,7 @@ def flowers(tmp_path):
 
 def test_a_folder_of_pictures(flowers, tmp_path, capsys):
     run = "runs/flowers-001"
-    code, out, err = npnet(capsys, "train", flowers, "--image-size", 12, "--validation-split", 0.2, *FEW)
+    code, out, err = npnet(capsys, "train", flowers, "--image-size", 12, *FEW, *MORE)
     assert (code, err) == (0, "")
     assert "flowers: 19 images to train on, 5 held out" in flat(out)
     assert "6 to test on, 12 x 12 x 3, 2 classes" in flat(out)
