@@ -113,6 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(run, "resume", "go on with this run; of the settings only --epochs may grow", metavar="RUN")
     add(run, "threads", "of the kernels [as many as CPUs are allowed]", type=int, metavar="N")
     add(run, "kernels", "numba, compiled, or numpy, readable [numba]", choices=list(MODULES), metavar="SET")
+    add(run, "tensorboard", "write the run for TensorBoard, in its folder", action="store_true")
     add(run, "quiet", "print nothing but errors", action="store_true")
 
 
@@ -138,7 +139,13 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValueError, TypeError) as error:
         arguments.parser.error(str(error))
     with interrupts.terminable():
-        result = train(given, folder, resume is not None, getattr(arguments, "quiet", False))
+        result = train(
+            given,
+            folder,
+            resume is not None,
+            getattr(arguments, "quiet", False),
+            getattr(arguments, "tensorboard", False),
+        )
     return EXIT_CODES[result["status"]]
 
 

@@ -112,8 +112,8 @@ def _marked(run: Entry, panel: Panel) -> tuple[float, float]:
 def draw(runs: Sequence[Entry], path: PathLike | None = None) -> Any:
     """Draw the validation accuracy of all runs over the epochs, and over the seconds since their start.
 
-    Of runs that predict a quantity, and have no accuracy, the loss is drawn. Marked is the best epoch of a run
-    that chose it on samples held out, else the last.
+    Of runs that predict a quantity, and have no accuracy, the loss is drawn. Marked is the best epoch of a
+    run that chose it on samples held out, else the last.
 
     Raises
     ------

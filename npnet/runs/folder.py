@@ -12,6 +12,7 @@ result.json            what the finished (or stopped) run came to
 confusion.csv          how often which class was taken for which
 *.png                  samples, history, confusion, mistakes, weights, boundary (of spiral)
 images.safetensors     the pixels of those samples and mistakes, for the report
+tensorboard/           the run for TensorBoard, where it was asked for
 report.html            all of it on one page
 lock                   there while a process trains in the folder
 =====================  =================================================================================

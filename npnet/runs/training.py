@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet.callbacks import DivergedError, LambdaCallback, TerminateOnNaN
+from npnet.callbacks import DivergedError, LambdaCallback, TensorBoard, TerminateOnNaN
 from npnet.checking.divergence import first_non_finite
 from npnet.datasets import DatasetUnavailableError
 from npnet.internal import interrupts
@@ -34,6 +34,7 @@ def train(
     folder: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Train a network, leave a folder with everything about it, and return what it came to.
 
@@ -47,6 +48,8 @@ def train(
         Go on with the run in ``folder``. Only a larger number of epochs may be given then.
     quiet
         Print nothing.
+    tensorboard
+        Write the run for TensorBoard as well, in the folder ``tensorboard`` of the run.
 
     Returns
     -------
@@ -58,18 +61,22 @@ def train(
     ------
     ValueError, TypeError
         If a setting does not fit. Nothing has been written then.
+    ImportError
+        If there is no package ``tensorboard``, and it is asked for.
     OSError
         If the dataset cannot be had, or the folder cannot be made or written.
     """
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
+        if tensorboard:
+            TensorBoard()  # is the package there?
         if not resume:
-            return _start(config, folder)
+            return _start(config, folder, tensorboard)
         if folder is None:
             raise ValueError("resume needs the folder of the run to go on with.")
-        return _go_on(config, RunFolder(folder))
+        return _go_on(config, RunFolder(folder), tensorboard)
 
 
-def _start(config: Mapping[str, Any], folder: str | Path | None) -> dict[str, Any]:
+def _start(config: Mapping[str, Any], folder: str | Path | None, tensorboard: bool) -> dict[str, Any]:
     """Begin a new run."""
     settings = complete(config)
     if folder is not None:
@@ -92,10 +99,10 @@ def _start(config: Mapping[str, Any], folder: str | Path | None) -> dict[str, An
         run.write_json("env.json", environment.occasion() | environment.describe(settings["kernels"], sha256))
         model.save(run / LAST)
         recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
-        return Training(run, settings, dataset, model, recorder).run()
+        return Training(run, settings, dataset, model, recorder).run(tensorboard)
 
 
-def _go_on(config: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
+def _go_on(config: Mapping[str, Any], run: RunFolder, tensorboard: bool) -> dict[str, Any]:
     """Go on with a run."""
     before = run.read_json("config.json")
     settings = complete(before | config)
@@ -112,7 +119,7 @@ def _go_on(config: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
         recorder = Recorder(run, clock, done, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
         run.write_json("config.json", settings)
         (run / "result.json").unlink(missing_ok=True)
-        return Training(run, settings, dataset, model, recorder).run()
+        return Training(run, settings, dataset, model, recorder).run(tensorboard)
 
 
 def _check_that_it_can_go_on(
@@ -197,13 +204,16 @@ class Training:
         self.y_train = dataset.targets(dataset.y_train)
         self.validation = x_val, dataset.targets(y_val)
 
-    def run(self) -> dict[str, Any]:
+    def run(self, tensorboard: bool = False) -> dict[str, Any]:
         """Train, and leave what it came to."""
         terminal.print_header(self.folder, self.settings, self.dataset, self.model)
         known: dict[str, Any] = {"status": "finished", "reason": None, "step_share": self._compile()}
         before = self._trained()
+        watchers = [Watch(raise_error=True), self.recorder]
+        if tensorboard:
+            watchers.append(TensorBoard(self.folder / "tensorboard"))
         try:
-            self._fit(self.model, self.settings["epochs"], [Watch(raise_error=True), self.recorder])
+            self._fit(self.model, self.settings["epochs"], watchers)
         except KeyboardInterrupt as stop:
             print("\nStopped. A second Ctrl-C leaves without pictures and report.", flush=True)
             known["status"] = "terminated" if isinstance(stop, interrupts.Terminated) else "interrupted"

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from npnet.cli import main
+from npnet.models import load_model
 from npnet.runs.folder import RunFolder
 
 FEW = ["--kernels", "numpy", "--epochs", "12", "--hidden", "8"]
@@ -296,6 +297,36 @@ def test_tables_that_do_not_fit(tmp_path, capsys, table, options, message):
     code, _, err = npnet(capsys, "train", "table.csv", *options)
     assert code in (1, 2) and message in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_export_keeps_names_and_encoding(houses, tmp_path, capsys):
+    import onnxruntime
+
+    few = ["--ignore", "id", "--epochs", 1, "--kernels", "numpy", "--run-dir", "run", "--tensorboard"]
+    assert npnet(capsys, "train", houses, "--target", "kind", *few)[0] == 0
+    assert list((tmp_path / "run/tensorboard").rglob("events*"))
+    code, out, _ = npnet(capsys, "export", "run", "model.onnx")
+    assert code == 0 and "class_names" in out
+    session = onnxruntime.InferenceSession("model.onnx")
+    kept = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()}
+    assert kept["class_names"] == ["flat", "house"] and kept["target"] == "kind"
+    assert [column["name"] for column in kept["encoding"]] == ["size", "rooms", "town", "price"]
+    x = np.zeros((1, 6), np.float32)
+    expected = load_model("run/last.safetensors").predict(x, verbose=0)
+    assert session.run(None, {"x": x})[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_npnet_alone_prints_help(capsys):
+    code, out, err = npnet(capsys)
+    assert code == 0 and err == "" and "usage: npnet" in out and "export" in out
+
+
+def test_a_wrong_value_is_answered_by_a_value_of_the_same_option(capsys):
+    err = npnet(capsys, "train", "--schedule", "cosin")[2]
+    assert "Did you mean cosine?" in err
+    err = npnet(capsys, "train", "--schedule", "adam")[2]
+    assert "Did you mean" not in err, "adam is an optimizer"
+    assert "Did you mean evaluate?" in npnet(capsys, "evalute")[2]
 
 
 def test_names_that_are_no_data(capsys, houses):
