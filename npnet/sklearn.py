@@ -31,7 +31,7 @@ from npnet.models import Sequential
 from npnet.optimizers import NAMES, SGD, Adam, Optimizer
 from npnet.regularizers import L2
 from npnet.training.batches import cut, epoch_order
-from npnet.utils.helpers import seeded
+from npnet.utils.seeds import seeded
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin

@@ -32,7 +32,7 @@ def test_every_program_is_run():
 @pytest.mark.parametrize("name", LEARNT)
 def test_a_ported_program_runs_and_learns(name, monkeypatch):
     monkeypatch.setattr(kernels, "_chosen_by_default", lambda: "numpy")
-    monkeypatch.setattr(npnet.utils.helpers, "_default_seed", 0)
+    monkeypatch.setattr(npnet.utils.seeds, "_default_seed", 0)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         runpy.run_path(str(FOLDER / f"{name}.py"))

@@ -492,11 +492,11 @@ def test_a_model_stops_early_and_goes_on():
     estimator.fit(X, NUMBERS)
     assert len(estimator.validation_scores_) == estimator.n_iter_ < 200
     assert estimator.score(X, NUMBERS) > 0.8
-    seeds = npnet.utils.helpers._default_seed, npnet.utils.helpers._models
+    seeds = npnet.utils.seeds._default_seed, npnet.utils.seeds._models
     warm = ModelRegressor(regressing, max_iter=2, warm_start=True).fit(X, NUMBERS)
     model = warm.model_
     assert warm.fit(X, NUMBERS).model_ is model and model.optimizer.iterations == 4
-    assert (npnet.utils.helpers._default_seed, npnet.utils.helpers._models) == seeds
+    assert (npnet.utils.seeds._default_seed, npnet.utils.seeds._models) == seeds
 
 
 def test_what_cannot_be_built_is_refused():

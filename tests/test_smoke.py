@@ -9,10 +9,10 @@ from PIL import Image
 from npnet import Sequential
 from npnet.callbacks import TensorBoard
 from npnet.cli import main
+from npnet.datasets.picture_file import read_picture
 from npnet.layers import Dense, Flatten, Normalization
 from npnet.models import load_model
 from npnet.runs import train
-from npnet.runs.picture_file import read_picture
 
 X = np.random.default_rng(0).random((40, 6), dtype=np.float32)
 LABELS = np.arange(40) % 3

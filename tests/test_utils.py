@@ -51,7 +51,7 @@ def test_labels_are_only_read():
 
 
 def test_seeds(monkeypatch):
-    monkeypatch.setattr("npnet.utils.helpers._default_seed", None)
+    monkeypatch.setattr("npnet.utils.seeds._default_seed", None)
     assert len({new_seed() for _ in range(20)}) == 20
     set_random_seed(3)
     first, second = new_seed(), new_seed()

@@ -31,7 +31,8 @@ from npnet.runs.terminal import columns
 __all__ = ["COMMANDS", "EPILOG", "Parser", "command_parser", "main"]
 
 COMMANDS = (
-    "train", "evaluate", "predict", "report", "compare", "check", "explain", "bench", "info", "warmup",
+    "train", "evaluate", "predict", "export", "report", "compare", "check", "explain", "bench", "info",
+    "warmup",
 )  # fmt: skip
 
 
@@ -64,17 +65,23 @@ class Parser(argparse.ArgumentParser):
         """Print the message with the nearest right word, and exit with 2."""
         message = re.sub(r"invalid int value: (.*)", r"must be a whole number, got \1", message)
         message = re.sub(r"invalid float value: (.*)", r"must be a number, got \1", message)
-        unknown = re.search(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'", message)
+        pattern = r"unrecognized arguments: (\S+)|argument (\S+): invalid choice: '([^']*)'"
+        unknown = re.search(pattern, message)
         if unknown:
-            word = (unknown[1] or unknown[2]).split("=")[0]
-            close = difflib.get_close_matches(word, self._words(), n=1)
+            word = (unknown[1] or unknown[3]).split("=")[0]
+            close = difflib.get_close_matches(word, self._words(unknown[2]), n=1)
             message += f". Did you mean {close[0]}?" if close else ""
         print(f"{self.prog}: {message}\nSee {self.prog} --help.", file=sys.stderr)
         raise SystemExit(2)
 
-    def _words(self) -> list[str]:
-        options = [option for action in self._actions for option in action.option_strings]
-        return options + [str(choice) for action in self._actions for choice in action.choices or ()]
+    def _words(self, argument: str | None) -> list[str]:
+        """Return what an argument, "--lr/--learning-rate", may be; without one the names of all options."""
+        if argument is None:
+            return [option for action in self._actions for option in action.option_strings]
+        for action in self._actions:
+            if argument in ("/".join(action.option_strings), action.metavar, action.dest):
+                return [str(choice) for choice in action.choices or ()]
+        return []
 
 
 def command_parser() -> Parser:
@@ -101,6 +108,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Streams that whoever started it has closed. What is meant for one never goes to the other.
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
+    if not (sys.argv[1:] if argv is None else argv):
+        command_parser().print_help()
+        return 0
     arguments, rest = command_parser().parse_known_args(argv)
     if rest:
         arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -19,7 +19,7 @@ import numpy as np
 from npnet.checking.measuring.timing import table
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs import trained
-from npnet.runs.terminal import say
+from npnet.runs.terminal import describe_error, say
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "rows", "run", "share"]
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--last", action="store_true", help="the last model, not the best on samples held out"
     )
-    parser.add_argument("--data", metavar="PATH", help="archive or folder of CIFAR-10 [the run's]")
+    parser.add_argument("--data", metavar="PATH", help="where the data set lies [the run's]")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -59,8 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps({**about, **result}, indent=2))
         return 0
-    confusion = np.array(result["confusion"])
     say("model", str(model))
+    if "quantity" in result:
+        say("test part", f"{result['quantity']['samples']:,} rows of {model.settings['data']}")
+        say("error", describe_error(result))
+        return 0
+    confusion = np.array(result["confusion"])
     say("test part", f"{confusion.sum():,} samples of {model.settings['dataset']}")
     say("loss", f"{result['test']['loss']:.4f}")
     say("accuracy", f"{result['test']['accuracy']:.4f}")

@@ -1,17 +1,24 @@
-"""What does a trained network take a picture for?
+"""What does a trained network take a picture for, or predict for the rows of a CSV file?
 
-PNG and JPEG files of any size. A picture is turned upright, cut to its middle
+PNG, JPEG, WebP, GIF, BMP and TIFF files of any size. A picture is turned upright, cut to its middle
 where it has other proportions, and brought to the size the network was
 trained on, which is said beside it. A file that cannot be read is named; the
 others are answered all the same.
+
+A run of a table takes one CSV file with the columns it was trained on, and
+writes a CSV with its predictions in further columns.
 """
 
 import argparse
+import csv
+import io
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from npnet.cli.values import positive
+from npnet.internal.files import write_atomically
 from npnet.internal.progress import can_encode
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs import trained
@@ -19,12 +26,13 @@ from npnet.runs.terminal import columns, say
 
 __all__ = ["BAR", "EXAMPLES", "HELP", "add_arguments", "run", "show"]
 
-HELP = "what a trained network takes pictures for"
+HELP = "what a trained network takes pictures for, or predicts for a table"
 EXAMPLES = """\
 examples:
   npnet predict runs/cifar10-001 cat.jpg
   npnet predict runs/cifar10-001 *.png --top 3
   npnet predict runs/cifar10-001 cat.jpg --json
+  npnet predict runs/houses-001 new.csv --output predicted.csv
 
 exit codes: 0 all pictures answered, 1 one could not be read, 2 wrong options
 """
@@ -35,17 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.epilog = EXAMPLES
     parser.add_argument("run_folder", metavar="RUN", help="folder of a run")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG or JPEG file")
+    parser.add_argument("images", metavar="FILE", nargs="+", help="picture file, or the CSV file of a table")
     parser.add_argument(
         "--last", action="store_true", help="the last model, not the best on samples held out"
     )
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="classes to name [5]")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--output", metavar="FILE", help="where the CSV of a table goes [standard output]")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify and print."""
     model = trained.load(arguments.run_folder, arguments.last)
+    if model.settings["dataset"] == "table":
+        return _predict_table(model, arguments)
+    if arguments.output:
+        arguments.parser.error("--output is for runs of a table")
     with announce_compilation(sys.stderr):
         answers = model.classify(arguments.images)
     for answer in answers:
@@ -62,6 +75,24 @@ def run(arguments: argparse.Namespace) -> int:
         if answer["error"]:
             print(f"npnet predict: {answer['error']}", file=sys.stderr)
     return 1 if any(answer["error"] for answer in answers) else 0
+
+
+def _predict_table(model: trained.Trained, arguments: argparse.Namespace) -> int:
+    """Write a CSV file with predictions."""
+    if len(arguments.images) != 1 or arguments.json:
+        arguments.parser.error("a run of a table takes one CSV file and writes one, not JSON")
+    with announce_compilation(sys.stderr):
+        columns, rows = model.predict_table(arguments.images[0])
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([columns, *rows])
+    if arguments.output is None:
+        sys.stdout.write(table.getvalue())
+    else:
+        write_atomically(Path(arguments.output), table.getvalue().encode())
+        say("model", str(model))
+        added = columns[-1 - len(model.class_names)]
+        say("written", f"{arguments.output}: {len(rows):,} rows with {added!r}")
+    return 0
 
 
 def show(answer: dict[str, Any]) -> None:

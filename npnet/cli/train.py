@@ -5,6 +5,7 @@ it after the present step, a second one at once; --resume goes on, to the same b
 """
 
 import argparse
+import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ settings come from, each over the next: options, --config, --recipe
 examples:
   npnet train                                   the tutorial's network on CIFAR-10
   npnet train spiral                            a demonstration: five seconds, once kernels are compiled
+  npnet train mnist --epochs 5                  handwritten digits; also fashion_mnist, cifar100
+  npnet train flowers/ --image-size 64          your own pictures, one sub-folder a class
+  npnet train houses.csv --target price         your own table: a number or a class to predict
   npnet train shapes --epochs 5                 pictures drawn on the spot: no download
   npnet train --epochs 2 --limit 5000           a quick look
   npnet train --recipe best                     the best training for the same network
@@ -42,7 +46,7 @@ EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130, "terminated": 143}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; those that are not given do not appear among the arguments."""
     parser.epilog = EXAMPLES
-    parser.usage = "npnet train [cifar10 | shapes | spiral] [options]"
+    parser.usage = "npnet train [DATASET | FOLDER | TABLE.csv --target COLUMN] [options]"
 
     def add(group: Any, name: str, words: str, *flags: str, **options: Any) -> None:
         flag = flags or (f"--{name.replace('_', '-')}",)
@@ -51,10 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
     data = parser.add_argument_group("data")
-    data.add_argument("dataset", nargs="?", choices=list(LOADERS), metavar="DATASET",
-        help="cifar10, shapes or spiral [cifar10; shapes where that cannot be had]")  # fmt: skip
-    add(data, "data", "archive or folder of CIFAR-10", metavar="PATH")
+    data.add_argument("dataset", nargs="?", type=_dataset, metavar="DATASET",
+        help=f"{_listed(LOADERS)} [cifar10; shapes where that cannot be had]; a folder of pictures, one"
+        " sub-folder a class, or train/ and test/ with such; a .csv file")  # fmt: skip
+    add(data, "data", "archive, file or folder of a published data set", metavar="PATH")
     add(data, "limit", "train on the first N samples only", type=int, metavar="N")
+    words = "of a folder: share of each class held out to test on; of a table: of its rows"
+    add(data, "test_split", words, type=float, metavar="SHARE")
+    add(data, "image_size", "of a folder: pixels on each side [32]", type=int, metavar="N")
+    add(data, "target", "of a table: the column to predict", metavar="COLUMN")
+    add(data, "ignore", "of a table: columns left out", type=_names, metavar="COLUMN,...")
+    add(data, "missing", "of a table: what to do with missing values, refuse or fill",
+        choices=["refuse", "fill"], metavar="WAY")  # fmt: skip
     words = "share of the training samples, the last ones, held out to choose the epoch by"
     add(data, "validation_split", words, type=float, metavar="SHARE")
     add(data, "inputs", f"how pixels come in: {_listed(recipes.INPUTS)}",
@@ -104,6 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(run, "resume", "go on with this run; of the settings only --epochs may grow", metavar="RUN")
     add(run, "threads", "of the kernels [as many as CPUs are allowed]", type=int, metavar="N")
     add(run, "kernels", "numba, compiled, or numpy, readable [numba]", choices=list(MODULES), metavar="SET")
+    add(run, "tensorboard", "write the run for TensorBoard, in its folder", action="store_true")
     add(run, "quiet", "print nothing but errors", action="store_true")
 
 
@@ -112,6 +125,13 @@ def run(arguments: argparse.Namespace) -> int:
     options = {name: value for name, value in vars(arguments).items() if name in settings.NAMES}
     if arguments.dataset is None:
         del options["dataset"]
+    elif arguments.dataset not in LOADERS:
+        if "data" in options:
+            arguments.parser.error(
+                f"--data is for published data sets; {arguments.dataset} is the data already"
+            )
+        kind = "pictures" if Path(arguments.dataset).is_dir() else "table"
+        options |= {"dataset": kind, "data": arguments.dataset}
     resume = getattr(arguments, "resume", None)
     folder = getattr(arguments, "run_dir", resume)
     if resume is not None and folder != resume:
@@ -122,7 +142,13 @@ def run(arguments: argparse.Namespace) -> int:
     except (ValueError, TypeError) as error:
         arguments.parser.error(str(error))
     with interrupts.terminable():
-        result = train(given, folder, resume is not None, getattr(arguments, "quiet", False))
+        result = train(
+            given,
+            folder,
+            resume is not None,
+            getattr(arguments, "quiet", False),
+            getattr(arguments, "tensorboard", False),
+        )
     return EXIT_CODES[result["status"]]
 
 
@@ -137,6 +163,22 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError(f'{file} must hold settings by name, {{"epochs": 20, ...}}, got {given!r}.')
     return given
+
+
+def _dataset(text: str) -> str:
+    """Return the name of a data set, or the path of a folder or of a CSV file."""
+    path = Path(text).expanduser()
+    if text in LOADERS or path.is_dir() or path.suffix.lower() in (".csv", ".tsv"):
+        return text
+    close = difflib.get_close_matches(text, LOADERS, n=1)
+    guess = f" Did you mean {close[0]}?" if close else ""
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no data set ({', '.join(LOADERS)}), no folder and no .csv file.{guess}"
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _sizes(text: str) -> list[int]:

@@ -1,7 +1,8 @@
-"""Fetch one file of known content: several sources, resumed, verified, and never half there.
+"""Fetch one file: several sources, resumed, verified, and never half there.
 
 The bytes go into ``NAME.part`` beside the destination. A later call, or the next source, goes on where it
-ends; only when its size and SHA-256 are right does it take the name of the destination.
+ends; only when its size and checksum are right does it take the name of the destination. Where nothing is
+known of the content, a broken connection begins anew: two halves might be of two files.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from npnet.internal.files import sync_folder
 from npnet.internal.locking import locked
 from npnet.internal.progress import is_watched
 
-__all__ = ["ATTEMPTS", "Patience", "fetch"]
+__all__ = ["ATTEMPTS", "Content", "Patience", "fetch"]
 
 ATTEMPTS = 5  # connections to one source before the next is tried
 _CHUNK = 1 << 16
@@ -53,6 +54,39 @@ class Patience:
     window: float = 8.0
 
 
+@dataclass(frozen=True)
+class Content:
+    """What is known of a file.
+
+    Parameters
+    ----------
+    size : int, optional
+        In bytes.
+    sha256, md5 : str, optional
+        In hexadecimal.
+    """
+
+    size: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Those that are known, by the name of their algorithm."""
+        known = {"sha256": self.sha256, "md5": self.md5}
+        return {name: value.lower() for name, value in known.items() if value is not None}
+
+    def difference(self, path: Path) -> str | None:
+        """In what the file differs: "size", "SHA-256", "MD5", or None."""
+        if self.size is not None and path.stat().st_size != self.size:
+            return "size"
+        for name, expected in self.checksums.items():
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, name).hexdigest() != expected:
+                    return {"sha256": "SHA-256", "md5": "MD5"}[name]
+        return None
+
+
 class _SourceError(Exception):
     """A source cannot give the file."""
 
@@ -69,11 +103,12 @@ def fetch(
     sources: Sequence[str],
     destination: Path,
     *,
-    sha256: str,
-    size: int,
+    sha256: str | None = None,
+    md5: str | None = None,
+    size: int | None = None,
     patience: Patience | None = None,
 ) -> None:
-    """Put the file with this SHA-256 at `destination`, from the first source that gives it.
+    """Put the file with this checksum at `destination`, from the first source that gives it.
 
     Nothing is fetched if it is there already. Progress and the failures of sources go to standard error.
 
@@ -83,9 +118,9 @@ def fetch(
         Addresses of the same file, tried in order: https, or http on this machine itself.
     destination : Path
         Its folder is made if need be.
-    sha256 : str
+    sha256, md5 : str, optional
         In hexadecimal.
-    size : int
+    size : int, optional
         In bytes.
     patience : Patience, optional
 
@@ -96,29 +131,32 @@ def fetch(
     OSError
         The file cannot be written.
     """
+    content = Content(size, sha256, md5)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with locked(
         destination.with_name(destination.name + ".lock"),
         on_wait=lambda: _say(f"another process is fetching {destination.name}; waiting for it"),
     ):
         if destination.exists():
-            if _sha256(destination) == sha256:
+            if content.difference(destination) is None:
                 return
             _say(f"{destination} is damaged; fetching it again")
             destination.unlink()
         part = destination.with_name(destination.name + ".part")
-        _fetch_part(sources, part, sha256, size, patience or Patience())
+        if size is None:  # nobody could tell whether it is complete
+            part.unlink(missing_ok=True)
+        _fetch_part(sources, part, content, patience or Patience())
         part.replace(destination)
         sync_folder(destination.parent)
 
 
-def _fetch_part(sources: Sequence[str], part: Path, sha256: str, size: int, patience: Patience) -> None:
+def _fetch_part(sources: Sequence[str], part: Path, content: Content, patience: Patience) -> None:
     turns = [(url, patience.rate) for url in sources]
     reasons = []
     while turns:
         url, rate = turns.pop(0)
         try:
-            _from_source(url, part, sha256, size, Patience(patience.connect, rate, patience.window))
+            _from_source(url, part, content, Patience(patience.connect, rate, patience.window))
             return
         except _SourceError as failure:
             reasons.append(f"{url}: {failure}")
@@ -128,27 +166,28 @@ def _fetch_part(sources: Sequence[str], part: Path, sha256: str, size: int, pati
     raise DownloadError(reasons)
 
 
-def _from_source(url: str, part: Path, sha256: str, size: int, patience: Patience) -> None:
+def _from_source(url: str, part: Path, content: Content, patience: Patience) -> None:
     """Complete `part` from one source, resuming as often as its connections break."""
     for _ in range(ATTEMPTS):
-        start = part.stat().st_size if part.exists() else 0
+        start = part.stat().st_size if part.exists() and content.checksums else 0
         try:
-            if start != size:
-                start = _receive(url, part, start, size, patience)
+            if start != content.size:
+                start = _receive(url, part, start, content.size, patience)
         except _CutOffError as broken:
             reason = str(broken)
             continue
-        if _sha256(part) == sha256:
+        difference = content.difference(part)
+        if difference is None:
             return
         part.unlink()
         if start == 0:
-            raise _SourceError("it sent a file with another SHA-256")
+            raise _SourceError(f"it sent a file with another {difference}")
         _say(f"what had come of {part.stem} before does not fit the rest; starting again")
         reason = "what it sent does not fit together"
     raise _SourceError(f"gave up after {ATTEMPTS} connections ({reason})")
 
 
-def _receive(url: str, part: Path, start: int, size: int, patience: Patience) -> int:
+def _receive(url: str, part: Path, start: int, size: int | None, patience: Patience) -> int:
     """Append the bytes from `start` on to `part`; return where the source began: at 0 if it cannot resume."""
     with contextlib.closing(_connect(url, start, patience)) as response:
         if response.status == 206:
@@ -159,7 +198,9 @@ def _receive(url: str, part: Path, start: int, size: int, patience: Patience) ->
         announced = response.headers.get("Content-Length")
         if response.headers.get_content_type() == "text/html":
             raise _SourceError("it answered with a web page (HTML) instead of the file")
-        if announced is not None and announced != str(size - start):
+        if size is None:
+            size = start + int(announced) if announced is not None else None
+        elif announced is not None and announced != str(size - start):
             raise _SourceError(
                 f"its file is another one: {announced} bytes where {size - start} are expected"
             )
@@ -168,14 +209,14 @@ def _receive(url: str, part: Path, start: int, size: int, patience: Patience) ->
             file.seek(start)
             try:
                 for chunk in _chunks(response, patience):
-                    if file.tell() + len(chunk) > size:
+                    if size is not None and file.tell() + len(chunk) > size:
                         raise _SourceError(f"it sends more than the {size} bytes expected")
                     file.write(chunk)
                     progress.show(file.tell())
             finally:
                 file.flush()
                 os.fsync(file.fileno())
-            if file.tell() < size:
+            if size is not None and file.tell() < size:
                 raise _CutOffError(f"cut off after {file.tell()} of {size} bytes")
     return start
 
@@ -286,11 +327,6 @@ def _host(url: str) -> str:
 # --- files and progress ------------------------------------------------------------------------------------
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _say(text: str) -> None:
     print(f"npnet: {text}", file=sys.stderr, flush=True)
 
@@ -298,15 +334,15 @@ def _say(text: str) -> None:
 class _Progress:
     """A bar that moves on a terminal; a line for every tenth in a pipe."""
 
-    def __init__(self, label: str, start: int, size: int) -> None:
+    def __init__(self, label: str, start: int, size: int | None) -> None:
         self.start = start
-        self.size = size
+        self.size = max(size or 0, 1)
         self.began = self.shown_at = time.monotonic()
-        self.tenth = 10 * start // size
-        self.live = is_watched(sys.stderr)
-        _say(
-            f"fetching {label}, {size / 1e6:.0f} MB" + (f", {start / 1e6:.0f} MB are there" if start else "")
-        )
+        self.tenth = 10 * start // self.size
+        self.known = size is not None
+        self.live = self.known and is_watched(sys.stderr)
+        much = f", {size / 1e6:.{0 if size > 1e7 else 1}f} MB" if size is not None else ""
+        _say(f"fetching {label}{much}" + (f", {start / 1e6:.0f} MB are there" if start else ""))
 
     def __enter__(self) -> "_Progress":
         return self
@@ -322,7 +358,7 @@ class _Progress:
             self.shown_at = now
             bar = "━" * (20 * received // self.size)
             print(f"\r{bar:─<20} {self._numbers(received, now)}", end="", file=sys.stderr, flush=True)
-        elif not self.live and 10 * received // self.size > self.tenth:
+        elif self.known and not self.live and 10 * received // self.size > self.tenth:
             self.tenth = 10 * received // self.size
             _say(self._numbers(received, now))
 

@@ -37,9 +37,12 @@ class _Dtype:
 
 
 _ARRAY, _NDARRAY, _DTYPE, _ENCODE = map(_Name, ("array", "ndarray", "dtype", "encode"))
+_FROM_BUFFER = _Name("frombuffer")
 _NAMES = {
     "numpy.core.multiarray _reconstruct": _ARRAY,
     "numpy._core.multiarray _reconstruct": _ARRAY,
+    "numpy.core.numeric _frombuffer": _FROM_BUFFER,  # how NumPy writes arrays in protocol 5
+    "numpy._core.numeric _frombuffer": _FROM_BUFFER,
     "numpy ndarray": _NDARRAY,
     "numpy dtype": _DTYPE,
     "_codecs encode": _ENCODE,  # how Python 3 writes bytes in protocols 0 to 2
@@ -47,7 +50,7 @@ _NAMES = {
 
 
 def load(content: bytes, most_operations: int) -> object:
-    """The value a pickle of protocol 2 to 4 describes.
+    """The value a pickle of protocol 2 to 5 describes.
 
     Byte strings of Python 2 come as bytes, arrays as `PickledArray`.
 
@@ -103,6 +106,8 @@ def _run(content: bytes, most_operations: int) -> object:
                 stack.append(argument)
             case "BINUNICODE" | "SHORT_BINUNICODE" | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8":
                 stack.append(argument)
+            case "BYTEARRAY8":
+                stack.append(bytes(argument or b""))
             case "BINSTRING" | "SHORT_BINSTRING":
                 stack.append(str(argument).encode("latin1"))
             case "EMPTY_TUPLE":
@@ -143,6 +148,8 @@ def _run(content: bytes, most_operations: int) -> object:
                 match take(2):
                     case [_Name("array"), (_Name("ndarray"), *_)]:
                         stack.append(PickledArray())
+                    case [_Name("frombuffer"), (bytes(data), _Dtype(code), shape, str(order))]:
+                        stack.append(PickledArray(shape, code, order != "C", data))
                     case [_Name("dtype"), (code, *_)]:
                         stack.append(_Dtype(code))
                     case [_Name("encode"), (str(text), "latin1")]:

@@ -62,7 +62,7 @@ class Progress:
     Parameters
     ----------
     target
-        How many steps the loop will take.
+        How many steps the loop will take; None where nobody knows yet, and no bar is drawn.
     prefix
         Words before the plain line, for instance "Epoch 3/20 - ".
     live
@@ -75,7 +75,7 @@ class Progress:
 
     def __init__(
         self,
-        target: int,
+        target: int | None,
         prefix: str = "",
         live: bool = True,
         stream: TextIO | None = None,
@@ -91,10 +91,12 @@ class Progress:
         self.started = time.monotonic() - self.pauses.seconds
         self.drawn = -1.0
         self.length = 0
+        self.done = 0
 
     def update(self, done: int, values: dict[str, float]) -> None:
         """Redraw the line, at most every 50 ms."""
         self.pauses.settle()
+        self.done = done
         if self.grows:
             self._grow(done)
         if not self.live:
@@ -104,15 +106,19 @@ class Progress:
             return
         self.drawn = now
         elapsed = self._elapsed()
-        remaining = elapsed / done * (self.target - done) if done else 0.0
+        time_shown = elapsed
+        if self.target is not None:
+            time_shown = elapsed / done * (self.target - done) if done else 0.0
         columns = shutil.get_terminal_size().columns
-        line = self._line(done, f"{clock(remaining)} {per_step(elapsed, done)}", values, columns - 1)
+        line = self._line(done, f"{clock(time_shown)} {per_step(elapsed, done)}", values, columns - 1)
         self._draw(line[: columns - 1])
 
     def finish(self, values: dict[str, float]) -> None:
         """Draw the line for the last time and end it."""
         self.pauses.settle()
         elapsed = self._elapsed()
+        if self.target is None:
+            self.target = self.done
         if self.live:
             columns = shutil.get_terminal_size().columns
             timing = f"{clock(elapsed)} {per_step(elapsed, self.target)}"
@@ -131,8 +137,10 @@ class Progress:
 
     def _line(self, done: int, timing: str, values: dict[str, float], width: int) -> str:
         """Return the line with as much of the bar as ``width`` columns leave room for."""
-        counted = f"{done:>{len(str(self.target))}}/{self.target}"
         text = f" {timing}{listed(values)}"
+        if self.target is None:
+            return f"{done}/Unknown{text}"
+        counted = f"{done:>{len(str(self.target))}}/{self.target}"
         cells = min(BAR_CELLS, width - len(counted) - len(text) - 1)
         if cells < 4:
             return counted + text
@@ -141,7 +149,7 @@ class Progress:
 
     def _grow(self, done: int, end: str = "") -> None:
         """Append the cells that are new since the last time."""
-        length = BAR_CELLS * done // max(self.target, 1)
+        length = 0 if self.target is None else BAR_CELLS * done // max(self.target, 1)
         print(self.cells[0] * (length - self.length), end=end, file=self.stream, flush=True)
         self.length = length
 

@@ -5,7 +5,7 @@ does what ``predict`` does: Dropout and random pictures are left out, BatchNorma
 averages.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -355,8 +355,13 @@ For a layer of your own add a line: ``CONVERTERS[Swap] = lambda graph, layer, x:
 """
 
 
-def export(model: Chain, filepath: str | Path) -> None:
+def export(model: Chain, filepath: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write ``model`` to an ONNX file, with one input ``x`` (N, ...) and one output ``y``, both float32.
+
+    Parameters
+    ----------
+    metadata
+        Words that the file keeps by name, for instance the names of classes.
 
     Raises
     ------
@@ -393,6 +398,7 @@ def export(model: Chain, filepath: str | Path) -> None:
         opset_imports=[helper.make_opsetid("", OPERATORS)],
         ir_version=FORMAT,
     )
+    helper.set_model_props(proto, dict(metadata or {}))
     onnx.checker.check_model(proto, full_check=True)
     write_atomically(Path(filepath), proto.SerializeToString())
 

@@ -163,23 +163,24 @@ class Sequential(loops.Trainee):
 
     # --- training and prediction ----------------------------------------------------------------------------
 
-    @config.keras_arguments(steps_per_epoch=None, validation_steps=None)
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: int | str = "auto",
         callbacks: list[Callback] | None = None,
         validation_split: float = 0.0,
-        validation_data: tuple | None = None,
-        shuffle: bool = True,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
         class_weight: dict[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int | Position = 0,
         validation_batch_size: int | None = None,
         validation_freq: int | list[int] = 1,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
     ) -> History:
         """Train for ``epochs`` passes over the samples; 0 passes leave the weights and an empty History.
 
@@ -187,7 +188,9 @@ class Sequential(loops.Trainee):
         ----------
         x, y
             Samples (N, ...) and targets. Arrays of any numeric dtype and layout, or lists; only read, and
-            converted batch by batch.
+            converted batch by batch. Or x alone: an iterable that gives batches (x, y) or
+            (x, y, sample_weight), one at a time in memory: a generator, a ``utils.PyDataset``, a DataLoader
+            of PyTorch, a ``tf.data.Dataset``.
         batch_size
             Samples a step, 32 by default; the last batch of an epoch may be shorter.
         verbose
@@ -197,9 +200,11 @@ class Sequential(loops.Trainee):
         validation_split
             Fraction of the samples, taken from the end before shuffling, to validate on.
         validation_data
-            (x, y) or (x, y, sample_weight) to validate on.
+            (x, y) or (x, y, sample_weight) to validate on, or an iterable that gives batches of these.
         shuffle
-            Visit the samples in a new order each epoch, drawn from (seed, epochs trained so far).
+            Visit the samples in a new order each epoch, drawn from (seed, epochs trained so far). "blocks"
+            for arrays mapped from a slow disk: blocks of 4,096 rows in random order, mixed within 8 blocks.
+            Of a PyDataset the batches change places; other iterables have an order of their own.
         class_weight
             {label: weight}; labels left out weigh 1.
         sample_weight
@@ -211,6 +216,12 @@ class Sequential(loops.Trainee):
             Like ``batch_size``, which it is by default.
         validation_freq
             Validate every so many epochs, or after the epochs of a list (from 1).
+        steps_per_epoch
+            Batches that an epoch takes from an iterable; by default all that it gives. The next epoch goes on
+            where this one ended; an iterable that has ended is begun anew. Where a generator has ended,
+            training ends with a warning.
+        validation_steps
+            Batches that a validation takes from an iterable; each begins anew, except with a generator.
 
         Returns
         -------
@@ -227,21 +238,23 @@ class Sequential(loops.Trainee):
         return loops.fit(
             self, self.require_compiled("fit"), x, y, batch_size, epochs, verbose, callbacks,
             validation_split, validation_data, shuffle, class_weight, sample_weight, initial_epoch,
-            validation_batch_size, validation_freq,
+            validation_batch_size, validation_freq, steps_per_epoch, validation_steps,
         )  # fmt: skip
 
-    @config.keras_arguments(steps=None)
     def evaluate(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int | None = None,
         verbose: int | str = "auto",
         sample_weight: Any = None,
         callbacks: list[Callback] | None = None,
         return_dict: bool = False,
+        steps: int | None = None,
     ) -> float | list[float] | Logs:
         """Return the loss and the metrics of the model on samples it does not learn from.
+
+        x and y are what ``fit`` takes; of an iterable ``steps`` batches, by default all.
 
         Returns
         -------
@@ -249,18 +262,23 @@ class Sequential(loops.Trainee):
             The loss alone where there are no metrics, else [loss, metric, ...]; a dict if ``return_dict``.
         """
         setup = self.require_compiled("evaluate")
-        return loops.evaluate(self, setup, x, y, batch_size, verbose, sample_weight, callbacks, return_dict)
+        return loops.evaluate(
+            self, setup, x, y, batch_size, verbose, sample_weight, callbacks, return_dict, steps
+        )
 
-    @config.keras_arguments(steps=None)
     def predict(
         self,
         x: Any,
         batch_size: int | None = None,
         verbose: int | str = "auto",
         callbacks: list[Callback] | None = None,
+        steps: int | None = None,
     ) -> np.ndarray:
-        """Return the outputs for samples x, a new array of shape (N, *output_shape); N may be 0."""
-        return loops.predict(self, x, batch_size, verbose, callbacks)
+        """Return the outputs for samples x, a new array of shape (N, *output_shape); N may be 0.
+
+        x is an array, or an iterable that gives batches of x, or (x, y); of those ``steps``, by default all.
+        """
+        return loops.predict(self, x, batch_size, verbose, callbacks, steps)
 
     def train_on_batch(
         self,

@@ -26,6 +26,7 @@ from npnet.plotting.figures import (
     first_layer_weights,
     history_curves,
     image_grid,
+    predictions,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "image_grid",
     "occlude",
     "occlusion",
+    "predictions",
 ]

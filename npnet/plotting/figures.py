@@ -40,6 +40,7 @@ __all__ = [
     "first_layer_weights",
     "history_curves",
     "image_grid",
+    "predictions",
 ]
 
 if TYPE_CHECKING:
@@ -243,6 +244,41 @@ def confident_mistakes(
     ]  # fmt: skip
     cols = max(1, math.ceil(math.sqrt(len(shown))))
     return finish(mosaic("The most confident mistakes", subtitle, images[shown], cols, captions), path)
+
+
+def predictions(
+    true: np.ndarray, predicted: np.ndarray, name: str = "value", path: PathLike | None = None
+) -> "Figure":
+    """What a network predicts of a quantity beside the truth, and how its residuals are distributed.
+
+    Parameters
+    ----------
+    true, predicted : (N,) array
+        In the same unit. A residual is predicted - true.
+    name : str
+        What the quantity is called.
+    path : str or path, optional
+        Where to save the picture.
+    """
+    true, predicted = (np.asarray(values, np.float64).reshape(-1) for values in (true, predicted))
+    checks.same_length("predicted", predicted, "true", true)
+    residuals = predicted - true
+    subtitle = f"mean absolute error {np.abs(residuals).mean():.4g} on {quantity(len(true), 'row')}"
+    figure = new_figure(7.6, 3.9, f"Predicted {name}", subtitle)
+    left, right = figure.subplots(1, 2)
+    ends = min(true.min(), predicted.min()), max(true.max(), predicted.max())
+    left.plot(ends, ends, color=INK, lw=0.8)
+    left.plot(true, predicted, ".", color=COLORS[0], ms=4, alpha=0.5)
+    left.set_xlabel("true", color=INK)
+    left.set_ylabel("predicted", color=INK)
+    right.hist(residuals, bins=40, color=COLORS[0])
+    right.axvline(0, color=INK, lw=0.8)
+    right.set_xlabel("residual: predicted - true", color=INK)
+    right.set_ylabel("rows", color=INK)
+    for axes in (left, right):
+        axes.locator_params(nbins=5)
+        tidy(axes)
+    return finish(figure, path)
 
 
 def decision_boundary(

@@ -33,11 +33,10 @@ class Entry:
     history: dict[str, Any]
     result: dict[str, Any]
 
-    @property
-    def accuracy(self) -> Panel | None:
-        """The curves of its accuracy, None before the first epoch has ended."""
+    def panel(self, metric: str) -> Panel | None:
+        """Return the curves of "accuracy" or "loss", None before the first epoch has ended."""
         found = panels(self.history) if self.history.get("epoch") else []
-        return next((panel for panel in found if panel.metric == "accuracy" and panel.points), None)
+        return next((panel for panel in found if panel.metric == metric and panel.points), None)
 
     @property
     def is_open(self) -> bool:
@@ -92,7 +91,8 @@ def _figures(run: Entry) -> list[str]:
     done, best = len(run.history.get("epoch") or []), run.result.get("best_epoch")
     accuracy = loss = seconds = "-"
     if test := run.result.get("test"):
-        accuracy, loss = f"{test['accuracy']:.4f}", f"{test['loss']:.4f}"
+        accuracy = f"{test['accuracy']:.4f}" if "accuracy" in test else "-"
+        loss = f"{test['loss']:.4f}"
     elif run.is_open:
         last = {panel.metric: panel.points[-1][1] for panel in panels(run.history) if panel.points}
         accuracy, loss = (f"{last[name]:.4f}*" if name in last else "-" for name in ("accuracy", "loss"))
@@ -112,25 +112,30 @@ def _marked(run: Entry, panel: Panel) -> tuple[float, float]:
 def draw(runs: Sequence[Entry], path: PathLike | None = None) -> Any:
     """Draw the validation accuracy of all runs over the epochs, and over the seconds since their start.
 
-    Marked is the best epoch of a run that chose it on samples held out, else the last.
+    Of runs that predict a quantity, and have no accuracy, the loss is drawn. Marked is the best epoch of a
+    run that chose it on samples held out, else the last.
 
     Raises
     ------
     ValueError
         If no run has ended an epoch.
     """
-    drawn = [(run, run.accuracy) for run in runs]
+    metric = "accuracy" if any(run.panel("accuracy") for run in runs) else "loss"
+    drawn = [(run, run.panel(metric)) for run in runs]
     curves = [(run, panel.curves[-1], _marked(run, panel)) for run, panel in drawn if panel]
     if not curves:
         raise ValueError("None of these runs has ended an epoch: there are no curves to draw yet.")
     names = ", ".join(run.name for run, *_ in curves)
-    figure = new_figure(9.4, 3.2 + 0.2 * len(curves), "Accuracy after every epoch", f"of {names}")
+    figure = new_figure(
+        9.4, 3.2 + 0.2 * len(curves), f"{metric.capitalize()} after every epoch", f"of {names}"
+    )
     over_epochs, over_seconds = figure.subplots(1, 2, sharey=True)
     for i, (run, curve, (epoch, value)) in enumerate(curves):
         color, dash = COLORS[i % len(COLORS)], DASHES[i // len(COLORS) % len(DASHES)]
         seconds = dict(zip(run.history["epoch"], run.history["seconds"], strict=True))
         samples = "samples held out" if run.config.get("validation_split") else "test samples"
-        label = f"{run.name}: {value:.4f} of the {samples} after epoch {epoch:.0f}, {seconds[epoch]:,.0f} s"
+        of = "of" if metric == "accuracy" else "on"
+        label = f"{run.name}: {value:.4f} {of} the {samples} after epoch {epoch:.0f}, {seconds[epoch]:,.0f} s"
         for axes, places in ((over_epochs, curve.x), (over_seconds, [seconds[epoch] for epoch in curve.x])):
             size = 3 if len(curve.points) < 40 else 0
             axes.plot(places, curve.y, color=color, ls=dash, lw=1.8, marker="o", ms=size, label=label)

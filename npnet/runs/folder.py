@@ -2,6 +2,7 @@
 
 =====================  =================================================================================
 config.json            every setting of the run; ``npnet train --config`` takes it
+data.json              of the user's own data: names of classes, how columns are encoded
 env.json               when, where and by which command it began; versions, processor, threads, kernels, and
                        the SHA-256 of the dataset
 history.csv, .json     loss, metrics, learning rate and seconds of every epoch, rewritten after each
@@ -11,6 +12,7 @@ result.json            what the finished (or stopped) run came to
 confusion.csv          how often which class was taken for which
 *.png                  samples, history, confusion, mistakes, weights, boundary (of spiral)
 images.safetensors     the pixels of those samples and mistakes, for the report
+tensorboard/           the run for TensorBoard, where it was asked for
 report.html            all of it on one page
 lock                   there while a process trains in the folder
 =====================  =================================================================================
@@ -26,8 +28,9 @@ from typing import Any
 from npnet.internal.files import write_atomically
 from npnet.internal.locking import locked
 
-__all__ = ["RUNS", "RunFolder"]
+__all__ = ["DATA", "RUNS", "RunFolder"]
 
+DATA = "data.json"
 RUNS = Path("runs")  # where runs without a name are kept
 
 

@@ -18,7 +18,16 @@ from npnet.runs.folder import RunFolder
 from npnet.runs.recorder import BEST, LAST, Recorder
 from npnet.utils import to_categorical
 
-__all__ = ["BATCH", "MISTAKES", "conclude", "draw", "examine", "write_confusion"]
+__all__ = [
+    "BATCH",
+    "MISTAKES",
+    "conclude",
+    "draw",
+    "examine",
+    "in_own_unit",
+    "write_confusion",
+    "write_predictions",
+]
 
 BATCH = 1000  # samples at a time where nothing is learned
 MISTAKES = 25
@@ -44,7 +53,7 @@ def conclude(
     last = load_model(folder / LAST)
     best = load_model(folder / BEST) if recorder.best_epoch else None
     model = best or last
-    probabilities = model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
+    answers = model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
     summary: list[str] = []
     last.summary(line_length=80, print_fn=summary.append)
     result = {
@@ -52,13 +61,16 @@ def conclude(
         "epochs": last.position.epoch,
         "best_epoch": best.position.epoch if best else None,
         "held_out": len(dataset.x_held),
-        **examine(model, dataset, probabilities),
+        **examine(model, dataset, answers),
         "parameters": last.count_params(),
         "summary": "\n".join(summary),
         "digest": saving.digest(saving.weights_of(last), {}),
     }
-    write_confusion(folder, result["class_names"], result["confusion"])
-    draw(folder, model, dataset, probabilities, recorder.history)
+    if dataset.class_names:
+        write_confusion(folder, result["class_names"], result["confusion"])
+    else:
+        write_predictions(folder, dataset, answers)
+    draw(folder, model, dataset, answers, recorder.history)
     if dataset.of_images:
         surest = [mistake["index"] for mistake in result["mistakes"]]
         report.keep_images(folder, dataset.x_train, dataset.y_train, dataset.x_test[surest])
@@ -75,8 +87,10 @@ def examine(model: Sequential, dataset: Dataset, probabilities: np.ndarray) -> d
     Parameters
     ----------
     probabilities
-        What the model predicts, (N, K).
+        What the model predicts, (N, K); of a quantity (N, 1).
     """
+    if not dataset.class_names:
+        return _examine_quantity(model, dataset, probabilities)
     true, names = dataset.y_test, dataset.class_names
     answer = probabilities.argmax(axis=1)
     confusion = np.zeros((len(names), len(names)), int)
@@ -101,6 +115,42 @@ def examine(model: Sequential, dataset: Dataset, probabilities: np.ndarray) -> d
     }
 
 
+def _examine_quantity(model: Sequential, dataset: Dataset, answers: np.ndarray) -> dict[str, Any]:
+    """Return how far the model is from the quantity of the test part, in its own unit."""
+    true, predicted = in_own_unit(dataset, dataset.y_test), in_own_unit(dataset, answers[:, 0])
+    error, spread = predicted - true, float(np.square(true - true.mean()).sum())
+    targets = dataset.targets(dataset.y_test)
+    test = model.evaluate(dataset.x_test, targets, batch_size=BATCH, verbose=0, return_dict=True)
+    return {
+        "test": {"loss": test["loss"], "mean_absolute_error": float(np.abs(error).mean())},  # type: ignore[index,call-overload]
+        "class_names": [],
+        "confusion": [],
+        "mistakes": [],
+        "quantity": {
+            "target": dataset.about["target"],
+            "samples": len(true),
+            "root_mean_squared_error": float(np.sqrt(np.square(error).mean())),
+            "of_the_mean": float(np.abs(true - dataset.about["mean"]).mean()),
+            "r2": 1 - float(np.square(error).sum()) / spread if spread else None,
+        },
+    }
+
+
+def in_own_unit(dataset: Dataset, values: np.ndarray) -> np.ndarray:
+    """Return standardised values (N,) of a quantity in the unit of the user's table."""
+    return values.astype(np.float64) * dataset.about["deviation"] + dataset.about["mean"]
+
+
+def write_predictions(folder: RunFolder, dataset: Dataset, answers: np.ndarray) -> None:
+    """Write predictions.csv: true and predicted value of each row of the test part."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["true", "predicted"])
+    true, predicted = in_own_unit(dataset, dataset.y_test), in_own_unit(dataset, answers[:, 0])
+    writer.writerows(zip(true.tolist(), predicted.tolist(), strict=True))
+    write_atomically(folder / "predictions.csv", table.getvalue().encode())
+
+
 def write_confusion(folder: RunFolder, names: list[str], confusion: list[list[int]]) -> None:
     """Write confusion.csv: a row for each true class, a column for each answer."""
     table = io.StringIO()
@@ -119,11 +169,16 @@ def draw(
 ) -> None:
     """Draw every picture of the run; one that cannot be drawn is named in a warning and left out."""
     x, y, names = dataset.x_test, dataset.y_test, dataset.class_names
-    pictures: dict[str, Callable[[Path], object]] = {
-        "confusion.png": lambda path: plotting.confusion_matrix(y, probabilities, names, path)
-    }
+    pictures: dict[str, Callable[[Path], object]] = {}
+    if names:
+        pictures["confusion.png"] = lambda path: plotting.confusion_matrix(y, probabilities, names, path)
+    else:
+        true, predicted = in_own_unit(dataset, y), in_own_unit(dataset, probabilities[:, 0])
+        target = dataset.about["target"]
+        pictures["predictions.png"] = lambda path: plotting.predictions(true, predicted, target, path)
     if history["epoch"]:
-        curves = {name: history[name] for name in ("loss", "val_loss", "accuracy", "val_accuracy")}
+        shown = ("loss", "val_loss", dataset.metric, f"val_{dataset.metric}")
+        curves = {name: history[name] for name in shown}
         pictures["history.png"] = lambda path: plotting.history_curves(curves, path)
     if dataset.of_images:
         pictures |= {
@@ -141,7 +196,7 @@ def draw(
                 "feature_maps.png": lambda path: plotting.feature_maps(model, x[0], path=path),
                 "occlusion.png": lambda path: plotting.occlusion(model, x[some], y[some], names, path),
             }
-    else:
+    elif names and x.shape[1:] == (2,):
         pictures["boundary.png"] = lambda path: plotting.decision_boundary(model, x, y, path, names)
     for name, draw_to in pictures.items():
         try:

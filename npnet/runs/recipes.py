@@ -139,7 +139,7 @@ def build(
     input_shape
         Of one sample: (32, 32, 3).
     classes
-        Units of the last layer.
+        Units of the last layer; 0 for one number, a quantity.
     steps_per_epoch
         What the schedule counts in.
     seed
@@ -159,8 +159,11 @@ def build(
     model = Sequential([*_preparation(recipe, input_shape, mean, variance), *network.layers], seed=seed)
     model.build((None, *input_shape))
     steps = steps_per_epoch * recipe.epochs
-    loss = losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
-    model.compile(_optimizer(recipe, steps), loss, ["accuracy"], kernels=kernels)
+    loss: losses.Loss = losses.MeanSquaredError()
+    if classes:
+        loss = losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    metric = "accuracy" if classes else "mean_absolute_error"
+    model.compile(_optimizer(recipe, steps), loss, [metric], kernels=kernels)
     return model
 
 
@@ -209,7 +212,7 @@ def _network(recipe: Recipe, classes: int) -> list[Layer]:
         add(Dense, units)
         if recipe.dropout:
             network.append(Dropout(recipe.dropout))
-    return [*network, Dense(classes, activation="softmax")]
+    return [*network, Dense(classes, activation="softmax") if classes else Dense(1)]
 
 
 def widths(recipe: Recipe, input_shape: Shape, classes: int) -> str:

@@ -9,10 +9,9 @@ from npnet.internal.files import write_atomically
 from npnet.runs.clock import Clock
 from npnet.runs.folder import RunFolder
 
-__all__ = ["BEST", "COLUMNS", "LAST", "History", "Recorder"]
+__all__ = ["BEST", "LAST", "History", "Recorder"]
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-COLUMNS = ("epoch", "seconds", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
 History = dict[str, list[float]]
 
 
@@ -35,22 +34,34 @@ class Recorder(Callback):
         Epochs done before, of which the folder's history is kept.
     chooses
         Whether validation runs on samples held out of training.
+    metric
+        What is reported besides the loss: "accuracy", or an error, of which less is better.
     """
 
-    def __init__(self, folder: RunFolder, clock: Clock, epochs: int = 0, chooses: bool = False):
+    def __init__(
+        self,
+        folder: RunFolder,
+        clock: Clock,
+        epochs: int = 0,
+        chooses: bool = False,
+        metric: str = "accuracy",
+    ):
+        self.metric = metric
+        self.columns = "epoch", "seconds", "learning_rate", "loss", metric, "val_loss", f"val_{metric}"
         self.folder = folder
         self.chooses = chooses
         self.clock = clock
-        self.history: History = {name: [] for name in COLUMNS}
+        self.history: History = {name: [] for name in self.columns}
         if epochs:
             before = folder.read_json("history.json")
-            self.history = {name: before[name][:epochs] for name in COLUMNS}
+            self.history = {name: before[name][:epochs] for name in self.columns}
 
     @property
     def best_epoch(self) -> int | None:
-        """The first epoch, from 1, with the highest accuracy on the samples held out, if there are any."""
-        accuracies = self.history["val_accuracy"] if self.chooses else []
-        return accuracies.index(max(accuracies)) + 1 if accuracies else None
+        """The first epoch, from 1, that is best by the metric on the samples held out, if there are any."""
+        values = self.history[f"val_{self.metric}"] if self.chooses else []
+        best = max if self.metric == "accuracy" else min
+        return values.index(best(values)) + 1 if values else None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Start the clock of training."""
@@ -74,7 +85,7 @@ class Recorder(Callback):
             "learning_rate": self.model.optimizer.learning_rate,
             **(logs or {}),
         }
-        for name in COLUMNS:
+        for name in self.columns:
             self.history[name].append(values[name])
         self.write_history()
         if self.best_epoch == epoch + 1:
@@ -87,6 +98,6 @@ class Recorder(Callback):
         self.folder.write_json("history.json", self.history)
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(self.columns)
         writer.writerows(zip(*self.history.values(), strict=True))
         write_atomically(self.folder / "history.csv", table.getvalue().encode())

@@ -14,6 +14,7 @@ from npnet.internal.config import lookup, nearest
 from npnet.kernels import MODULES
 from npnet.runs import recipes
 from npnet.runs.datasets import LOADERS
+from npnet.runs.datasets import OWN as OWN_DATA
 
 __all__ = ["CHECKS", "NAMES", "OF_RECIPES", "OF_SPIRAL", "OWN", "Check", "Settings", "complete", "recipe_of"]
 
@@ -29,6 +30,11 @@ OWN: Settings = {  # the settings that are no recipe's, with their defaults
     "limit": None,
     "validation_split": 0.0,
     "data": None,
+    "image_size": None,
+    "test_split": 0.2,
+    "target": None,
+    "missing": "refuse",
+    "ignore": [],
 }
 OF_RECIPES = tuple(field.name for field in dataclasses.fields(recipes.Recipe))
 NAMES = ("dataset", "recipe", *OF_RECIPES, *(name for name in OWN if name not in ("dataset", "recipe")))
@@ -68,15 +74,34 @@ def complete(given: Mapping[str, Any]) -> Settings:
             raise ValueError(f"Unknown setting {name!r}.{nearest(name, list(NAMES))}")
     own = OWN | given
     recipe = dataclasses.asdict(recipes.RECIPES[CHECKS["recipe"]("recipe", own["recipe"])])
-    if CHECKS["dataset"]("dataset", own["dataset"]) == "spiral":
+    if CHECKS["dataset"]("dataset", own["dataset"]) in ("spiral", "table"):
         recipe |= OF_SPIRAL
     settings = own | recipe | given
     checked = {name: CHECKS[name](name, settings[name]) for name in NAMES}
-    if checked["dataset"] == "spiral" and (checked["flip"] or checked["shift"] or checked["filters"]):
-        raise ValueError(
-            "flip, shift and filters are for pictures; the samples of spiral are points of a plane."
-        )
+    _check_together(checked)
     return {"npnet": npnet.__version__, **checked}
+
+
+def _check_together(settings: Settings) -> None:
+    """Refuse settings that do not fit the dataset."""
+    dataset = settings["dataset"]
+    if dataset in ("spiral", "table") and (settings["flip"] or settings["shift"] or settings["filters"]):
+        what = "points of a plane" if dataset == "spiral" else "rows of a table"
+        raise ValueError(f"flip, shift and filters are for pictures; the samples of {dataset} are {what}.")
+    if dataset == "table" and settings["inputs"] != "raw":
+        raise ValueError("inputs is for pictures; numbers of a table are standardised in any case.")
+    if dataset in OWN_DATA and settings["data"] is None:
+        raise ValueError(f"data must say where the {dataset} lie: a folder, or a .csv file.")
+    if dataset == "table" and settings["target"] is None:
+        raise ValueError("target must name the column of the table to predict: --target COLUMN.")
+    for name, of in (
+        ("target", "table"),
+        ("missing", "table"),
+        ("ignore", "table"),
+        ("image_size", "pictures"),
+    ):
+        if dataset != of and settings[name] != OWN[name]:
+            raise ValueError(f"{name} is for {of}, not for {dataset}. Leave it out.")
 
 
 def learning_rate(settings: Mapping[str, Any]) -> float:
@@ -116,6 +141,12 @@ def _sizes(name: str, value: Any) -> list[int]:
     return [checks.integer(name, units) for units in value]
 
 
+def _names(name: str, value: Any) -> list[str]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name} must be a list of columns, got {value!r}.")
+    return [checks.text(name, column) for column in value]
+
+
 def _yes_or_no(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be true or false, got {value!r}.")
@@ -123,7 +154,7 @@ def _yes_or_no(name: str, value: Any) -> bool:
 
 
 CHECKS: dict[str, Check] = {
-    "dataset": _one_of(LOADERS),
+    "dataset": _one_of({**LOADERS, **dict.fromkeys(OWN_DATA)}),
     "recipe": _one_of(recipes.RECIPES),
     "epochs": _whole(1),
     "batch_size": _whole(1),
@@ -147,4 +178,9 @@ CHECKS: dict[str, Check] = {
     "limit": _or_none(_whole(1)),
     "validation_split": checks.share,
     "data": _or_none(checks.text),
+    "image_size": _or_none(_whole(1)),
+    "test_split": lambda name, value: checks.share(name, checks.positive(name, value)),
+    "target": _or_none(checks.text),
+    "missing": _one_of(dict.fromkeys(("refuse", "fill"))),
+    "ignore": _names,
 }

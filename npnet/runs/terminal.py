@@ -23,6 +23,7 @@ __all__ = [
     "NO_BREAK",
     "WIDEST",
     "columns",
+    "describe_error",
     "describe_network",
     "describe_training",
     "duration",
@@ -58,7 +59,7 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
 
 def describe_network(settings: Settings, dataset: Dataset, model: Sequential) -> str:
     """Return "3072-512-512-10, relu: 1,841,162 parameters"."""
-    sizes = widths(recipe_of(settings), dataset.x_train.shape[1:], len(dataset.class_names))
+    sizes = widths(recipe_of(settings), dataset.x_train.shape[1:], len(dataset.class_names) or 1)
     extras = [settings["activation"]] if settings["hidden"] or settings["filters"] else []
     extras += ["batch normalisation"] if settings["batch_norm"] else []
     rates = [f"{settings[name]:g}" for name in ("pool_dropout", "dropout") if settings[name]]
@@ -93,10 +94,13 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     if best is not None:
         say("Best epoch", f"{best} of {result['epochs']}, chosen on {result['held_out']:,} samples held out")
         which = f"weights of epoch {best}"
-    samples = sum(map(sum, result["confusion"]))
-    scores = f"accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}"
-    say("Test", f"{scores} ({samples:,} samples; {which})")
-    say_classes(result["class_names"], result["confusion"])
+    if quantity_known := result.get("quantity"):
+        say("Test", f"{describe_error(result)} ({quantity_known['samples']:,} samples; {which})")
+    else:
+        samples = sum(map(sum, result["confusion"]))
+        scores = f"accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}"
+        say("Test", f"{scores} ({samples:,} samples; {which})")
+        say_classes(result["class_names"], result["confusion"])
     if result["images_per_second"] is not None:
         say("Speed", f"{result['images_per_second']:,} samples a second in training")
     seconds = result["seconds"]
@@ -111,6 +115,17 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     say("Report", str(folder / "report.html"))
     if result["status"] in ("interrupted", "terminated"):
         say("Go on", f"npnet train --resume {folder.path}")
+
+
+def describe_error(result: dict[str, Any]) -> str:
+    """Return "price: mean absolute error 31.2 (42.1 where the mean is predicted), ..., R2 0.61"."""
+    known = result["quantity"]
+    r2 = f", R2 {known['r2']:.3f}" if known["r2"] is not None else ""
+    return (
+        f"{known['target']}: mean absolute error {result['test']['mean_absolute_error']:.4g}"
+        f" ({known['of_the_mean']:.4g} where the mean is predicted), root mean square"
+        f" {known['root_mean_squared_error']:.4g}{r2}"
+    )
 
 
 def columns() -> int:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from npnet.datasets import tables
+from npnet.datasets.picture_file import read_picture
 from npnet.models import Sequential, load_model
 from npnet.runs import datasets
-from npnet.runs.folder import RunFolder
+from npnet.runs.folder import DATA, RunFolder
 from npnet.runs.outcome import BATCH, examine
-from npnet.runs.picture_file import read_picture
 from npnet.runs.recorder import BEST, LAST
 from npnet.runs.settings import Settings, complete
 
@@ -27,8 +30,15 @@ class Trained:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the outputs stand for."""
+        """What the outputs stand for; empty where they are a quantity."""
+        if self.settings["dataset"] in datasets.OWN:
+            return tuple(self.about["class_names"])
         return datasets.LOADERS[self.settings["dataset"]][1]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the run kept of the user's own data."""
+        return dict(self.folder.read_json(DATA))
 
     def __str__(self) -> str:
         done, planned = self.model.position.epoch, self.settings["epochs"]
@@ -41,9 +51,17 @@ class Trained:
         Parameters
         ----------
         data
-            Where CIFAR-10 lies, if not where the run found it.
+            Where the data set lies, if not where the run found it.
         """
-        dataset = datasets.load(self.settings["dataset"], data or self.settings["data"], limit=1)
+        settings = self.settings | {"data": data or self.settings["data"], "validation_split": 0.0}
+        if self.settings["dataset"] not in datasets.OWN:
+            settings["limit"] = 1  # only the test part is used
+        dataset = datasets.of(settings)
+        if dataset.about and dataset.about != self.about:
+            raise ValueError(
+                f"{settings['data']} is not the data that {self.folder.path} was trained on: its classes or"
+                " columns differ. Give it the data it had, or start a new run."
+            )
         probabilities = self.model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
         return examine(self.model, dataset, probabilities)
 
@@ -65,9 +83,30 @@ class Trained:
         if len(shape) != 3:
             raise ValueError(
                 f"{self.folder.path} was trained on {self.settings['dataset']}, samples of shape {shape}, and"
-                " knows no pictures. Name a run of cifar10 or shapes."
+                " knows no pictures. Name a run of pictures."
             )
         return [self._classify(path, shape) for path in paths]
+
+    def predict_table(self, path: str | Path) -> tuple[list[str], list[list[str]]]:
+        """Return a CSV file with what the model predicts for its rows: names of columns, and rows.
+
+        To the file's own columns come "predicted TARGET" and, of classes, the probability of each.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the file cannot be read, or a value does not fit what was trained on; its line and column are
+            named.
+        """
+        about, found = self.about, tables.read(path)
+        x = tables.encode(found, about["encoding"], about["fill"])
+        answers = self.model.predict(x, batch_size=BATCH, verbose=0).astype(np.float64)
+        names = [f"predicted {about['target']}", *(f"probability {name}" for name in self.class_names)]
+        if self.class_names:
+            added = [[self.class_names[row.argmax()], *(f"{value:.6g}" for value in row)] for row in answers]
+        else:
+            added = [[f"{row[0] * about['deviation'] + about['mean']:.9g}"] for row in answers]
+        return [*found.columns, *names], [[*row, *more] for row, more in zip(found.rows, added, strict=True)]
 
     def _classify(self, path: str | Path, shape: tuple[int, ...]) -> dict[str, Any]:
         answer: dict[str, Any] = {"file": str(path), "error": None, "size": None, "classes": None}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet.callbacks import DivergedError, LambdaCallback, TerminateOnNaN
+from npnet.callbacks import DivergedError, LambdaCallback, TensorBoard, TerminateOnNaN
 from npnet.checking.divergence import first_non_finite
 from npnet.datasets import DatasetUnavailableError
 from npnet.internal import interrupts
@@ -21,11 +21,10 @@ from npnet.models import Sequential, load_model
 from npnet.runs import datasets, environment, outcome, recipes, shares, terminal
 from npnet.runs.clock import Clock
 from npnet.runs.datasets import Dataset
-from npnet.runs.folder import RunFolder
+from npnet.runs.folder import DATA, RunFolder
 from npnet.runs.recorder import LAST, Recorder
 from npnet.runs.settings import Settings, complete, learning_rate, recipe_of
 from npnet.training.batches import cut, epoch_order
-from npnet.utils import to_categorical
 
 __all__ = ["Training", "Watch", "build", "train"]
 
@@ -35,6 +34,7 @@ def train(
     folder: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Train a network, leave a folder with everything about it, and return what it came to.
 
@@ -48,6 +48,8 @@ def train(
         Go on with the run in ``folder``. Only a larger number of epochs may be given then.
     quiet
         Print nothing.
+    tensorboard
+        Write the run for TensorBoard as well, in the folder ``tensorboard`` of the run.
 
     Returns
     -------
@@ -59,18 +61,22 @@ def train(
     ------
     ValueError, TypeError
         If a setting does not fit. Nothing has been written then.
+    ImportError
+        If there is no package ``tensorboard``, and it is asked for.
     OSError
         If the dataset cannot be had, or the folder cannot be made or written.
     """
     with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
+        if tensorboard:
+            TensorBoard()  # is the package there?
         if not resume:
-            return _start(config, folder)
+            return _start(config, folder, tensorboard)
         if folder is None:
             raise ValueError("resume needs the folder of the run to go on with.")
-        return _go_on(config, RunFolder(folder))
+        return _go_on(config, RunFolder(folder), tensorboard)
 
 
-def _start(config: Mapping[str, Any], folder: str | Path | None) -> dict[str, Any]:
+def _start(config: Mapping[str, Any], folder: str | Path | None, tensorboard: bool) -> dict[str, Any]:
     """Begin a new run."""
     settings = complete(config)
     if folder is not None:
@@ -85,16 +91,18 @@ def _start(config: Mapping[str, Any], folder: str | Path | None) -> dict[str, An
         settings |= {"dataset": "shapes"}
         dataset, sha256 = _load(settings, clock)
     model = build(settings, dataset)
-    run = RunFolder.new(folder, dataset.name)
+    run = RunFolder.new(folder, dataset.title or dataset.name)
     with run.held():
+        if dataset.about:
+            run.write_json(DATA, dataset.about)
         run.write_json("config.json", settings)
         run.write_json("env.json", environment.occasion() | environment.describe(settings["kernels"], sha256))
         model.save(run / LAST)
-        recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0)
-        return Training(run, settings, dataset, model, recorder).run()
+        recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
+        return Training(run, settings, dataset, model, recorder).run(tensorboard)
 
 
-def _go_on(config: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
+def _go_on(config: Mapping[str, Any], run: RunFolder, tensorboard: bool) -> dict[str, Any]:
     """Go on with a run."""
     before = complete(run.read_json("config.json"))  # one of an earlier version lacks what came later
     settings = complete({**before, **config})
@@ -108,10 +116,10 @@ def _go_on(config: Mapping[str, Any], run: RunFolder) -> dict[str, Any]:
                 f"{run.path} was trained on other data: the SHA-256 of {dataset.name} is not the one in its"
                 " env.json. Give it the data it had, or start a new run."
             )
-        recorder = Recorder(run, clock, done, chooses=len(dataset.x_held) > 0)
+        recorder = Recorder(run, clock, done, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
         run.write_json("config.json", settings)
         (run / "result.json").unlink(missing_ok=True)
-        return Training(run, settings, dataset, model, recorder).run()
+        return Training(run, settings, dataset, model, recorder).run(tensorboard)
 
 
 def _check_that_it_can_go_on(
@@ -155,8 +163,7 @@ def _load(settings: Settings, clock: Clock) -> tuple[Dataset, str]:
     if settings["threads"] is not None:
         threads.set_threads(settings["threads"])
     clock.start("loading")
-    wanted = (settings[name] for name in ("dataset", "data", "limit", "validation_split"))
-    dataset = datasets.load(*wanted)
+    dataset = datasets.of(settings)
     sha256 = dataset.sha256()
     clock.stop()
     return dataset, sha256
@@ -194,16 +201,19 @@ class Training:
         self.folder, self.settings, self.dataset, self.model = run, settings, dataset, model
         self.recorder, self.clock = recorder, recorder.clock
         x_val, y_val = dataset.validation
-        self.y_train = to_categorical(dataset.y_train, len(dataset.class_names))
-        self.validation = x_val, to_categorical(y_val, len(dataset.class_names))
+        self.y_train = dataset.targets(dataset.y_train)
+        self.validation = x_val, dataset.targets(y_val)
 
-    def run(self) -> dict[str, Any]:
+    def run(self, tensorboard: bool = False) -> dict[str, Any]:
         """Train, and leave what it came to."""
         terminal.print_header(self.folder, self.settings, self.dataset, self.model)
         known: dict[str, Any] = {"status": "finished", "reason": None, "step_share": self._compile()}
         before = self._trained()
+        watchers = [Watch(raise_error=True), self.recorder]
+        if tensorboard:
+            watchers.append(TensorBoard(self.folder / "tensorboard"))
         try:
-            self._fit(self.model, self.settings["epochs"], [Watch(raise_error=True), self.recorder])
+            self._fit(self.model, self.settings["epochs"], watchers)
         except KeyboardInterrupt as stop:
             print("\nStopped. A second Ctrl-C leaves without pictures and report.", flush=True)
             known["status"] = "terminated" if isinstance(stop, interrupts.Terminated) else "interrupted"

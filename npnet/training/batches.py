@@ -4,9 +4,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from npnet.internal import checks
 from npnet.internal.streams import SHUFFLE, stream
 
-__all__ = ["Batch", "Position", "cut", "epoch_order", "gather", "split"]
+__all__ = ["Batch", "Position", "check_shuffle", "cut", "epoch_order", "gather", "split"]
+
+BLOCK, MIXED = 4096, 8  # rows that are read together, and how many such blocks are mixed
 
 
 class Position(NamedTuple):
@@ -28,9 +31,30 @@ class Batch(NamedTuple):
     sample_weight: np.ndarray | None = None
 
 
-def epoch_order(n: int, shuffle: bool, seed: int, epoch: int) -> np.ndarray:
-    """Return the order in which an epoch visits n rows."""
-    return stream(seed, SHUFFLE, epoch).permutation(n) if shuffle else np.arange(n)
+def check_shuffle(shuffle: Any) -> None:
+    """Refuse what is neither True nor False nor "blocks"."""
+    if isinstance(shuffle, str) and shuffle != "blocks":
+        raise ValueError(f'shuffle must be True, False or "blocks", got {shuffle!r}.')
+    if not isinstance(shuffle, str):
+        checks.flag("shuffle", shuffle)
+
+
+def epoch_order(n: int, shuffle: bool | str, seed: int, epoch: int) -> np.ndarray:
+    """Return the order in which an epoch visits n rows.
+
+    With "blocks" the rows are read in blocks of 4,096 neighbours, which come in random order, and are mixed
+    within 8 blocks: a file on a slow disk is read in long runs.
+    """
+    if not shuffle:
+        return np.arange(n)
+    rng = stream(seed, SHUFFLE, epoch)
+    if shuffle != "blocks":
+        return rng.permutation(n)
+    blocks = rng.permutation(-(-n // BLOCK))
+    order = [np.arange(BLOCK * block, min(n, BLOCK * (block + 1))) for block in blocks]
+    return np.concatenate(
+        [rng.permutation(np.concatenate(order[at : at + MIXED])) for at in range(0, len(order), MIXED)]
+    )
 
 
 def cut(order: np.ndarray, batch_size: int) -> list[np.ndarray]:

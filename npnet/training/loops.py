@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,13 @@ from npnet.layers import BatchNormalization, Normalization, Rescaling
 from npnet.layers.chain import Chain
 from npnet.layers.more import Whole
 from npnet.metrics import Means
-from npnet.training.batches import Position, cut, epoch_order, gather, split
-from npnet.training.samples import Samples
-from npnet.training.setup import Setup, check_features
+from npnet.training import sources
+from npnet.training.batches import Position, gather
+from npnet.training.feeds import ArrayFeed, Feed
+from npnet.training.setup import Setup
 from npnet.training.step import Steps
 
-__all__ = ["DEFAULT_BATCH_SIZE", "Trainee", "evaluate", "fit", "predict", "test_on_batch", "train_on_batch"]
-
-DEFAULT_BATCH_SIZE = 32
+__all__ = ["Trainee", "evaluate", "fit", "predict", "test_on_batch", "train_on_batch"]
 
 
 class Trainee(Chain):
@@ -61,111 +60,115 @@ def fit(
     model: Trainee,
     setup: Setup,
     x: Any,
-    y: Any,
+    y: Any = None,
     batch_size: int | None = None,
     epochs: int = 1,
     verbose: int | str = "auto",
     callbacks: list[Callback] | None = None,
     validation_split: float = 0.0,
-    validation_data: tuple | None = None,
-    shuffle: bool = True,
+    validation_data: Any = None,
+    shuffle: bool | str = True,
     class_weight: dict[int, float] | None = None,
     sample_weight: Any = None,
     initial_epoch: int | Position = 0,
     validation_batch_size: int | None = None,
     validation_freq: int | list[int] = 1,
+    steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
 ) -> History:
     """Train for ``epochs`` passes over the samples; ``Sequential.fit`` says what the arguments are."""
-    batch_size = _batch_size(batch_size)
     epochs = checks.integer("epochs", epochs, least=0)
     if isinstance(initial_epoch, Position):
         start = initial_epoch
     else:
         start = Position(checks.integer("initial_epoch", initial_epoch, least=0))
-    validation_batch_size = checks.integer(
-        "validation_batch_size", batch_size if validation_batch_size is None else validation_batch_size
-    )
     shown = check_verbose(verbose)
     validate_after = checks.validation_epochs(validation_freq)
-    checks.flag("shuffle", shuffle)
-    train = setup.samples(x, y, sample_weight, class_weight)
-    validation = None
-    if validation_data is not None:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise ValueError("validation_data must be (x, y) or (x, y, sample_weight).")
-        x_val, y_val, weight = (*validation_data, None)[:3]
-        validation = setup.samples(x_val, y_val, weight, prefix="validation ")
-    elif validation_split:
-        kept = split(len(train), checks.number("validation_split", validation_split))
-        train, validation = train.rows(0, kept), train.rows(kept, len(train))
-        if class_weight is not None:
-            validation.weight = None  # as in Keras, classes are weighted in training only
-    if validation is not None and validation.x.shape[1:] != train.x.shape[1:]:
-        raise ValueError(
-            f"validation x must hold samples of shape {train.x.shape[1:]} like x, got"
-            f" {validation.x.shape[1:]}."
-        )
-    scaling = Rescaling, Normalization, BatchNormalization, Whole
-    if not any(isinstance(link, scaling) for link in model.links):
-        checks.warn_about_pixels(train.x)
-
-    steps = -(-len(train) // batch_size)
-    if start.batch > steps:
-        raise ValueError(
-            f"initial_epoch is a position after {start.batch} steps of an epoch, got {steps} steps an"
-            " epoch. Give the x and the batch_size it was training with."
-        )
-    history = History()
-    listeners, progbar = check_callbacks(callbacks), ProgbarLogger()
-    watchers = [*listeners, history, *([progbar] if shown else [])]
-    call = CallbackList(watchers, model, {"verbose": shown, "epochs": epochs, "steps": steps})
-    setup.prepare(train.x)
-    step = setup.step()
-    at_once = setup.at_once(step, batch_size, any(map(hears_batches, listeners)))
-    model.history = history
-    model.stop_training = False
-    before, model.position = model.position, start
-    logs: Logs = {}
-    with interrupts.deferred() as interrupt, _announced(shown) as progbar.pauses:
-        call("on_train_begin", {})
-        start = model.position  # which a callback may have set: BackupAndRestore does
-        if start.epoch >= epochs:
-            model.position = before
-        # Every epoch of the model's life has an order of its own; a run that goes on where the last one ended
-        # counts on with it.
-        earlier = max(0, model.epochs_trained - start.epoch)
-        try:
-            for epoch in range(start.epoch, epochs):
-                model.position = start if epoch == start.epoch else Position(epoch)
-                call("on_epoch_begin", epoch, {})
-                order = epoch_order(len(train), shuffle, model.seed, earlier + epoch)
-                means = setup.means(train)
-                _train_epoch(model, step, train, cut(order, batch_size), at_once, means, call, interrupt)
-                logs = means.logs()
-                if validation is not None and validate_after(epoch):
-                    values = _evaluate(
-                        model, setup, validation, validation_batch_size, call, interrupt=interrupt
-                    ).logs()
-                    logs |= {f"val_{name}": value for name, value in values.items()}
-                if model.position.batch == steps:
-                    model.position = Position(epoch + 1)
-                    model.epochs_trained = earlier + epoch + 1
-                call("on_epoch_end", epoch, logs)
-                interrupt.check()
-                if model.stop_training:
-                    break
-            with model.lock:
-                setup.optimizer.finalize_variable_values(model.trainable_parameters)
-        finally:
-            call("on_train_end", logs)
+    # Every epoch of the model's life has an order of its own; a run that goes on where the last one ended
+    # counts on with it.
+    earlier = max(0, model.epochs_trained - start.epoch)
+    share = validation_split if validation_data is None else 0.0
+    with ExitStack() as opened:
+        train, held_out = sources.to_train(
+            setup, x, y, sample_weight, class_weight, batch_size, share, shuffle, steps_per_epoch, start,
+            epochs - start.epoch,
+        )  # fmt: skip
+        opened.callback(train.close)
+        validation = None
+        if validation_data is not None or held_out is not None:
+            validation = sources.to_validate(
+                setup,
+                held_out if validation_data is None else validation_data,
+                batch_size if validation_batch_size is None else validation_batch_size,
+                validation_steps,
+                times=sum(map(validate_after, range(start.epoch, epochs))),
+            )
+            opened.callback(validation.close)
+        elif validation_steps is not None:
+            raise ValueError("validation_steps needs validation_data that gives batches.")
+        if train.steps is not None and start.batch > train.steps:
+            raise ValueError(
+                f"initial_epoch is a position after {start.batch} steps of an epoch, got {train.steps} steps"
+                " an epoch. Give the x and the batch_size it was training with."
+            )
+        train.open(earlier + start.epoch, start.batch)
+        if validation is not None and validation.open(0):
+            shape, expected = validation.some.x.shape[1:], train.some.x.shape[1:]
+            if shape != expected:
+                raise ValueError(f"validation x must hold samples of shape {expected} like x, got {shape}.")
+        scaling = Rescaling, Normalization, BatchNormalization, Whole
+        if not any(isinstance(link, scaling) for link in model.links):
+            checks.warn_about_pixels(train.some.x)
+        history = History()
+        listeners, progbar = check_callbacks(callbacks), ProgbarLogger()
+        watchers = [*listeners, history, *([progbar] if shown else [])]
+        params = {"verbose": shown, "epochs": epochs, "steps": train.steps}
+        call = CallbackList(watchers, model, params)
+        setup.prepare(train.some.x)
+        step = setup.step()
+        at_once = setup.at_once(step, train.batch_size, any(map(hears_batches, listeners)))
+        model.history = history
+        model.stop_training = False
+        before, model.position = model.position, start
+        logs: Logs = {}
+        with interrupts.deferred() as interrupt, _announced(shown) as progbar.pauses:
+            call("on_train_begin", {})
+            start = model.position  # which a callback may have set: BackupAndRestore does
+            if start.epoch >= epochs:
+                model.position = before
+            earlier = max(0, model.epochs_trained - start.epoch)
+            try:
+                for epoch in range(start.epoch, epochs):
+                    position = start if epoch == start.epoch else Position(epoch)
+                    if not train.open(earlier + epoch, position.batch):
+                        break
+                    model.position = position
+                    call("on_epoch_begin", epoch, {})
+                    means = setup.means(train.some)
+                    _train_epoch(model, step, train, at_once, means, call, interrupt)
+                    logs = means.logs()
+                    if validation is not None and validate_after(epoch) and validation.open(0):
+                        values = _evaluate(model, setup, validation, call, interrupt=interrupt).logs()
+                        logs |= {f"val_{name}": value for name, value in values.items()}
+                    params["steps"] = train.steps
+                    if model.position.batch == train.steps:
+                        model.position = Position(epoch + 1)
+                        model.epochs_trained = earlier + epoch + 1
+                    call("on_epoch_end", epoch, logs)
+                    interrupt.check()
+                    if model.stop_training:
+                        break
+                with model.lock:
+                    setup.optimizer.finalize_variable_values(model.trainable_parameters)
+            finally:
+                call("on_train_end", logs)
     return history
 
 
 def _train_epoch(
     model: Trainee,
     step: Steps,
-    train: Samples,
-    batches: list[np.ndarray],
+    train: Feed,
     at_once: int,
     means: Means,
     call: CallbackList,
@@ -175,12 +178,11 @@ def _train_epoch(
     epoch, done, sums = model.position
     if done:
         means.resume(sums)
-    while done < len(batches):
+    for x, batches in train.groups(at_once):
         call("on_train_batch_begin", done, {})
-        taken = [train.batch(rows) for rows in batches[done : done + at_once]]
-        for batch, (loss, y_pred) in zip(taken, step(train.x, taken), strict=True):
+        for batch, (loss, y_pred) in zip(batches, step(x, batches), strict=True):
             means.update(loss, batch.y_true, y_pred, batch.sample_weight)
-        done += len(taken)
+        done += len(batches)
         model.position = Position(epoch, done, means.sums())
         call("on_train_batch_end", done - 1, means.logs())
         interrupt.check()
@@ -192,19 +194,22 @@ def evaluate(
     model: Trainee,
     setup: Setup,
     x: Any,
-    y: Any,
+    y: Any = None,
     batch_size: int | None = None,
     verbose: int | str = "auto",
     sample_weight: Any = None,
     callbacks: list[Callback] | None = None,
     return_dict: bool = False,
+    steps: int | None = None,
 ) -> float | list[float] | Logs:
     """Return the loss and the metrics; ``Sequential.evaluate`` says what the arguments are."""
     model.require_built("evaluate")
-    batch_size = _batch_size(batch_size)
-    samples = setup.samples(x, y, sample_weight)
-    with _watch(model, -(-len(samples) // batch_size), verbose, callbacks) as (call, progress):
-        means = _evaluate(model, setup, samples, batch_size, call, progress)
+    with (
+        closing(sources.to_evaluate(setup, x, y, sample_weight, batch_size, steps)) as feed,
+        _watch(model, feed.steps, verbose, callbacks) as (call, progress),
+    ):
+        feed.open(0)
+        means = _evaluate(model, setup, feed, call, progress)
         if progress:
             progress.finish(means.logs())
     return means.reported(return_dict)
@@ -213,21 +218,20 @@ def evaluate(
 def _evaluate(
     model: Trainee,
     setup: Setup,
-    samples: Samples,
-    batch_size: int,
+    feed: Feed,
     call: CallbackList,
     progress: Progress | None = None,
     interrupt: interrupts.Interrupt | None = None,
 ) -> Means:
-    """Return the means over all samples, of the weights at one moment."""
+    """Return the means over all samples of a feed that is open, of the weights at one moment."""
     call("on_test_begin", {})
-    means = setup.means(samples)
+    means = setup.means(feed.some)
     with model.lock:
-        setup.prepare(samples.x)
-        for number, rows in enumerate(cut(np.arange(len(samples)), batch_size)):
+        setup.prepare(feed.some.x)
+        for number, (x, [batch]) in enumerate(feed.groups()):
             call("on_test_batch_begin", number, {})
-            _, y, weight = batch = samples.batch(rows)
-            y_pred = model.forward(gather(samples.x, batch.rows, model.dtype))
+            rows, y, weight = batch
+            y_pred = model.forward(gather(x, rows, model.dtype))
             means.update(setup.loss.forward(y, y_pred, weight) + model.penalty(), y, y_pred, weight)
             call("on_test_batch_end", number, means.logs())
             if progress:
@@ -244,27 +248,44 @@ def predict(
     batch_size: int | None = None,
     verbose: int | str = "auto",
     callbacks: list[Callback] | None = None,
+    steps: int | None = None,
 ) -> np.ndarray:
     """Return the outputs for samples x, a new array of shape (N, *output_shape)."""
-    batch_size = _batch_size(batch_size)
-    x = check_features(model, x, least=0)
-    with _watch(model, -(-len(x) // batch_size), verbose, callbacks) as (call, progress):
+    with (
+        closing(sources.to_predict(model, x, batch_size, steps)) as feed,
+        _watch(model, feed.steps, verbose, callbacks) as (call, progress),
+    ):
+        feed.open(0)
         call("on_predict_begin", {})
         with model.lock:
+            shape = feed.some.x.shape[1:]
             if not model.built:
-                model.build((None, *x.shape[1:]))
+                model.build((None, *shape))
             model.use(model.kernels)
-            y = np.empty((len(x), *model.compute_output_shape(x.shape[1:])), model.dtype)
-            for number, rows in enumerate(cut(np.arange(len(x)), batch_size)):
-                call("on_predict_batch_begin", number, {})
-                y[rows[0] : rows[-1] + 1] = model.forward(gather(x, rows, model.dtype))
-                call("on_predict_batch_end", number, {})
-                if progress:
-                    progress.update(number + 1, {})
+            outputs = _outputs(model, feed, call, progress)
+            if feed.rows is None:
+                y = np.concatenate(list(outputs))
+            else:
+                y, start = np.empty((feed.rows, *model.compute_output_shape(shape)), model.dtype), 0
+                for output in outputs:
+                    y[start : start + len(output)] = output
+                    start += len(output)
         call("on_predict_end", {})
         if progress:
             progress.finish({})
     return y
+
+
+def _outputs(
+    model: Trainee, feed: Feed, call: CallbackList, progress: Progress | None
+) -> Iterator[np.ndarray]:
+    """Go through the outputs for each batch of a feed that is open."""
+    for number, (x, [batch]) in enumerate(feed.groups()):
+        call("on_predict_batch_begin", number, {})
+        yield model.forward(gather(x, batch.rows, model.dtype)).copy()
+        call("on_predict_batch_end", number, {})
+        if progress:
+            progress.update(number + 1, {})
 
 
 def train_on_batch(
@@ -293,16 +314,14 @@ def test_on_batch(
     """Return the batch's loss and metrics without learning from it."""
     model.require_built("test_on_batch")
     batch = setup.samples(x, y, sample_weight)
-    return _evaluate(model, setup, batch, len(batch), CallbackList([], model, {})).reported(return_dict)
-
-
-def _batch_size(batch_size: int | None) -> int:
-    return checks.integer("batch_size", DEFAULT_BATCH_SIZE if batch_size is None else batch_size)
+    feed = ArrayFeed(batch, len(batch))
+    feed.open(0)
+    return _evaluate(model, setup, feed, CallbackList([], model, {})).reported(return_dict)
 
 
 @contextmanager
 def _watch(
-    model: Trainee, steps: int, verbose: int | str, callbacks: list[Callback] | None
+    model: Trainee, steps: int | None, verbose: int | str, callbacks: list[Callback] | None
 ) -> Iterator[tuple[CallbackList, Progress | None]]:
     """Give who watches an evaluation or a prediction."""
     shown = check_verbose(verbose)

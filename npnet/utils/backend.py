@@ -2,7 +2,7 @@
 
 import gc
 
-from npnet.utils.helpers import forget_seed
+from npnet.utils.seeds import forget_seed
 
 __all__ = ["clear_session"]
 

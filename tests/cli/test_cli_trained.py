@@ -15,11 +15,11 @@ from PIL import Image
 
 from npnet.cli import main
 from npnet.datasets import shapes
+from npnet.datasets.picture_file import read_picture
 from npnet.layers import Conv2D, Dense, GlobalAveragePooling2D, MaxPooling2D, Rescaling
 from npnet.models import Sequential, load_model
 from npnet.runs import datasets, recipes, trained
 from npnet.runs.folder import RunFolder
-from npnet.runs.picture_file import read_picture
 from npnet.runs.settings import complete, recipe_of
 
 SHAPE = (32, 32, 3)
@@ -180,7 +180,7 @@ def test_a_file_is_not_blamed_for_what_goes_wrong_afterwards(big, tmp_path, monk
         raise AttributeError("'Image' object has no attribute 'has_transparency_data'")
 
     big.save(tmp_path / "good.png")
-    monkeypatch.setattr("npnet.runs.picture_file.in_colours", outdated)
+    monkeypatch.setattr("npnet.datasets.picture_file.in_colours", outdated)
     with pytest.raises(AttributeError, match="has_transparency_data"):
         read_picture(tmp_path / "good.png", SHAPE)
 
@@ -208,8 +208,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_answered(run, big, tmp_pat
         "pixels",
         "damaged",
         "damaged",
-        "no PNG or JPEG",
-        "no PNG or JPEG",
+        "no PNG, JPEG",
+        "no PNG, JPEG",
         "No such file",
         "directory",
     )

@@ -9,6 +9,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
+import npnet
 from npnet.datasets import DatasetUnavailableError, shapes, spiral
 from npnet.internal.files import write_atomically
 from npnet.models import load_model
@@ -96,7 +97,10 @@ def test_what_is_given_comes_before_the_recipe():
         ({"filters": 32}, "filters must be a list of sizes"),
         ({"dataset": "shapes", "limit": 50, "filters": [1, 1, 1, 1, 1]}, "size would be zero or negative"),
         ({"dataset": "shapes", "limit": 50, "shift": 33}, "shift must be at most 32"),
-        ({"dataset": "spiral", "data": "there"}, "data says where CIFAR-10 lies, but spiral is drawn"),
+        (
+            {"dataset": "spiral", "data": "there"},
+            "data says where a published data set lies, but spiral is drawn",
+        ),
         ({"dataset": None}, "dataset must be text, got None"),
         ({"dataset": ["spiral"]}, "dataset must be text, got ['spiral']"),
         ({"recipe": {}}, "recipe must be text, got {}"),
@@ -404,3 +408,32 @@ def test_a_loss_that_is_no_number_is_traced_to_its_layer_and_step(kernels, plain
     assert load_model(tmp_path / "run/last.safetensors").position == (0, 0, {})
     with pytest.raises(ValueError, match="failed and would fail again"):
         train({}, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "labels"), [("mnist", (28, 28), ()), ("cifar100", (32, 32, 3), (1,))]
+)
+def test_published_pictures_are_trained_on_by_name_and_reported(tmp_path, monkeypatch, name, shape, labels):
+    """With numbers in the shapes that load_data gives."""
+    module = getattr(npnet.datasets, name)
+    classes, rng = len(module.CLASS_NAMES), np.random.default_rng(0)
+    parts = [
+        (
+            rng.integers(0, 256, (n, *shape), np.uint8),
+            np.resize(np.arange(classes, dtype=np.uint8), (n, *labels)),
+        )
+        for n in (120, 110)
+    ]
+    arrays = {"x_train": parts[0][0], "x_test": parts[1][0]}
+    for label in ("y", "fine", "coarse"):
+        arrays |= {f"{label}_train": parts[0][1], f"{label}_test": parts[1][1]}
+    monkeypatch.setattr(npnet.datasets.published, "load", lambda dataset, path: arrays)
+    result = train(
+        {"dataset": name, "kernels": "numpy", "epochs": 1, "hidden": [4]}, tmp_path / "run", quiet=True
+    )
+    assert result["class_names"] == list(module.CLASS_NAMES)
+    assert np.sum(result["confusion"]) == 110
+    page = (tmp_path / "run/report.html").read_text()
+    assert "110 test images are classified correctly" in page
+    for picture in ("confusion", "samples", "mistakes", "weights"):
+        assert (tmp_path / f"run/{picture}.png").exists()

@@ -508,7 +508,7 @@ def test_set_random_seed_fixes_models_without_a_seed(monkeypatch):
         return Sequential([Dense(4, input_shape=(3,))])
 
     assert bits(fresh()) != bits(fresh())
-    monkeypatch.setattr("npnet.utils.helpers._default_seed", None)
+    monkeypatch.setattr("npnet.utils.seeds._default_seed", None)
     npnet.utils.set_random_seed(11)
     first, second = bits(fresh()), bits(fresh())
     assert first == bits(Sequential([Dense(4, input_shape=(3,))], seed=11))

@@ -10,6 +10,8 @@ from npnet.models import Sequential, load_model, summary
 from npnet.plotting import markup
 from npnet.plotting.canvas import percent, quantity
 from npnet.plotting.curves import Curve, Panel, panels
+from npnet.runs import dataset
+from npnet.runs.datasets import OWN
 from npnet.runs.folder import RunFolder
 from npnet.runs.report import pictures
 from npnet.runs.settings import learning_rate
@@ -35,7 +37,7 @@ def read(folder: RunFolder) -> Content:
     names = result.get("class_names") or []
     confusion = np.asarray(result["confusion"]) if result.get("confusion") else None
     run = shlex.quote(str(folder.path))
-    things = "points" if config["dataset"] == "spiral" else "images"
+    things = dataset.things(config["dataset"])
     held_out = things if config.get("validation_split") else None  # where the run has not come so far
     return {
         "title": folder.path.resolve().name,
@@ -43,7 +45,10 @@ def read(folder: RunFolder) -> Content:
         "command": known.get("command"),
         "held_out": f"{result['held_out']:,} {things}" if result.get("held_out") else held_out,
         "things": things,
-        "dataset": config["dataset"],
+        "dataset": config["data"] if config["dataset"] in OWN else config["dataset"],
+        "again": _again(config),
+        "quantity": result.get("quantity"),
+        "predictions": _picture(folder, "predictions.png"),
         "recipe": config.get("recipe"),
         "images": things == "images",
         "varied": bool(config.get("flip") or config.get("shift")),
@@ -52,7 +57,7 @@ def read(folder: RunFolder) -> Content:
         "reason": result.get("reason"),
         "epochs_done": len(history.get("epoch") or []),
         "epochs_planned": config["epochs"],
-        "headline": _headline(result, shown, confusion),
+        "headline": None if result.get("quantity") else _headline(result, shown, confusion),
         "facts": _facts(config, history, result),
         "charts": _charts(history, shown),
         "over_time": [_over_time(history, panel) for panel in shown if panel.grows and panel.best],
@@ -73,6 +78,18 @@ def read(folder: RunFolder) -> Content:
             if value is not None
         ],
     }
+
+
+def _again(config: Content) -> str:
+    """Return what npnet train is given to train on the same data."""
+    if config["dataset"] not in OWN:
+        return str(config["dataset"])
+    target = f" --target {shlex.quote(config['target'])}" if config.get("target") else ""
+    return shlex.quote(config["data"]) + target
+
+
+def _picture(folder: RunFolder, name: str) -> str | None:
+    return pictures.address((folder / name).read_bytes()) if (folder / name).exists() else None
 
 
 def _json(folder: RunFolder, name: str) -> Content:
@@ -132,7 +149,15 @@ def _facts(config: Content, history: Content, result: Content) -> list[tuple[str
     if best:
         facts.append(("Best epoch", f"{best}", f"of {len(history['epoch'])}, on the samples held out"))
     if test:
-        facts.append(("Test loss", f"{test['loss']:.4f}", "cross-entropy"))
+        quantity = result.get("quantity")
+        if quantity:
+            error, mean = test["mean_absolute_error"], quantity["of_the_mean"]
+            facts.append(("Mean absolute error", f"{error:.4g}", f"{mean:.4g} where the mean is predicted"))
+            facts.append(("Root mean square", f"{quantity['root_mean_squared_error']:.4g}", "of the errors"))
+            if quantity["r2"] is not None:
+                facts.append(("R2", f"{quantity['r2']:.3f}", "1 is perfect, 0 as good as the mean"))
+        else:
+            facts.append(("Test loss", f"{test['loss']:.4f}", "cross-entropy"))
     if seconds and seconds.get("total"):
         facts.append(("Time", duration(seconds["total"]), "all in all"))
     if result.get("images_per_second"):

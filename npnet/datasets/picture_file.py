@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from npnet.layers.layer import Shape
+__all__ = ["FORMATS", "MODES", "ON_ITS_SIDE", "ORIENTATION", "decoded", "in_colours", "read_picture"]
 
-__all__ = ["FORMATS", "MODES", "ON_ITS_SIDE", "ORIENTATION", "in_colours", "read_picture"]
-
-FORMATS = ("PNG", "JPEG")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MODES = {1: "L", 3: "RGB"}  # Pillow's names of grey and colour, by channels
 ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the tag of EXIF, and its values for a quarter turn
 
 
-def read_picture(path: str | Path, shape: Shape) -> tuple[np.ndarray, str]:
+def read_picture(path: str | Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     """Return a picture as uint8 (H, W, C), and in words what was done to its size.
 
     It is turned as its EXIF orientation says, put on white where it is transparent, cut to its middle if it
@@ -26,7 +24,8 @@ def read_picture(path: str | Path, shape: Shape) -> tuple[np.ndarray, str]:
     Parameters
     ----------
     path
-        A PNG or JPEG file of any size and mode: colour, grey, palette, CMYK, 16 bits, with transparency.
+        A PNG, JPEG, WebP, GIF, BMP or TIFF file of any size and mode: colour, grey, palette, CMYK, 16 bits,
+        with transparency. Of several frames the first counts.
     shape
         (H, W, C) of a sample; C is 1 for grey or 3 for red, green, blue.
 
@@ -35,19 +34,19 @@ def read_picture(path: str | Path, shape: Shape) -> tuple[np.ndarray, str]:
     OSError
         If the file cannot be read.
     ValueError
-        If it is no PNG or JPEG file, is damaged, or holds more pixels than any photograph (179 million).
+        If it is no such file, is damaged, or holds more pixels than any photograph (179 million).
     """
     from PIL import Image, ImageOps
 
     height, width, channels = shape
-    upright, size = _decoded(path, (4 * width, 4 * height))
+    upright, size = decoded(path, (4 * width, 4 * height))
     plain = in_colours(upright, MODES[channels])
     result = np.array(ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC))
     return result.reshape(shape), _changes(size, (width, height))
 
 
-def _decoded(path: str | Path, enough: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
-    """Return the picture of a file, upright and of ``enough`` pixels, and the size it has in the file.
+def decoded(path: str | Path, enough: tuple[int, int] | None) -> tuple[Any, tuple[int, int]]:
+    """Return the picture of a file, upright and of ``enough`` pixels (None: all), and its size in the file.
 
     Nothing but Pillow reading the file happens here: whatever goes wrong is in the file.
     """
@@ -60,11 +59,14 @@ def _decoded(path: str | Path, enough: tuple[int, int]) -> tuple[Any, tuple[int,
             size = picture.size
             if picture.getexif().get(ORIENTATION) in ON_ITS_SIDE:
                 size = size[1], size[0]
-            picture.draft(None, enough)  # a JPEG need not be unpacked whole to be shrunk
+            if enough:
+                picture.draft(None, enough)  # a JPEG need not be unpacked whole to be shrunk
             picture.load()
             return ImageOps.exif_transpose(picture), size
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is no {' or '.join(FORMATS)} file, or damaged at its beginning.") from None
+        raise ValueError(
+            f"{path} is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or damaged at its beginning."
+        ) from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path} holds more pixels than any photograph and is not opened.") from None
     except Exception as error:  # a damaged file ends in anything: SyntaxError, struct.error, EOFError ...

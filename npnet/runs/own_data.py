@@ -1,0 +1,166 @@
+"""The user's own data as a dataset to train on: a folder of pictures, a table of a CSV file."""
+
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npnet.datasets import folders, tables
+from npnet.datasets.picture_file import read_picture
+from npnet.internal import checks
+from npnet.internal.progress import Progress, is_watched
+from npnet.runs.dataset import Dataset
+from npnet.training import batches
+
+__all__ = ["IMAGE_SIZE", "KINDS", "MOST_CLASSES", "load", "pictures", "table"]
+
+IMAGE_SIZE = 32  # pixels on each side, where nobody says
+MOST_CLASSES = 20  # a target of more different whole numbers is a quantity
+TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders above the classes
+NAMED = 5  # unreadable pictures that a message names
+
+
+def load(settings: Mapping[str, Any]) -> Dataset:
+    """Return the dataset of settings whose "dataset" is one of ``KINDS`` and whose "data" is a path."""
+    return KINDS[settings["dataset"]](settings)
+
+
+def pictures(settings: Mapping[str, Any]) -> Dataset:
+    """Return a folder of pictures, one sub-folder a class, or train/ and test/ with such sub-folders.
+
+    Where there is no test/, the share ``test_split`` of each class is held out to test on, the same pictures
+    in every run.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the folder is not there, or pictures cannot be read: all are tried, and the first named.
+    """
+    place = Path(settings["data"]).expanduser()
+    below = {entry.name for entry in place.iterdir()} if place.is_dir() else set()
+    test = next((name for name in TEST if name in below), None) if TRAIN in below else None
+    rng = np.random.default_rng(0)
+    found = folders.find(place / TRAIN if test else place)
+    if test:
+        tested = folders.find(place / test, found.class_names)
+    else:
+        chosen = _of_each_class(found, settings["test_split"], rng)
+        tested, found = found.some(np.flatnonzero(chosen)), found.some(np.flatnonzero(~chosen))
+    if len(found.class_names) < 2:
+        raise ValueError(
+            f"{place} has the one class {found.class_names[0]!r}: there is nothing to tell apart."
+        )
+    found = found.some(rng.permutation(len(found.files))[: settings["limit"]])
+    size = settings["image_size"] or IMAGE_SIZE
+    x = _read([*found.files, *tested.files], (size, size, 3))
+    kept, n = _kept(len(found.files), settings["validation_split"]), len(found.files)
+    return Dataset(
+        "pictures", x[:kept], found.labels[:kept], x[kept:n], found.labels[kept:], x[n:], tested.labels,
+        found.class_names, title=place.resolve().name, about={"class_names": list(found.class_names)},
+    )  # fmt: skip
+
+
+def _of_each_class(found: folders.Pictures, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Return which pictures to test on: a share of each class, one at least where there are two."""
+    chosen = np.zeros(len(found.files), bool)
+    for label, name in enumerate(found.class_names):
+        rows = np.flatnonzero(found.labels == label)
+        if len(rows) == 1:
+            checks.warn(f"the class {name!r} has one picture, which is trained on: nothing tests this class.")
+        count = min(max(1, round(share * len(rows))), len(rows) - 1)
+        chosen[rng.permutation(rows)[:count]] = True
+    if not chosen.any():
+        raise ValueError("Each class has one picture: none is left to test on. Give more pictures.")
+    return chosen
+
+
+def _read(files: list[Path], shape: tuple[int, int, int]) -> np.ndarray:
+    """Return pictures as uint8 (N, *shape), read in several threads."""
+    x, refused = np.empty((len(files), *shape), np.uint8), []
+
+    def read(number: int) -> str | None:
+        try:
+            x[number] = read_picture(files[number], shape)[0]
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    # For who watches; standard output may be JSON, or be swallowed because nothing is to be said.
+    progress = Progress(len(files), stream=sys.stderr) if is_watched(sys.stdout) else None
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, problem in enumerate(pool.map(read, range(len(files)))):
+            refused += [problem] if problem else []
+            if progress:
+                progress.update(number + 1, {})
+    if progress:
+        progress.finish({})
+    if refused:
+        more = f" And {len(refused) - NAMED} more." if len(refused) > NAMED else ""
+        raise ValueError(
+            f"{len(refused)} of {len(files)} pictures cannot be read. Replace or remove them:"
+            f" {' '.join(refused[:NAMED])}{more}"
+        )
+    return x
+
+
+def table(settings: Mapping[str, Any]) -> Dataset:
+    """Return the rows of a CSV file, whose column ``target`` is to be told from the others.
+
+    Text, or up to ``MOST_CLASSES`` different whole numbers, are classes; other numbers are a quantity, which
+    is standardised. The share ``test_split`` of the rows, mixed, is held out to test on, the same rows in
+    every run.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read or a value does not fit; its line and column are named.
+    """
+    found, target = tables.read(settings["data"]), settings["target"]
+    cells = found.column(target)
+    for row, cell in enumerate(cells):
+        if tables.is_missing(cell):
+            raise ValueError(f"{found.place(row, target)}: the target is missing. Remove the row.")
+    unknown = [name for name in settings["ignore"] if name not in found.columns]
+    if unknown:
+        raise ValueError(f"{found.path} has no column {unknown[0]!r} to ignore: {', '.join(found.columns)}.")
+    names = [name for name in found.columns if name != target and name not in settings["ignore"]]
+    if not names:
+        raise ValueError(f"{found.path} has no column but the target {target!r}: nothing to tell it from.")
+    n, rng = len(found.rows), np.random.default_rng(0)
+    order = rng.permutation(n)
+    tested = max(1, round(settings["test_split"] * n))
+    if tested >= n:
+        raise ValueError(f"{found.path} has {n} rows: none is left to train on. Give more rows.")
+    test, train = order[:tested], order[tested:][: settings["limit"]]
+    fill = settings["missing"] == "fill"
+    encoding = tables.describe(found, names, train, fill)
+    x = tables.encode(found, encoding, fill)
+    about: dict[str, Any] = {"target": target, "encoding": encoding, "fill": fill}
+    values = tables.numbers_of(cells)
+    if values is not None and ((values % 1).any() or len(set(values.tolist())) > MOST_CLASSES):
+        mean, deviation = float(values[train].mean()), float(values[train].std()) or 1.0
+        y = ((values - mean) / deviation).astype(np.float32)
+        about |= {"class_names": [], "mean": mean, "deviation": deviation}
+    else:
+        classes = sorted(set(cells), key=(lambda cell: (float(cell), cell)) if values is not None else None)
+        if len(classes) < 2:
+            raise ValueError(f"{found.path}: the target {target!r} is {classes[0]!r} everywhere.")
+        y = np.array([classes.index(cell) for cell in cells])
+        about["class_names"] = classes
+    kept = _kept(len(train), settings["validation_split"])
+    train, held = train[:kept], train[kept:]
+    return Dataset(
+        "table", x[train], y[train], x[held], y[held], x[test], y[test], tuple(about["class_names"]),
+        title=found.path.stem, about=about,
+    )  # fmt: skip
+
+
+def _kept(n: int, validation_split: float) -> int:
+    return batches.split(n, validation_split) if validation_split else n
+
+
+KINDS = {"pictures": pictures, "table": table}

@@ -1,0 +1,115 @@
+"""Where the batches of a call come from: the arguments of fit, evaluate and predict made a feed."""
+
+from typing import Any
+
+import numpy as np
+
+from npnet.internal import checks
+from npnet.layers.chain import Chain
+from npnet.training import iterables
+from npnet.training.batches import Position, check_shuffle, epoch_order, split
+from npnet.training.feeds import ArrayFeed, Feed
+from npnet.training.samples import Samples
+from npnet.training.setup import Setup, check_features
+
+__all__ = ["DEFAULT_BATCH_SIZE", "to_evaluate", "to_predict", "to_train", "to_validate"]
+
+DEFAULT_BATCH_SIZE = 32
+
+
+def to_train(
+    setup: Setup,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    class_weight: dict[int, float] | None,
+    batch_size: int | None,
+    validation_split: float,
+    shuffle: bool | str,
+    steps: int | None,
+    start: Position,
+    epochs: int,
+) -> tuple[Feed, Samples | None]:
+    """Return what to train on for so many epochs from ``start`` on, and the samples that are held out."""
+    check_shuffle(shuffle)
+    seed = setup.chain.seed
+    if iterables.gives_batches(x):
+        _refuse("x", y=y, batch_size=batch_size, sample_weight=sample_weight)
+        if validation_split:
+            raise ValueError("validation_split needs arrays; give validation_data beside an x of batches.")
+        if shuffle == "blocks":
+            raise ValueError('shuffle="blocks" is for arrays; an x of batches has an order of its own.')
+        iterables.refuse_to_use_up("x", x, "steps_per_epoch", steps, epochs)
+        steps = _steps("steps_per_epoch", steps)
+        return iterables.to_train(setup, x, steps, class_weight, bool(shuffle), start), None
+    _refuse_steps("steps_per_epoch", steps)
+    batch_size = _batch_size("batch_size", batch_size)
+    train, held_out = setup.samples(x, y, sample_weight, class_weight), None
+    if validation_split:
+        kept = split(len(train), checks.number("validation_split", validation_split))
+        train, held_out = train.rows(0, kept), train.rows(kept, len(train))
+        if class_weight is not None:
+            held_out.weight = None  # as in Keras, classes are weighted in training only
+    n = len(train)
+    return ArrayFeed(train, batch_size, lambda epoch: epoch_order(n, shuffle, seed, epoch)), held_out
+
+
+def to_validate(setup: Setup, data: Any, batch_size: int | None, steps: int | None, times: int) -> Feed:
+    """Return what ``validation_data`` is, to go through so many times."""
+    if isinstance(data, Samples):
+        _refuse_steps("validation_steps", steps)
+        return ArrayFeed(data, _batch_size("validation_batch_size", batch_size))
+    if not isinstance(data, (tuple, list)) and iterables.gives_batches(data):
+        _refuse("validation_data", validation_batch_size=batch_size)
+        iterables.refuse_to_use_up("validation_data", data, "validation_steps", steps, times)
+        return iterables.to_evaluate(setup, data, _steps("validation_steps", steps), "validation x")
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise ValueError("validation_data must be (x, y) or (x, y, sample_weight), or give batches of these.")
+    _refuse_steps("validation_steps", steps)
+    x, y, weight = (*data, None)[:3]
+    samples = setup.samples(x, y, weight, prefix="validation ")
+    return ArrayFeed(samples, _batch_size("validation_batch_size", batch_size))
+
+
+def to_evaluate(
+    setup: Setup, x: Any, y: Any, sample_weight: Any, batch_size: int | None, steps: int | None
+) -> Feed:
+    """Return what to evaluate on."""
+    if iterables.gives_batches(x):
+        _refuse("x", y=y, batch_size=batch_size, sample_weight=sample_weight)
+        return iterables.to_evaluate(setup, x, _steps("steps", steps))
+    _refuse_steps("steps", steps)
+    return ArrayFeed(setup.samples(x, y, sample_weight), _batch_size("batch_size", batch_size))
+
+
+def to_predict(chain: Chain, x: Any, batch_size: int | None, steps: int | None) -> Feed:
+    """Return what to predict from; without targets."""
+    if iterables.gives_batches(x):
+        _refuse("x", batch_size=batch_size)
+        return iterables.to_predict(chain, x, _steps("steps", steps))
+    _refuse_steps("steps", steps)
+    x = check_features(chain, x, least=0)
+    return ArrayFeed(Samples(x, np.empty((len(x), 0))), _batch_size("batch_size", batch_size))
+
+
+def _batch_size(name: str, size: int | None) -> int:
+    return checks.integer(name, DEFAULT_BATCH_SIZE if size is None else size)
+
+
+def _steps(name: str, steps: int | None) -> int | None:
+    return None if steps is None else checks.integer(name, steps)
+
+
+def _refuse(of: str, **arguments: Any) -> None:
+    """Refuse arguments that mean something for arrays only."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(f"{name} must be left out: {of} gives its batches itself.")
+
+
+def _refuse_steps(name: str, steps: int | None) -> None:
+    if steps is not None:
+        raise ValueError(
+            f"{name} must be left out: arrays are gone through whole. It is for generators and other"
+            " iterables."
+        )

@@ -1,0 +1,340 @@
+"""A folder of pictures and a table of one's own: trained, evaluated and predicted from the command line."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from npnet.cli import main
+from npnet.models import load_model
+from npnet.runs.folder import RunFolder
+
+FEW = ["--kernels", "numpy", "--epochs", "12", "--hidden", "8"]
+
+MORE = ["--validation-split", "0.2", "--epochs", "40", "--lr", "0.01"]
+
+
+def npnet(capsys, *words):
+    """Run a command; return its exit code, what it printed, and what it complained about."""
+    try:
+        code = main([str(word) for word in words])
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def flat(text):
+    """Return text without the ends of its lines."""
+    return " ".join(text.split())
+
+
+WARNS = pytest.mark.filterwarnings("default")  # warnings are printed, as outside of tests
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+# --- pictures
+
+
+def paint(path, value, size=(40, 30), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(path.name) + value)
+    pixels = np.clip(value + rng.integers(-20, 20, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    """Twenty daisies, bright, and ten roses, dark: of several formats, sizes and modes."""
+    folder = tmp_path / "flowers"
+    for name, count, value in (("daisy", 20, 200), ("rose", 10, 40)):
+        for i in range(count):
+            ending = ("png", "jpg", "webp", "gif")[i % 4]
+            paint(folder / name / f"{i}.{ending}", value, (40 + i, 30), "L" if i % 5 == 0 else "RGB")
+    return folder
+
+
+def test_a_folder_of_pictures(flowers, tmp_path, capsys):
+    run = "runs/flowers-001"
+    code, out, err = npnet(capsys, "train", flowers, "--image-size", 12, *FEW, *MORE)
+    assert (code, err) == (0, "")
+    assert "flowers: 19 images to train on, 5 held out" in flat(out)
+    assert "6 to test on, 12 x 12 x 3, 2 classes" in flat(out)
+    result = RunFolder(run).read_json("result.json")
+    assert result["test"]["accuracy"] == 1 and result["class_names"] == ["daisy", "rose"]
+    assert np.array(result["confusion"]).tolist() == [[4, 0], [0, 2]]
+    page = (tmp_path / run / "report.html").read_text()
+    assert (
+        "6 of 6 test images are classified correctly" in page and "a training image of the class rose" in page
+    )
+    assert f"npnet train {flowers} --recipe best" in page
+
+    code, out, _ = npnet(capsys, "evaluate", run, "--json")
+    assert code == 0 and json.loads(out)["confusion"] == result["confusion"], (
+        "the same pictures are tested on"
+    )
+    paint(tmp_path / "new.webp", 40)
+    code, out, _ = npnet(capsys, "predict", run, "new.webp", "--json")
+    answer = json.loads(out)["images"][0]
+    assert code == 0 and answer["classes"][0]["class"] == "rose"
+    assert answer["size"] == "40x30, middle 30x30 taken, shrunk to 12x12"
+    assert npnet(capsys, "report", run)[0] == npnet(capsys, "compare", run, run)[0] == 0
+
+
+def test_train_and_test_above_the_classes(flowers, tmp_path, capsys):
+    (tmp_path / "set").mkdir()
+    flowers.rename(tmp_path / "set/train")
+    paint(tmp_path / "set/test/daisy/a.png", 200)
+    paint(tmp_path / "set/test/rose/a.png", 40)
+    code, out, _ = npnet(capsys, "train", "set", *FEW, "--run-dir", "run")
+    assert code == 0 and "30 images to train on, 2 to test on, 32 x 32 x 3" in out
+    (tmp_path / "set/test/tulip").mkdir()
+    code, _, err = npnet(capsys, "train", "set", *FEW)
+    assert code == 1 and "class_names must be the sub-folders" in err
+
+
+def test_a_run_of_pictures_goes_on(flowers, capsys):
+    assert npnet(capsys, "train", flowers, *FEW, "--image-size", 8, "--run-dir", "run")[0] == 0
+    code, _, err = npnet(capsys, "train", "--resume", "run", "--epochs", 13)
+    assert (code, err) == (0, "")
+    paint(flowers / "rose/more.png", 40)
+    code, _, err = npnet(capsys, "train", "--resume", "run", "--epochs", 14)
+    assert code == 1 and "was trained on other data" in err
+
+
+def test_unreadable_pictures_are_named_and_nothing_is_made(flowers, tmp_path, capsys):
+    for i in range(7):
+        (flowers / f"rose/bad{i}.png").write_bytes(b"\x89PNG")
+    code, _, err = npnet(capsys, "train", flowers, *FEW)
+    assert code == 1 and "7 of 37 pictures cannot be read. Replace or remove them:" in err
+    assert err.count("is no PNG, JPEG") == 5 and "And 2 more." in err
+    assert not (tmp_path / "runs").exists()
+
+
+@WARNS
+def test_a_class_with_one_picture_is_trained_on_and_said(flowers, capsys):
+    paint(flowers / "tulip/only.png", 120)
+    code, out, err = npnet(capsys, "train", flowers, *FEW, "--run-dir", "run")
+    assert code == 0 and "the class 'tulip' has one picture, which is trained on" in err
+    assert "25 images to train on, 6 to test on" in out
+
+
+@WARNS
+def test_folders_that_are_none_of_pictures(flowers, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert "has no sub-folders" in npnet(capsys, "train", "empty")[2]
+    paint(tmp_path / "one/class/a.png", 1)
+    paint(tmp_path / "one/class/b.png", 1)
+    assert "has the one class 'class'" in npnet(capsys, "train", "one")[2]
+    paint(tmp_path / "few/a/a.png", 1)
+    paint(tmp_path / "few/b/a.png", 1)
+    assert "Each class has one picture" in npnet(capsys, "train", "few")[2]
+
+
+# --- tables
+
+HEADER = ["id", "size", "rooms", "town", "price", "kind"]
+
+
+def rows(n=120, seed=0):
+    rng = np.random.default_rng(seed)
+    for i in range(n):
+        size, rooms, town = rng.uniform(20, 200), rng.integers(1, 6), rng.choice(["Aarau", "Bern", "Chur"])
+        price = 1000 * size + 20_000 * (town == "Bern") + rng.normal(0, 500)
+        yield [f"house {i}", f"{size:.1f}", rooms, town, f"{price:.2f}", "flat" if size < 90 else "house"]
+
+
+def write(path, table, header=HEADER, delimiter=","):
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows([header, *table])
+    path.write_text(text.getvalue())
+    return path
+
+
+@pytest.fixture
+def houses(tmp_path):
+    return write(tmp_path / "houses.csv", rows())
+
+
+def read(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_table_with_a_quantity_to_predict(houses, tmp_path, capsys):
+    run = "runs/houses-001"
+    few = [*FEW, "--epochs", 60, "--ignore", "id,kind", "--validation-split", 0.1]
+    code, out, err = npnet(capsys, "train", houses, "--target", "price", *few)
+    assert (code, err) == (0, "")
+    assert "houses: 86 rows to train on, 10 held out" in flat(out)
+    assert "24 to test on, 5 features, one quantity" in flat(out)
+    folder = RunFolder(run)
+    result, history = folder.read_json("result.json"), folder.read_json("history.json")
+    known = result["quantity"]
+    assert f"price: mean absolute error {result['test']['mean_absolute_error']:.4g}" in flat(out)
+    assert known["samples"] == 24 and known["r2"] > 0.9
+    assert result["test"]["mean_absolute_error"] < 0.3 * known["of_the_mean"]
+    assert result["best_epoch"] == 1 + np.argmin(history["val_mean_absolute_error"])
+
+    table = read((tmp_path / run / "predictions.csv").read_text())
+    true, predicted = (np.array([float(row[name]) for row in table]) for name in ("true", "predicted"))
+    assert np.abs(true - predicted).mean() == pytest.approx(result["test"]["mean_absolute_error"])
+    page = (tmp_path / run / "report.html").read_text()
+    for part in (
+        "Mean absolute error",
+        "R2",
+        "What it predicts",
+        "24 test rows",
+        f"npnet predict {run} NEW.csv",
+    ):
+        assert part in page
+    assert (tmp_path / run / "predictions.png").exists()
+
+    assert known["target"] in npnet(capsys, "evaluate", run)[1]
+    assert json.loads(npnet(capsys, "evaluate", run, "--json")[1])["test"] == pytest.approx(result["test"])
+    assert npnet(capsys, "report", run)[0] == npnet(capsys, "compare", run, run)[0] == 0
+
+    new = [[town, size] for town, size in (("Chur", "100"), ("Bern", "100"))]
+    write(tmp_path / "new.csv", [[*row, 3] for row in new], ["town", "size", "rooms"])
+    code, out, err = npnet(capsys, "predict", run, "new.csv")
+    answers = read(out)
+    assert (code, err) == (0, "") and list(answers[0]) == ["town", "size", "rooms", "predicted price"]
+    chur, bern = (float(row["predicted price"]) for row in answers)
+    assert chur == pytest.approx(100_000, rel=0.15) and 8_000 < bern - chur < 32_000
+    code, out, _ = npnet(capsys, "predict", run, "new.csv", "--output", "out.csv")
+    assert code == 0 and "out.csv: 2 rows with 'predicted price'" in out
+    assert read((tmp_path / "out.csv").read_text()) == answers
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_table_with_classes_to_predict(tmp_path, capsys, delimiter):
+    write(tmp_path / "houses.csv", rows(), delimiter=delimiter)
+    few = [*FEW, "--epochs", 30, "--ignore", "id", "--run-dir", "run"]
+    code, out, err = npnet(capsys, "train", "houses.csv", "--target", "kind", *few)
+    assert (code, err) == (0, "") and "2 classes" in out
+    result = RunFolder("run").read_json("result.json")
+    assert result["class_names"] == ["flat", "house"] and result["test"]["accuracy"] > 0.85
+    write(tmp_path / "new.csv", [["30", 1, "Bern", 30_000], ["180", 5, "Chur", 180_000]], HEADER[1:5])
+    code, out, _ = npnet(capsys, "predict", "run", "new.csv")
+    answers = read(out)
+    assert [row["predicted kind"] for row in answers] == ["flat", "house"]
+    assert sum(float(answers[0][f"probability {name}"]) for name in ("flat", "house")) == pytest.approx(
+        1, abs=1e-5
+    )
+
+
+def test_whole_numbers_are_classes_where_they_are_few(houses, capsys):
+    few = ["--ignore", "id", "--epochs", 1, "--kernels", "numpy", "--run-dir", "run"]
+    assert npnet(capsys, "train", houses, "--target", "rooms", *few)[0] == 0
+    assert RunFolder("run").read_json("result.json")["class_names"] == ["1", "2", "3", "4", "5"]
+
+
+def test_missing_values_are_refused_by_line_and_column_or_filled(tmp_path, capsys):
+    table = list(rows())
+    table[6][1], table[8][3] = "", "NA"
+    write(tmp_path / "holes.csv", table)
+    few = [*FEW, "--ignore", "id,kind", "--run-dir", "run", "--target", "price"]
+    code, _, err = npnet(capsys, "train", "holes.csv", *few)
+    assert (
+        code == 1
+        and "holes.csv, line 8 (row 7), column 'size': the value is missing. Give --missing fill" in err
+    )
+    assert npnet(capsys, "train", "holes.csv", *few, "--missing", "fill")[0] == 0
+    write(tmp_path / "new.csv", [["?", 3, ""]], HEADER[1:4])
+    code, out, _ = npnet(capsys, "predict", "run", "new.csv")
+    assert code == 0 and np.isfinite(float(read(out)[0]["predicted price"]))
+
+
+def test_what_predict_cannot_know_is_named(houses, tmp_path, capsys):
+    few = [*FEW, "--ignore", "id,kind", "--run-dir", "run", "--target", "price"]
+    assert npnet(capsys, "train", houses, *few)[0] == 0
+    for cells, message in (
+        (
+            ["30", 1, "Basel"],
+            "line 2 (row 1), column 'town': the category 'Basel' was not there",
+        ),
+        (["big", 1, "Bern"], "line 2 (row 1), column 'size': expected a number, got 'big'"),
+        (["", 1, "Bern"], "line 2 (row 1), column 'size': the value is missing, and the network was trained"),
+    ):
+        code, out, err = npnet(capsys, "predict", "run", write(tmp_path / "new.csv", [cells], HEADER[1:4]))
+        assert code == 1 and out == "" and message in err
+    code, _, err = npnet(capsys, "predict", "run", write(tmp_path / "new.csv", [["1"]], ["size"]))
+    assert code == 1 and "has no column 'rooms'. It has size." in err
+    write(houses, list(rows(seed=1)))
+    code, _, err = npnet(capsys, "evaluate", "run")
+    assert code == 1 and "is not the data that run was trained on" in err
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        ("a,b\n1,2\n", [], "target must name the column of the table"),
+        ("a,b\n1,2\n", ["--target", "c"], "has no column 'c'. It has a, b."),
+        ("a,b\n1,2\n", ["--target", "b"], "has 1 rows: none is left to train on"),
+        ("a,b\n1,2\n1\n", ["--target", "b"], "line 3, has 1 cells where the first line names 2 columns"),
+        ("a,a\n1,2\n", ["--target", "a"], "must name each column once"),
+        ("a,b\n", ["--target", "b"], "has no rows below its first line"),
+        ("", ["--target", "b"], "has no rows below its first line"),
+        ("b\n1\n2\n", ["--target", "b"], "has no column but the target"),
+        ("a,b\n1,x\n2,x\n3,x\n", ["--target", "b"], "the target 'b' is 'x' everywhere"),
+        ("a,b\n1,x\n2,\n", ["--target", "b"], "line 3 (row 2), column 'b': the target is missing"),
+        ("a,b\n1,x\n2,y\n", ["--target", "b", "--ignore", "c"], "has no column 'c' to ignore"),
+        ("a,b\n1,x\n2,y\n", ["--target", "b", "--flip"], "flip and shift are for pictures"),
+        ("a,b\n1,x\n2,y\n", ["--target", "b", "--image-size", "3"], "image_size is for pictures"),
+        ("a,b\n" + "".join(f"n{i},{i % 2}\n" for i in range(101)), ["--target", "b"], "leave the column out"),
+        ("\xff\xfe", ["--target", "b"], "is no text in UTF-8"),
+    ],
+)  # fmt: skip
+def test_tables_that_do_not_fit(tmp_path, capsys, table, options, message):
+    (tmp_path / "table.csv").write_bytes(table.encode("latin1"))
+    code, _, err = npnet(capsys, "train", "table.csv", *options)
+    assert code in (1, 2) and message in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_export_keeps_names_and_encoding(houses, tmp_path, capsys):
+    import onnxruntime
+
+    few = ["--ignore", "id", "--epochs", 1, "--kernels", "numpy", "--run-dir", "run", "--tensorboard"]
+    assert npnet(capsys, "train", houses, "--target", "kind", *few)[0] == 0
+    assert list((tmp_path / "run/tensorboard").rglob("events*"))
+    code, out, _ = npnet(capsys, "export", "run", "model.onnx")
+    assert code == 0 and "class_names" in out
+    session = onnxruntime.InferenceSession("model.onnx")
+    kept = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()}
+    assert kept["class_names"] == ["flat", "house"] and kept["target"] == "kind"
+    assert [column["name"] for column in kept["encoding"]] == ["size", "rooms", "town", "price"]
+    x = np.zeros((1, 6), np.float32)
+    expected = load_model("run/last.safetensors").predict(x, verbose=0)
+    assert session.run(None, {"x": x})[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_npnet_alone_prints_help(capsys):
+    code, out, err = npnet(capsys)
+    assert code == 0 and err == "" and "usage: npnet" in out and "export" in out
+
+
+def test_a_wrong_value_is_answered_by_a_value_of_the_same_option(capsys):
+    err = npnet(capsys, "train", "--schedule", "cosin")[2]
+    assert "Did you mean cosine?" in err
+    err = npnet(capsys, "train", "--schedule", "adam")[2]
+    assert "Did you mean" not in err, "adam is an optimizer"
+    assert "Did you mean evaluate?" in npnet(capsys, "evalute")[2]
+
+
+def test_names_that_are_no_data(capsys, houses):
+    code, _, err = npnet(capsys, "train", "minst")
+    assert code == 2 and "'minst' is no data set" in err and "Did you mean mnist?" in err
+    code, _, err = npnet(capsys, "train", "nothing.csv", "--target", "a")
+    assert code == 1 and "nothing.csv" in err and "No such file" in err
+    code, _, err = npnet(capsys, "train", houses, "--data", "x", "--target", "a")
+    assert code == 2 and "--data is for published data sets" in err
+    code, _, err = npnet(capsys, "train", "shapes", "--target", "a")
+    assert code == 2 and "target is for table, not for shapes" in err
