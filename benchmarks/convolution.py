@@ -3,9 +3,9 @@
 import json
 from importlib.util import find_spec
 
-from npnet.measuring.limits import measure_limits
-from npnet.measuring.neighbours import Neighbours
-from npnet.measuring.timing import calibrated, interleave, median, table
+from npnet.checking.measuring.limits import measure_limits
+from npnet.checking.measuring.neighbours import Neighbours
+from npnet.checking.measuring.timing import calibrated, interleave, median, table
 
 from . import arguments, machine
 from .layers import PASSES, Layer
