@@ -61,7 +61,13 @@ class Monitor(Callback):
         return self.sign * (value - best) > self.min_delta
 
     def watched(self, logs: Logs | None) -> float | None:
-        """Return the watched value, or None with a warning that lists what there is."""
+        """Return the watched value, or None with a warning that lists what there is.
+
+        Raises
+        ------
+        TypeError
+            If the value is several numbers: one of each class, for instance.
+        """
         value = (logs or {}).get(self.monitor)
         if value is None:
             known = ", ".join(logs or {}) or "nothing"
@@ -69,6 +75,12 @@ class Monitor(Callback):
                 f"{type(self).__name__} watches {self.monitor!r}, which this run does not report (it reports"
                 f" {known}). Give fit validation data or change monitor.",
                 stacklevel=2,
+            )
+        elif np.ndim(value):
+            raise TypeError(
+                f"{type(self).__name__} watches {self.monitor!r}, which must be one number, got"
+                f' {np.size(value)}: {value}. Give the metric an average, as in F1Score(average="macro"), or'
+                " change monitor."
             )
         return value
 

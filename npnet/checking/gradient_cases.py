@@ -154,7 +154,10 @@ EXAMPLES: dict[type[Configurable], Callable[[], list[Any]]] = {
     layers.Resizing: lambda: [
         layers.Resizing(3, 5, how, input_shape=PICTURES) for how in ("bilinear", "nearest")
     ],
-    layers.CenterCrop: lambda: [layers.CenterCrop(1, 2, input_shape=PICTURES)],
+    layers.CenterCrop: lambda: [
+        layers.CenterCrop(1, 2, input_shape=PICTURES),
+        layers.CenterCrop(5, 4, input_shape=PICTURES),
+    ],
     layers.RandomCrop: lambda: [layers.RandomCrop(1, 2, input_shape=PICTURES)],
     layers.RandomBrightness: lambda: [layers.RandomBrightness(0.2, (-2, 2), input_shape=PICTURES)],
     layers.RandomContrast: lambda: [layers.RandomContrast(0.5, (-2, 2), input_shape=PICTURES)],

@@ -38,6 +38,7 @@ __all__ = [
     "validation_epochs",
     "warn",
     "warn_about_pixels",
+    "whole",
 ]
 
 CHUNK = 1 << 22  # elements looked at together, so that checking needs no copy of a large array
@@ -249,6 +250,16 @@ def labels(name: str, y: np.ndarray) -> np.ndarray:
     if y.dtype.kind not in "bui":
         raise TypeError(f"{name} must hold integer class labels, got dtype {y.dtype}.")
     return y.astype(np.int64)
+
+
+def whole(name: str, x: np.ndarray, layer: str) -> None:
+    """Refuse numbers that are not whole, naming the first."""
+    if x.dtype.kind == "f" and (fractions := np.rint(x) != x).any():
+        first = tuple(int(i) for i in np.argwhere(fractions)[0])
+        raise ValueError(
+            f"{layer} takes whole numbers, but {name} holds {x[first]} at index {first}. Give each category"
+            f" an integer, or round: numpy.rint({name})."
+        )
 
 
 def label_range(name: str, y: np.ndarray, classes: int, meaning: str) -> None:

@@ -75,7 +75,9 @@ class Resizing(Pictures):
 
 
 class CenterCrop(Pictures):
-    """The middle of each picture, which must be at least as large. (Keras enlarges smaller ones.)
+    """The middle of each picture.
+
+    Of pictures that are smaller, the largest window in the middle with this aspect ratio is enlarged instead.
 
     Parameters
     ----------
@@ -89,17 +91,16 @@ class CenterCrop(Pictures):
         self.height, self.width = checks.integer("height", height), checks.integer("width", width)
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
-        """Do nothing: there is nothing to draw."""
+        """Remember in which dtype bytes are to be enlarged."""
+        self.dtype = np.dtype(dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (height, width, channels)."""
-        rows, columns, channels = super().compute_output_shape(input_shape)
-        if rows < self.height or columns < self.width:
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} cuts {self.height} x {self.width} pixels out of"
-                f" pictures of {rows} x {columns}. Put Resizing({self.height}, {self.width}) in its place."
-            )
-        return (self.height, self.width, channels)
+        return (self.height, self.width, super().compute_output_shape(input_shape)[-1])
+
+    def enlarges(self, rows: int, columns: int) -> bool:
+        """Tell whether pictures of these sides are too small to be cut."""
+        return rows < self.height or columns < self.width
 
     def corners(self, x: np.ndarray, training: bool) -> tuple[Any, Any]:
         """Return the first row and the first column of what stays."""
@@ -107,6 +108,12 @@ class CenterCrop(Pictures):
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return what stays of each picture."""
+        self.enlarging = None
+        if self.enlarges(*x.shape[1:3]):
+            x = self.as_floats(x)
+            rows, columns = formulas.filling(x.shape[1:3], (self.height, self.width))
+            self.enlarging = rows.astype(x.dtype), columns.astype(x.dtype)
+            return formulas.resize(x, *self.enlarging)
         top, left = (np.broadcast_to(first, len(x)) for first in self.corners(x, training))
         self.shape = x.shape
         self.kept = (
@@ -117,14 +124,16 @@ class CenterCrop(Pictures):
         return x[self.kept]
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """Return dy at the place it was cut from, 0 around it."""
+        """Return dy at the place it was cut from, 0 around it; R' dy S of what was enlarged."""
+        if self.enlarging is not None:
+            return formulas.resize_backward(dy, *self.enlarging)
         dx = np.zeros(self.shape, dy.dtype)
         dx[self.kept] = dy
         return dx
 
 
 class RandomCrop(CenterCrop):
-    """A part of each picture: in training anywhere, else the middle.
+    """A part of each picture: in training anywhere, else the middle; of pictures that are at least as large.
 
     Parameters
     ----------
@@ -142,6 +151,17 @@ class RandomCrop(CenterCrop):
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Keep the stream that is drawn from."""
         Pictures.build(self, input_shape, rng, dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return (height, width, channels)."""
+        shape = super().compute_output_shape(input_shape)
+        if self.enlarges(*input_shape[:2]):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} cuts {self.height} x {self.width} pixels out of"
+                f" pictures of {input_shape[0]} x {input_shape[1]}. Put Resizing({self.height}, {self.width})"
+                " in its place."
+            )
+        return shape
 
     def corners(self, x: np.ndarray, training: bool) -> tuple[Any, Any]:
         """Return random places in training, else the middle's."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from npnet import layers
 from npnet.internal.files import refuse_other_formats, write_atomically
+from npnet.kernels.reference.more_pictures import filling
 from npnet.kernels.reference.more_pictures import resizing as matrix
 from npnet.layers import activations, more_activations
 from npnet.layers.chain import Chain
@@ -280,8 +281,11 @@ def resizing(graph: Graph, layer: layers.Resizing, x: str) -> str:
 
 
 def center_crop(graph: Graph, layer: layers.CenterCrop, x: str) -> str:
-    """The middle rows and columns."""
+    """The middle rows and columns, enlarged where there are too few."""
     sides, kept = (layer.input_shape or ())[:2], (layer.height, layer.width)
+    if layer.enlarges(*sides):
+        rows, columns = filling(sides, kept)
+        return read_pixels(graph, rows, columns, x)
     rows, columns = (
         np.eye(size)[(size - keep) // 2 :][:keep] for size, keep in zip(sides, kept, strict=True)
     )

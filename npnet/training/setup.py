@@ -10,6 +10,7 @@ from npnet import metrics as metric_names
 from npnet.internal import checks
 from npnet.kernels import load, name_of, restored
 from npnet.layers.chain import Chain
+from npnet.layers.more import Whole
 from npnet.metrics import Means, Metric
 from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
@@ -180,7 +181,10 @@ def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.
         raise RuntimeError("The model has no layers: add some first, model.add(Dense(...)).")
     first = chain.layers[0]
     layer = f"{type(first).__name__} {first.name!r}"
-    return checks.features(name, x, chain.input_shape, layer, chain.dtype, least)
+    x = checks.features(name, x, chain.input_shape, layer, chain.dtype, least)
+    if isinstance(next(iter(chain.links), None), Whole):
+        checks.whole(name, x, layer)
+    return x
 
 
 def _requested(name: str, wanted: list[Any] | None) -> list[Any]:

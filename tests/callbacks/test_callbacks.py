@@ -355,6 +355,14 @@ def test_a_value_nobody_reports_is_a_warning_that_lists_what_there_is(watcher):
         fit(model(), watcher())
 
 
+@pytest.mark.parametrize("watcher", [EarlyStopping, ReduceLROnPlateau])
+def test_a_value_of_several_numbers_is_refused(watcher):
+    with pytest.raises(
+        TypeError, match=r"watches 'f1', which must be one number, got 2: .*average=\"macro\""
+    ):
+        fit(model(), reporting([0.5, 1.0], name="f1"), watcher("f1", mode="max"))
+
+
 # --- ModelCheckpoint
 
 

@@ -10,6 +10,7 @@ from npnet.checking import gradient_cases
 from npnet.checking.gradient_cases import TARGETS, Case, K, N, examples
 from npnet.initializers import Constant, VarianceScaling
 from npnet.layers import BatchNormalization, Dense, Flatten, activations
+from npnet.layers.more import Whole
 
 QUICK = 60
 OF_WHOLE_NUMBERS = (layers.Embedding, layers.CategoryEncoding)  # they come first in a network or nowhere
@@ -79,6 +80,8 @@ def random_case(seed):
     network.append(dense(K, last))
     n = int(rng.integers(1, N + 1))
     x = one_of([0.0, *SCALES]) * rng.standard_normal((n, *network[0].input_shape))
+    if isinstance(network[0], Whole):
+        x = np.abs(np.rint(x)) % 4
     weight = rng.uniform(0, 3, n) if rng.random() < 0.3 else None
     return Case("random", f"{seed}", network, TARGETS[kind][:n], loss, x, weight, entries=30)
 

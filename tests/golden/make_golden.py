@@ -546,6 +546,9 @@ PICTURES = [  # factors with equal limits: nothing is left to chance
     ["Resizing", {"height": 7, "width": 4, "interpolation": "nearest"}],
     ["Resizing", {"height": 2, "width": 2}],
     ["CenterCrop", {"height": 2, "width": 3}],
+    ["CenterCrop", {"height": 7, "width": 4}],  # from here on larger than the pictures
+    ["CenterCrop", {"height": 4, "width": 9}],
+    ["CenterCrop", {"height": 1, "width": 20}],
 ]
 
 

@@ -1,5 +1,6 @@
 """Layers that fewer networks use: worked examples, what differs between training and not, refusals."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -90,8 +91,11 @@ def test_sizes():
         run(Resizing(12, 16, "nearest"), PICTURES), PICTURES.repeat(2, axis=1).repeat(2, axis=2)
     )
     np.testing.assert_allclose(run(Resizing(6, 8), PICTURES), PICTURES)
+    np.testing.assert_allclose(run(CenterCrop(12, 16), PICTURES), run(Resizing(12, 16), PICTURES))
+    bytes_ = np.arange(12, dtype=np.uint8).reshape(1, 3, 4, 1)
+    assert run(CenterCrop(6, 8), bytes_).dtype == np.float64
     with pytest.raises(ValueError, match=r"cuts 7 x 3 pixels out of pictures of 6 x 8. Put Resizing"):
-        run(CenterCrop(7, 3), PICTURES)
+        run(RandomCrop(7, 3), PICTURES)
     for layer in (Resizing(2, 2), RandomRotation(0.1), RandomCrop(1, 1)):
         with pytest.raises(ValueError, match="expects pictures"):
             Sequential([layer]).build((None, 4))
@@ -110,6 +114,15 @@ def test_numbers_that_stand_for_things():
     for wrong in (-1, 3):
         with pytest.raises(ValueError, match=rf"whole numbers from 0 to 2, got {wrong}"):
             run(Embedding(3, 4), np.array([[0, wrong]]))
+
+
+@pytest.mark.parametrize("layer", [Embedding(3, 4), CategoryEncoding(3, "one_hot")])
+def test_numbers_that_are_not_whole_are_refused(layer):
+    inner = Sequential([layer])
+    for model in (Sequential([copy.deepcopy(layer), Flatten()]), Sequential([inner, Flatten()])):
+        assert len(model(np.array([[0.0], [2.0]]))) == 2
+        with pytest.raises(ValueError, match=r"takes whole numbers, but x holds 0.5 at index \(1, 0\)"):
+            model.predict(np.array([[0.0], [0.5]]), verbose=0)
 
 
 def test_embeddings_are_learnt_where_they_occur(kernels):

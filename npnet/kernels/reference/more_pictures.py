@@ -74,6 +74,23 @@ def resizing(size, new_size, nearest):
     return matrix
 
 
+def filling(sides, new_sides):
+    """The matrices R and S that enlarge the middle of pictures to the new sides, their aspect ratio kept.
+
+    The middle is the largest window with the aspect ratio of the new sides.
+    """
+    (height, width), (new_height, new_width) = sides, new_sides
+    window = min(height, width * new_height // new_width), min(width, height * new_width // new_height)
+    matrices = []
+    for size, kept, new_size in zip(sides, window, new_sides, strict=True):
+        kept = max(kept, 1)
+        first = (size - kept) // 2
+        matrix = np.zeros((new_size, size))
+        matrix[:, first : first + kept] = resizing(kept, new_size, nearest=False)
+        matrices.append(matrix)
+    return matrices
+
+
 def resize(x, rows, columns):
     """y[n] = R x[n] S' in each channel, with the matrices of ``resizing``."""
     return np.einsum("ih,nhwc,jw->nijc", rows, x, columns, optimize=True)
