@@ -79,11 +79,11 @@ MISSING: dict[str, dict[str, str]] = {
             random_normal random_uniform variance_scaling zeros""",
     },
     "utils": {
-        "npnet trains on arrays: give slices of them to train_on_batch, or memory-mapped files to fit": """
-            PyDataset Sequence FeatureSpace audio_dataset_from_directory image_dataset_from_directory
-            text_dataset_from_directory timeseries_dataset_from_array split_dataset pad_sequences
-            pack_x_y_sample_weight unpack_x_y_sample_weight""",
-        "use Pillow and NumPy": "array_to_img img_to_array load_img save_img normalize get_file",
+        "fit takes arrays, memory-mapped files, iterables of batches and PyDataset": """
+            FeatureSpace audio_dataset_from_directory text_dataset_from_directory
+            timeseries_dataset_from_array split_dataset pad_sequences pack_x_y_sample_weight
+            unpack_x_y_sample_weight""",
+        "use Pillow and NumPy": "array_to_img save_img normalize",
         "give custom_objects to load_model": """
             CustomObjectScope custom_object_scope get_custom_objects get_registered_name get_registered_object
             register_keras_serializable""",

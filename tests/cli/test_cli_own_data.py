@@ -286,7 +286,7 @@ def test_what_predict_cannot_know_is_named(houses, tmp_path, capsys):
         ("a,b\n1,x\n2,x\n3,x\n", ["--target", "b"], "the target 'b' is 'x' everywhere"),
         ("a,b\n1,x\n2,\n", ["--target", "b"], "line 3 (row 2), column 'b': the target is missing"),
         ("a,b\n1,x\n2,y\n", ["--target", "b", "--ignore", "c"], "has no column 'c' to ignore"),
-        ("a,b\n1,x\n2,y\n", ["--target", "b", "--flip"], "flip and shift are for pictures"),
+        ("a,b\n1,x\n2,y\n", ["--target", "b", "--flip"], "flip, shift and filters are for pictures"),
         ("a,b\n1,x\n2,y\n", ["--target", "b", "--image-size", "3"], "image_size is for pictures"),
         ("a,b\n" + "".join(f"n{i},{i % 2}\n" for i in range(101)), ["--target", "b"], "leave the column out"),
         ("\xff\xfe", ["--target", "b"], "is no text in UTF-8"),

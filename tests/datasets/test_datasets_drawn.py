@@ -118,5 +118,5 @@ def test_spiral_without_noise_follows_its_formula():
 
 
 def test_unknown_dataset():
-    with pytest.raises(AttributeError, match=r"npnet\.datasets has no mnist"):
-        npnet.datasets.mnist  # noqa: B018
+    with pytest.raises(AttributeError, match=r"npnet\.datasets has no imdb"):
+        npnet.datasets.imdb  # noqa: B018
