@@ -15,9 +15,7 @@ from npnet.metrics.confusion import (
     TrueNegatives,
     TruePositives,
 )
-from npnet.metrics.means import (
-    Means,
-)
+from npnet.metrics.means import Means
 from npnet.metrics.metric import (
     BinaryAccuracy,
     CategoricalAccuracy,

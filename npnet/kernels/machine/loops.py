@@ -1,8 +1,8 @@
 """Loops over threads.
 
-Numba has ``prange``: it cuts the loop out of its kernel, wraps it twice and compiles all of it at each turn.
-Here the body of a loop is a kernel of its own, and the loop is one call of Numba's threading layer, which
-compiles three times as quickly and starts without planning.
+Numba has ``prange``: it cuts the loop out of its kernel, wraps it twice and compiles all of it each time.
+Here the body of a loop is a kernel of its own, compiled once, and the loop is one call of Numba's threading
+layer.
 """
 
 from typing import Any
