@@ -38,7 +38,7 @@ COMMANDS = (
 
 EPILOG = """\
 examples:
-  npnet train spiral          a demonstration, in seconds once kernels are compiled
+  npnet train spiral          a demonstration, in a few seconds
   npnet train                 the tutorial's network on CIFAR-10
   npnet explain               what happens in one training step
   npnet train --help          all about a command

@@ -14,6 +14,7 @@ from npnet.internal.progress import NoPauses, Pauses, Progress, check_verbose, i
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import BatchNormalization, Normalization, Rescaling
 from npnet.layers.chain import Chain
+from npnet.layers.layer import Shape
 from npnet.layers.more import Whole
 from npnet.metrics import Means
 from npnet.training import sources
@@ -54,6 +55,12 @@ class Trainee(Chain):
         with self.lock:
             self.setup = setup
             self.use(setup.kernels)
+
+    def prepare(self, sample_shape: Shape) -> None:
+        """Build the model for samples of a shape if it is not, and give its links their kernels."""
+        if not self.built:
+            self.build((None, *sample_shape))
+        self.use(self.kernels if self.setup is None else self.setup.kernels)
 
 
 def fit(
@@ -259,9 +266,7 @@ def predict(
         call("on_predict_begin", {})
         with model.lock:
             shape = feed.some.x.shape[1:]
-            if not model.built:
-                model.build((None, *shape))
-            model.use(model.kernels)
+            model.prepare(shape)
             outputs = _outputs(model, feed, call, progress)
             if feed.rows is None:
                 y = np.concatenate(list(outputs))

@@ -3,8 +3,9 @@
 The results agree with the readable step to rounding. A Dense with its activation is one stage: bias and
 activation are applied while a tile of the product is at hand; in the backward pass a tile of the weight
 gradient goes straight into the optimizer's rule. A convolution with its activation and max pooling is one
-stage, too, and multiplies its input's gradient by the derivative of the activation before it. Where gradients are clipped they are needed whole: they are
-then written to memory first, clipped, and applied. Links that cannot be fused run as they are, on rows.
+stage, too, and multiplies its input's gradient by the derivative of the activation before it. Where gradients
+are clipped they are needed whole: they are then written to memory first, clipped, and applied. Links that
+cannot be fused run as they are, on rows.
 
 Fused is only what is exactly known (``stages.KNOWN``), and everything the plan was made from is compared with
 what it was before each call: a subclass with a formula of its own runs as it is written, and a setting that
