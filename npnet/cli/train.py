@@ -115,7 +115,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(run, "run_dir", "its folder [the next of runs/DATASET-001, -002 ...]", metavar="DIR")
     add(run, "resume", "go on with this run; of the settings only --epochs may grow", metavar="RUN")
     add(run, "threads", "of the kernels [as many as CPUs are allowed]", type=int, metavar="N")
-    add(run, "kernels", "numba, compiled, or numpy, readable [numpy up to 10,000 weights]", choices=list(MODULES), metavar="SET")
+    add(
+        run,
+        "kernels",
+        "numba, compiled, or numpy, readable [numpy up to 10,000 weights]",
+        choices=list(MODULES),
+        metavar="SET",
+    )
     add(run, "tensorboard", "write the run for TensorBoard, in its folder", action="store_true")
     add(run, "quiet", "print nothing but errors", action="store_true")
 
