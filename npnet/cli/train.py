@@ -118,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         run,
         "kernels",
-        "numba, compiled, or numpy, readable [numpy up to 10,000 weights]",
+        "numba, compiled, or numpy, readable [by the network]",
         choices=list(MODULES),
         metavar="SET",
     )

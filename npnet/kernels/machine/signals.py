@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 __all__ = ["held_back"]
 
@@ -16,7 +17,7 @@ def held_back() -> Iterator[None]:
     LLVM hands over machine code by calling Python. An exception that a handler raised there would go no
     further: the signal would be lost, and so would the machine code.
     """
-    handlers = {}
+    handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     arrived: list[tuple[int, FrameType | None]] = []
@@ -30,6 +31,4 @@ def held_back() -> Iterator[None]:
             if callable(handler):
                 signal.signal(signum, handler)
         for signum, frame in arrived:
-            handler = handlers[signal.Signals(signum)]
-            assert callable(handler)
-            handler(signum, frame)
+            handlers[signum](signum, frame)
