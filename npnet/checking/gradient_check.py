@@ -56,6 +56,7 @@ __all__ = [
 ]
 
 ATTEMPTS = 10
+FOCAL = (losses.BinaryFocalCrossentropy, losses.CategoricalFocalCrossentropy)
 NEAREST = 1e-3  # standard deviation of the first move
 READING = (
     "A wrong dx spoils every layer nearer the input; layers nearer the loss stay right. Read from the bottom"
@@ -348,12 +349,13 @@ def measured_loss(model: Sequential) -> tuple[list[Layer], Loss] | None:
 
     Cross-entropies clip probabilities to [1e-7, 1 - 1e-7] where they report the loss, which is flat beyond,
     but not where they learn. If the last ``forward`` clipped one, the loss of logits, which needs no clip,
-    stands for the last activation and the loss. None if that activation does not belong to the loss.
+    stands for the last activation and the loss. None if that activation does not belong to the loss, or if
+    it is a focal one, which clips the probabilities of logits, too.
     """
     loss = model.loss
     if not _clipped(loss):
         return model.links, loss
-    if not joined(model, loss) or type(loss) not in losses.NAMES.values():
+    if isinstance(loss, FOCAL) or not joined(model, loss) or type(loss) not in losses.NAMES.values():
         return None
     of_logits = type(loss)(**(loss.get_config() | {"from_logits": True}))
     of_logits.kernels = loss.kernels
@@ -362,9 +364,13 @@ def measured_loss(model: Sequential) -> tuple[list[Layer], Loss] | None:
 
 def _clipped(loss: Loss) -> bool:
     """Return whether the last ``forward`` of the loss clipped a probability that counts."""
-    if not isinstance(loss, losses.Crossentropy) or loss.from_logits:
-        return False
     p = loss.y_pred
+    if isinstance(loss, losses.KLDivergence):
+        return bool((p < PROBABILITY_CLIP).any())
+    if isinstance(loss, FOCAL):
+        p = loss.probabilities(p)
+    elif not isinstance(loss, losses.Crossentropy) or loss.from_logits:
+        return False
     if isinstance(loss, losses.CategoricalCrossentropy):
         p = (p / p.sum(axis=-1, keepdims=True))[loss.y_true != 0]
     return bool((np.minimum(p, 1 - p) < PROBABILITY_CLIP).any())
