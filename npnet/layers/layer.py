@@ -1,5 +1,6 @@
 """The protocol every layer follows."""
 
+import math
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,13 @@ from npnet.kernels import UsesKernels
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
 
-__all__ = ["Layer", "Shape", "check_shape", "output_shape", "refuse_layers", "shapes_in_file"]
+__all__ = [
+    "MOST_NUMBERS", "Layer", "Shape", "check_shape", "output_shape", "refuse_larger", "refuse_layers",
+    "shapes_in_file",
+]  # fmt: skip
 
 Shape = tuple[int, ...]
+MOST_NUMBERS = 2**30  # that a sample becomes anywhere in a network: 4 GiB in float32
 
 # While a model is loaded: what the file holds, so that nothing is allocated that it does not hold.
 shapes_in_file: ContextVar[Mapping[str, Shape] | None] = ContextVar("shapes_in_file", default=None)
@@ -203,12 +208,27 @@ def output_shape(layer: Layer, input_shape: Shape) -> Shape:
     """Return what ``compute_output_shape`` returns, or raise a TypeError if that is no shape."""
     shape = layer.compute_output_shape(input_shape)
     try:
-        return check_shape("shape", shape)
+        shape = check_shape("shape", shape)
     except ValueError:
         raise TypeError(
             f"{type(layer).__name__}.compute_output_shape must return the shape of one sample, without the"
             f" batch axis, such as (32,), got {shape!r}."
         ) from None
+    refuse_larger(layer, "output", shape)
+    return shape
+
+
+def refuse_larger(layer: Layer, what: str, shape: Shape) -> None:
+    """Raise a ValueError if what a layer makes of one sample has more than ``MOST_NUMBERS`` numbers.
+
+    A slip or a strange model file would take all the memory of the machine otherwise.
+    """
+    if math.prod(shape) > MOST_NUMBERS:
+        raise ValueError(
+            f"{type(layer).__name__} {layer.name!r}: its {what} {shape} of one sample would have"
+            f" {math.prod(shape):,} numbers, at most {MOST_NUMBERS:,} are possible. Give it smaller"
+            " arguments or smaller samples."
+        )
 
 
 def check_shape(name: str, shape: Any) -> Shape:

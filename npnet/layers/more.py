@@ -6,7 +6,7 @@ import numpy as np
 
 from npnet import constraints, initializers, regularizers
 from npnet.internal import checks, config
-from npnet.layers.layer import Layer, Shape
+from npnet.layers.layer import Layer, Shape, refuse_larger
 
 __all__ = ["CategoryEncoding", "Embedding", "GaussianNoise", "PReLU", "Whole"]
 
@@ -199,6 +199,7 @@ class CategoryEncoding(Whole):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (K,) or (L, K)."""
+        refuse_larger(self, "categories", (*input_shape, self.num_tokens))
         kept = input_shape if self.output_mode == "one_hot" and input_shape[-1] != 1 else input_shape[:-1]
         return (*kept, self.num_tokens)
 

@@ -26,7 +26,7 @@ from npnet import layers
 from npnet.internal import checks, config
 from npnet.internal.files import owner_of, refuse_other_formats, write_atomically
 from npnet.kernels import why_no_numba
-from npnet.layers.layer import shapes_in_file
+from npnet.layers.layer import MOST_NUMBERS, shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.parameter import assign as assign_all
 from npnet.optimizers import average
@@ -38,7 +38,6 @@ from npnet.training.setup import Setup
 __all__ = [
     "FORMAT",
     "MOST_LAYERS",
-    "MOST_NUMBERS",
     "MOST_STEPS",
     "T",
     "Tensors",
@@ -61,9 +60,9 @@ __all__ = [
 ]
 
 FORMAT = "npnet 1"
-# What a file may describe. The time to build grows with the square of the layers; a sample of 2^30 numbers
-# takes 4 GiB in float32; and a step count is turned into a float, exactly.
-MOST_LAYERS, MOST_NUMBERS, MOST_STEPS = 1000, 2**30, 2**53
+# What a file may describe. The time to build grows with the square of the layers, and a step count is turned
+# into a float, exactly.
+MOST_LAYERS, MOST_STEPS = 1000, 2**53
 Tensors = dict[str, np.ndarray]
 T = TypeVar("T", bound=Trainee)
 
