@@ -94,8 +94,9 @@ def test_sizes():
     np.testing.assert_allclose(run(CenterCrop(12, 16), PICTURES), run(Resizing(12, 16), PICTURES))
     bytes_ = np.arange(12, dtype=np.uint8).reshape(1, 3, 4, 1)
     assert run(CenterCrop(6, 8), bytes_).dtype == np.float64
-    with pytest.raises(ValueError, match=r"cuts 7 x 3 pixels out of pictures of 6 x 8. Put Resizing"):
-        run(RandomCrop(7, 3), PICTURES)
+    for training in (False, True):
+        small = run(RandomCrop(7, 3), PICTURES, training)
+        np.testing.assert_array_equal(small, run(CenterCrop(7, 3), PICTURES))
     for layer in (Resizing(2, 2), RandomRotation(0.1), RandomCrop(1, 1)):
         with pytest.raises(ValueError, match="expects pictures"):
             Sequential([layer]).build((None, 4))
