@@ -22,6 +22,9 @@ from npnet.layers import (
     RandomCrop,
     RandomRotation,
     RandomZoom,
+    ReLU,
+    Rescaling,
+    Reshape,
     Resizing,
 )
 from npnet.models import load_model
@@ -120,10 +123,30 @@ def test_numbers_that_stand_for_things():
 @pytest.mark.parametrize("layer", [Embedding(3, 4), CategoryEncoding(3, "one_hot")])
 def test_numbers_that_are_not_whole_are_refused(layer):
     inner = Sequential([layer])
-    for model in (Sequential([copy.deepcopy(layer), Flatten()]), Sequential([inner, Flatten()])):
+    models = [[copy.deepcopy(layer)], [inner], [Reshape((1,)), copy.deepcopy(layer)]]
+    for model in (Sequential([*each, Flatten()]) for each in models):
         assert len(model(np.array([[0.0], [2.0]]))) == 2
         with pytest.raises(ValueError, match=r"takes whole numbers, but x holds 0.5 at index \(1, 0\)"):
             model.predict(np.array([[0.0], [0.5]]), verbose=0)
+
+
+@pytest.mark.parametrize("layer", [Embedding(3, 4), CategoryEncoding(3, "one_hot")])
+@pytest.mark.parametrize("before", [ReLU, GaussianNoise, Dense, CategoryEncoding, Sequential])
+def test_what_a_layer_has_computed_is_not_taken_for_whole_numbers(layer, before):
+    first = before([Rescaling(0.5)]) if before is Sequential else before(1)
+    with pytest.raises(ValueError, match="takes whole numbers, which layers before it would compute with"):
+        Sequential([first, copy.deepcopy(layer)]).build((None, 2))
+
+
+def test_whole_numbers_that_float32_does_not_hold_are_refused():
+    many = 2**24 + 1
+    with pytest.raises(ValueError, match="takes 16,777,217 whole numbers, but float32 holds those up to"):
+        Sequential([Embedding(many, 1)]).build((None, 2))
+    with pytest.raises(ValueError, match="float32 holds those up to 16,777,216 only"):
+        Sequential([CategoryEncoding(many)]).build((None, 2))
+    model = Sequential([Embedding(many, 1)], dtype="float64", seed=1)
+    expected = model(np.array([[many - 1]]))
+    assert expected == model.layers[0].embeddings.value[-1]
 
 
 def test_embeddings_are_learnt_where_they_occur(kernels):
