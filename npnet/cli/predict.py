@@ -22,6 +22,7 @@ from npnet.internal.files import write_atomically
 from npnet.internal.progress import can_encode
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs import trained
+from npnet.runs.dataset import ROWS
 from npnet.runs.terminal import columns, say
 
 __all__ = ["BAR", "EXAMPLES", "HELP", "add_arguments", "run", "show"]
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Classify and print."""
     model = trained.load(arguments.run_folder, arguments.last)
-    if model.settings["dataset"] == "table":
+    if model.settings["dataset"] in ROWS:
         return _predict_table(model, arguments)
     if arguments.output:
         arguments.parser.error("--output is for runs of a table")

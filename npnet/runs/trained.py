@@ -31,7 +31,7 @@ class Trained:
     @property
     def class_names(self) -> tuple[str, ...]:
         """What the outputs stand for; empty where they are a quantity."""
-        if self.settings["dataset"] in datasets.OWN:
+        if self.settings["dataset"] in datasets.DESCRIBED:
             return tuple(self.about["class_names"])
         return datasets.LOADERS[self.settings["dataset"]][1]
 
@@ -54,13 +54,13 @@ class Trained:
             Where the data set lies, if not where the run found it.
         """
         settings = self.settings | {"data": data or self.settings["data"], "validation_split": 0.0}
-        if self.settings["dataset"] not in datasets.OWN:
+        if self.settings["dataset"] not in datasets.DESCRIBED:
             settings["limit"] = 1  # only the test part is used
         dataset = datasets.of(settings)
         if dataset.about and dataset.about != self.about:
             raise ValueError(
-                f"{settings['data']} is not the data that {self.folder.path} was trained on: its classes or"
-                " columns differ. Give it the data it had, or start a new run."
+                f"{settings['data'] or settings['dataset']} is not the data that {self.folder.path} was"
+                " trained on: its classes or columns differ. Give it the data it had, or start a new run."
             )
         probabilities = self.model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
         return examine(self.model, dataset, probabilities)
