@@ -6,6 +6,7 @@ Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadat
     architecture  the layers: class names of a closed list with their arguments
     training      optimizer, loss and metrics as compiled, the optimizer's step, and the position in ``fit``
     streams       where Dropout's random streams stand
+    class_names   what the outputs stand for, if the model knows
     digest        SHA-256 over all of the above and the tensors, so that a damaged file is refused
 """
 
@@ -93,6 +94,8 @@ def save_model(model: Trainee, filepath: str | Path, overwrite: bool = True) -> 
         leaves = model.leaves().items()
         streams = {path: layer.rng.bit_generator.state for path, layer in leaves if layer.rng}
         metadata["streams"] = streams
+        if model.class_names:
+            metadata["class_names"] = model.class_names
         write(Path(filepath), tensors, metadata, overwrite)
 
 
@@ -162,6 +165,7 @@ def load_model(
                 if compile and "training" in metadata:
                     restore_training(model, metadata["training"], tensors)
                 _restore_streams(model, metadata["streams"])
+                model.class_names = metadata.get("class_names", [])
     finally:
         shapes_in_file.reset(token)
     return model

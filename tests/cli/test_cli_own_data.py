@@ -365,3 +365,36 @@ def test_a_published_table(tmp_path, capsys, monkeypatch):
     assert code == 2 and "test_split is for data of your own" in err
     code, _, err = npnet(capsys, "train", "california_housing", "--flip")
     assert code == 2 and "the samples of california_housing are rows of a table" in err
+
+
+def test_a_model_file_away_from_its_run_knows_its_classes(flowers, tmp_path, capsys):
+    assert npnet(capsys, "train", flowers, "--image-size", 12, *FEW, *MORE, "--run-dir", "run")[0] == 0
+    (tmp_path / "run/best.safetensors").rename(tmp_path / "flowers.safetensors")
+    paint(tmp_path / "new.webp", 40)
+    code, out, err = npnet(capsys, "predict", "flowers.safetensors", "new.webp")
+    assert (code, err) == (0, "") and out.split()[:2] == ["model", "flowers.safetensors"]
+    assert "\n  rose " in out
+    code, out, _ = npnet(capsys, "predict", "flowers.safetensors", "new.webp", "--json")
+    assert code == 0 and json.loads(out)["images"][0]["classes"][0]["class"] == "rose"
+    code, _, err = npnet(capsys, "predict", "flowers.safetensors", "new.webp", "--last")
+    assert code == 2 and "flowers.safetensors is a file" in err
+
+    model = load_model("flowers.safetensors")
+    assert model.class_names == ("daisy", "rose")
+    model.class_names = ()
+    model.save("old.safetensors")
+    code, out, _ = npnet(capsys, "predict", "old.safetensors", "new.webp")
+    assert code == 0 and "\n  1 " in out
+    model.class_names = ["one"]
+    model.save("wrong.safetensors")
+    code, _, err = npnet(capsys, "predict", "wrong.safetensors", "new.webp")
+    assert code == 1 and "names 1 classes, but its model has 2 outputs" in err
+    with pytest.raises(TypeError, match="class_names must be a list of names"):
+        model.class_names = "one"
+
+
+def test_a_model_file_of_a_table_is_no_model_of_pictures(houses, tmp_path, capsys):
+    few = [*FEW, "--ignore", "id,kind", "--run-dir", "run", "--target", "price"]
+    assert npnet(capsys, "train", houses, *few)[0] == 0
+    code, _, err = npnet(capsys, "predict", "run/last.safetensors", "new.webp")
+    assert code == 1 and "knows no pictures" in err
