@@ -1,5 +1,6 @@
 """The protocol every layer follows."""
 
+import copy
 import math
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -132,24 +133,38 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
         return [self]
 
     def __call__(self, x: np.ndarray, training: bool = False) -> np.ndarray:
-        """Run the whole chain of this built layer on a batch.
+        """Run the whole chain of this layer on a batch.
+
+        A layer without weights, such as an adapted Normalization, may be called before it is in a model. It
+        computes in float64 then if x is of that dtype, else in float32.
 
         Raises
         ------
         TypeError
             If ``x`` is a layer: there is no functional API.
         RuntimeError
-            If the layer has not been built.
+            If the layer has weights and has not been built.
         """
         refuse_layers(x)
         if not self.built and type(self).build is not Layer.build:
-            raise RuntimeError(
-                f"{type(self).__name__} {self.name!r} is not built: what it computes with is made when it is"
-                " added to a model, Sequential([Input(shape=(4,)), layer]), or by its build."
-            )
+            return self._built_for(np.asarray(x))(x, training)
         for link in self.chain():
             x = link.forward(x, training)
         return x
+
+    def _built_for(self, x: np.ndarray) -> "Layer":
+        """Return a copy built for one batch, so that a model may still build the layer in its own dtype."""
+        twin = copy.deepcopy(self)
+        output_shape(twin, x.shape[1:])
+        dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+        twin.build(x.shape[1:], np.random.default_rng(), dtype)
+        twin.built = True
+        if twin.parameters:
+            raise RuntimeError(
+                f"{type(self).__name__} {self.name!r} is not built: its weights are made when it is"
+                " added to a model, Sequential([Input(shape=(4,)), layer]), or by its build."
+            )
+        return twin
 
     def add_parameter(
         self,

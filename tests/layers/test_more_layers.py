@@ -16,6 +16,7 @@ from npnet.layers import (
     Embedding,
     Flatten,
     GaussianNoise,
+    Normalization,
     PReLU,
     RandomBrightness,
     RandomContrast,
@@ -197,3 +198,18 @@ def test_saved(tmp_path):
     assert (
         layers.from_config({"class_name": "Embedding", "config": Embedding(3, 2).get_config()}).input_dim == 3
     )
+
+
+def test_layers_without_weights_may_be_called_on_data_before_they_are_in_a_model():
+    layer = Normalization()
+    layer.adapt(PICTURES)
+    y = layer(PICTURES)
+    assert y.dtype == np.float64 and not layer.built
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(run(layer, PICTURES), y)
+    np.testing.assert_array_equal(CategoryEncoding(3, "one_hot")(np.array([[0], [2]])), np.eye(3)[[0, 2]])
+    assert Resizing(3, 4)(PICTURES).shape == (5, 3, 4, 3)
+    with pytest.raises(ValueError, match="expects pictures"):
+        Resizing(3, 4)(PICTURES[:, 0, 0])
+    with pytest.raises(RuntimeError, match="Embedding '' is not built: its weights are made when"):
+        Embedding(3, 4)(np.array([[0]]))
