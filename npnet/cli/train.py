@@ -26,6 +26,7 @@ examples:
   npnet train                                   the tutorial's network on CIFAR-10
   npnet train spiral                            a demonstration, in a few seconds
   npnet train mnist --epochs 5                  handwritten digits; also fashion_mnist, cifar100
+  npnet train california_housing                rows of numbers, what a house costs: a quantity to predict
   npnet train flowers/ --image-size 64          your own pictures, one sub-folder a class
   npnet train houses.csv --target price         your own table: a number or a class to predict
   npnet train shapes --epochs 5                 pictures drawn on the spot: no download

@@ -177,7 +177,7 @@ def build(settings: Settings, dataset: Dataset) -> Sequential:
     measured = Normalization()
     if settings["inputs"] == "standardised":
         measured.adapt(dataset.x_train)
-    return recipes.build(
+    model = recipes.build(
         recipe_of(settings),
         dataset.x_train.shape[1:],
         len(dataset.class_names),
@@ -187,6 +187,8 @@ def build(settings: Settings, dataset: Dataset) -> Sequential:
         measured.mean,
         measured.variance,
     )
+    model.class_names = dataset.class_names
+    return model
 
 
 class Watch(TerminateOnNaN):

@@ -1,7 +1,7 @@
 """Fit, evaluate, predict: the loops over epochs and batches."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from typing import Any
 
@@ -42,6 +42,8 @@ class Trainee(Chain):
         goes on from there, in the middle of an epoch too, to the same bits as if it had never stopped.
     epochs_trained
         Epochs that all calls of ``fit`` together have ended. Each visits the samples in an order of its own.
+    class_names
+        What the outputs stand for, if somebody said so. It is saved with the model.
     """
 
     setup: Setup | None = None
@@ -49,6 +51,18 @@ class Trainee(Chain):
     stop_training = False
     position = Position()
     epochs_trained = 0
+    _class_names: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the outputs stand for; empty where nobody said so."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: Sequence[str]) -> None:
+        if not isinstance(names, (list, tuple)):
+            raise TypeError(f"class_names must be a list of names, one for each output, got {names!r}.")
+        self._class_names = tuple(checks.text("class_names", name) for name in names)
 
     def adopt(self, setup: Setup) -> None:
         """Train as ``setup`` says from now on."""

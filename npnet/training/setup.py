@@ -10,7 +10,6 @@ from npnet import metrics as metric_names
 from npnet.internal import checks
 from npnet.kernels import Kernels, load, name_of, why_no_numba
 from npnet.layers.chain import Chain
-from npnet.layers.more import Whole
 from npnet.metrics import Means, Metric
 from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
@@ -204,7 +203,7 @@ def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.
     first = chain.layers[0]
     layer = f"{type(first).__name__} {first.name!r}"
     x = checks.features(name, x, chain.input_shape, layer, chain.dtype, least)
-    if isinstance(next(iter(chain.links), None), Whole):
+    if chain.takes_whole_numbers:
         checks.whole(name, x, layer)
     return x
 

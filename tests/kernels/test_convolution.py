@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from npnet.kernels import convolution, parallel, reference, rules
 from npnet.kernels.convolution import Epilogue, winograd
-from npnet.kernels.geometry import Geometry, geometry, halves, transposed_geometry
+from npnet.kernels.geometry import Geometry, geometry, halves, transposed_geometry, trimmed
 from npnet.kernels.machine import threads
 
 
@@ -116,6 +116,21 @@ def test_average_pooling_divides_by_the_pixels_that_are_there(g, channels):
     dy = random(1, *y.shape)
     dx = reference.average_pool_backward(dy, g)
     np.testing.assert_allclose((dx * x).sum(), (dy * y).sum(), rtol=1e-9, atol=1e-9)
+
+
+@given(POOLS, CHANNELS)
+def test_taps_that_stand_on_no_pixel_change_nothing(g, channels):
+    x, small = random(0, 2, *g.size, channels), trimmed(g)
+    assert small.places == g.places
+    assert all(k <= 2 * n for k, n in zip(small.kernel, g.size, strict=True))
+    results = []
+    for each in (small, g):
+        y, taken = reference.max_pool_forward(x, each)
+        means = reference.average_pool_forward(x, each)
+        backward = reference.max_pool_backward(y, taken, each), reference.average_pool_backward(y, each)
+        results.append((y, means, *backward))
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_nan_reaches_every_window_it_is_under_and_no_other():
