@@ -4,4 +4,5 @@ import sys
 
 from npnet.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # and not in the processes of ``npnet warmup``
+    sys.exit(main())

@@ -1,6 +1,9 @@
 """npnet check, info, warmup and bench."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -95,6 +98,29 @@ def test_hints():
              "cpu_quota": 1.5, "cpus_allowed": 4}  # fmt: skip
     assert [hint.split()[0] for hint in installation.hints(found)] == ["No", "Kernels", "This"]
     assert "pip install numba" in installation.hints({"kernels": "numpy"})[0]
+
+
+@pytest.mark.slow
+def test_after_warmup_nothing_is_compiled(tmp_path):
+    """By the recipes, and by the tutorial's network with any optimizer."""
+    environment = os.environ | {"NPNET_CACHE": str(tmp_path)}
+    subprocess.run([sys.executable, "-m", "npnet", "warmup"], env=environment, check=True)
+    before = sorted(tmp_path.rglob("*.kernel"))
+    for options in (["--optimizer", "nadam"], ["--recipe", "cnn"]):
+        command = [
+            sys.executable,
+            "-m",
+            "npnet",
+            "train",
+            "shapes",
+            "--limit",
+            "256",
+            "--epochs",
+            "1",
+            *options,
+        ]
+        subprocess.run([*command, "--run-dir", str(tmp_path / options[1])], env=environment, check=True)
+    assert sorted(tmp_path.rglob("*.kernel")) == before
 
 
 def test_warmup_says_what_it_did(monkeypatch, capsys):
