@@ -168,6 +168,7 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
         parameter = Parameter(
             name, value, regularizers.get(regularizer), trainable, constraints.get(constraint)
         )
+        parameter.path = f"{self.name}/{name}"
         self.parameters.append(parameter)
         return parameter
 
