@@ -75,6 +75,7 @@ def fit(
     validation_freq: int | list[int] = 1,
     steps_per_epoch: int | None = None,
     validation_steps: int | None = None,
+    drop_remainder: bool = False,
 ) -> History:
     """Train for ``epochs`` passes over the samples; ``Sequential.fit`` says what the arguments are."""
     epochs = checks.integer("epochs", epochs, least=0)
@@ -91,7 +92,7 @@ def fit(
     with ExitStack() as opened:
         train, held_out = sources.to_train(
             setup, x, y, sample_weight, class_weight, batch_size, share, shuffle, steps_per_epoch, start,
-            epochs - start.epoch,
+            epochs - start.epoch, checks.flag("drop_remainder", drop_remainder),
         )  # fmt: skip
         opened.callback(train.close)
         validation = None
