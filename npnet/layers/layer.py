@@ -118,6 +118,9 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
         """Overwrite the parameters' gradients only: all that the first layer of a network needs."""
         self.backward(dy)
 
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Hear which epoch ``fit`` begins or goes on with, counted over the model's life."""
+
     def leaves(self) -> "dict[str, Layer]":
         """Return the layers this one stands for, by name: itself, or those of a nested model."""
         return {self.name: self}

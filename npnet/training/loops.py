@@ -144,6 +144,8 @@ def fit(
                     if not train.open(earlier + epoch, position.batch):
                         break
                     model.position = position
+                    for leaf in model.leaves().values():
+                        leaf.on_epoch_begin(earlier + epoch)
                     call("on_epoch_begin", epoch, {})
                     means = setup.means(train.some)
                     _train_epoch(model, step, train, at_once, means, call, interrupt)
