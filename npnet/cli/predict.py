@@ -23,6 +23,7 @@ from npnet.internal.progress import can_encode
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs import trained
 from npnet.runs.terminal import columns, say
+from npnet.runs.views import NUMBERS
 
 __all__ = ["BAR", "EXAMPLES", "HELP", "add_arguments", "run", "show"]
 
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--last", action="store_true", help="the last model, not the best on samples held out"
     )
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="classes to name [5]")
+    parser.add_argument(
+        "--views", type=int, choices=NUMBERS, help="how often to look at each picture [as the run says]"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--output", metavar="FILE", help="where the CSV of a table goes [standard output]")
 
@@ -60,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         arguments.parser.error("--output is for runs of a table")
     with announce_compilation(sys.stderr):
-        answers = model.classify(arguments.images)
+        answers = model.classify(arguments.images, arguments.views)
     for answer in answers:
         if answer["classes"]:
             answer["classes"] = answer["classes"][: arguments.top]

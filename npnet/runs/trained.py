@@ -15,6 +15,7 @@ from npnet.runs.folder import DATA, RunFolder
 from npnet.runs.outcome import BATCH, examine
 from npnet.runs.recorder import BEST, LAST
 from npnet.runs.settings import Settings, complete
+from npnet.runs.views import predict
 
 __all__ = ["Trained", "load"]
 
@@ -45,13 +46,15 @@ class Trained:
         chosen = "the last" if self.which == "last" else "the best on the samples held out of training"
         return f"{self.folder.path} after epoch {done} of {planned}, {chosen}"
 
-    def examine(self, data: str | None = None) -> dict[str, Any]:
+    def examine(self, data: str | None = None, views: int | None = None) -> dict[str, Any]:
         """Return loss, accuracy, confusion and mistakes on the test part; see ``outcome.examine``.
 
         Parameters
         ----------
         data
             Where the data set lies, if not where the run found it.
+        views
+            How often to look at each picture, if not as often as the run says; see ``views.predict``.
         """
         settings = self.settings | {"data": data or self.settings["data"], "validation_split": 0.0}
         if self.settings["dataset"] not in datasets.OWN:
@@ -62,11 +65,19 @@ class Trained:
                 f"{settings['data']} is not the data that {self.folder.path} was trained on: its classes or"
                 " columns differ. Give it the data it had, or start a new run."
             )
-        probabilities = self.model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
-        return examine(self.model, dataset, probabilities)
+        views = self.settings["views"] if views is None else views
+        if views > 1 and not dataset.of_images:
+            raise ValueError(f"views are of pictures, and {self.folder.path} was trained on none.")
+        probabilities = predict(self.model, dataset.x_test, views, BATCH)
+        return examine(self.model, dataset, probabilities, views)
 
-    def classify(self, paths: Iterable[str | Path]) -> list[dict[str, Any]]:
+    def classify(self, paths: Iterable[str | Path], views: int | None = None) -> list[dict[str, Any]]:
         """Return what the model takes pictures for, the most probable class first.
+
+        Parameters
+        ----------
+        views
+            How often to look at each picture, if not as often as the run says; see ``views.predict``.
 
         Returns
         -------
@@ -85,7 +96,8 @@ class Trained:
                 f"{self.folder.path} was trained on {self.settings['dataset']}, samples of shape {shape}, and"
                 " knows no pictures. Name a run of pictures."
             )
-        return [self._classify(path, shape) for path in paths]
+        views = self.settings["views"] if views is None else views
+        return [self._classify(path, shape, views) for path in paths]
 
     def predict_table(self, path: str | Path) -> tuple[list[str], list[list[str]]]:
         """Return a CSV file with what the model predicts for its rows: names of columns, and rows.
@@ -108,7 +120,7 @@ class Trained:
             added = [[f"{row[0] * about['deviation'] + about['mean']:.9g}"] for row in answers]
         return [*found.columns, *names], [[*row, *more] for row, more in zip(found.rows, added, strict=True)]
 
-    def _classify(self, path: str | Path, shape: tuple[int, ...]) -> dict[str, Any]:
+    def _classify(self, path: str | Path, shape: tuple[int, ...], views: int) -> dict[str, Any]:
         answer: dict[str, Any] = {"file": str(path), "error": None, "size": None, "classes": None}
         try:
             picture, answer["size"] = read_picture(path, shape)
@@ -116,7 +128,7 @@ class Trained:
             return answer | {"error": f"{path} cannot be read: {error.strerror}."}
         except ValueError as error:
             return answer | {"error": str(error)}
-        probabilities = self.model.predict(picture[None], verbose=0)[0]
+        probabilities = predict(self.model, picture[None], views)[0]
         return answer | {
             "classes": [
                 {"class": self.class_names[k], "probability": float(probabilities[k])}

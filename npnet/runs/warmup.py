@@ -41,7 +41,8 @@ def _networks(dtype: str) -> Iterator[tuple[Sequential, Any, Any]]:
         x, y = np.zeros((max(BATCHES), 32, 32, 3), np.uint8), np.eye(10)[np.arange(max(BATCHES)) % 10]
         for recipe in recipes.RECIPES.values():
             shorter = dataclasses.replace(recipe, epochs=1)
-            yield recipes.build(shorter, x.shape[1:], 10, 10, 0, "numba", np.zeros(3), np.ones(3)), x, y
+            measured = np.zeros(3), np.ones(3), x
+            yield recipes.build(shorter, x.shape[1:], 10, 10, 0, "numba", *measured), x, y
     for case in gradient_cases.everything():
         if case.group == "models":
             continue
