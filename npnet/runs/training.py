@@ -14,6 +14,7 @@ from npnet.callbacks import DivergedError, LambdaCallback, TensorBoard, Terminat
 from npnet.checking.divergence import first_non_finite
 from npnet.datasets import DatasetUnavailableError
 from npnet.internal import interrupts
+from npnet.kernels import name_of
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import Normalization
@@ -96,7 +97,9 @@ def _start(config: Mapping[str, Any], folder: str | Path | None, tensorboard: bo
         if dataset.about:
             run.write_json(DATA, dataset.about)
         run.write_json("config.json", settings)
-        run.write_json("env.json", environment.occasion() | environment.describe(settings["kernels"], sha256))
+        run.write_json(
+            "env.json", environment.occasion() | environment.describe(name_of(model.kernels), sha256)
+        )
         model.save(run / LAST)
         recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
         return Training(run, settings, dataset, model, recorder).run(tensorboard)
@@ -174,7 +177,7 @@ def build(settings: Settings, dataset: Dataset) -> Sequential:
     recipe, measured = recipe_of(settings), Normalization()
     if settings["inputs"] == "standardised":
         measured.adapt(dataset.x_train)
-    return recipes.build(
+    model = recipes.build(
         recipe,
         dataset.x_train.shape[1:],
         len(dataset.class_names),
@@ -185,6 +188,8 @@ def build(settings: Settings, dataset: Dataset) -> Sequential:
         measured.variance,
         dataset.x_train,
     )
+    model.class_names = dataset.class_names
+    return model
 
 
 class Watch(TerminateOnNaN):
