@@ -82,7 +82,7 @@ def test_a_training_that_was_saved_goes_on_to_the_same_bits(kernels, tmp_path):
 
 def test_a_path_comes_before_patterns_and_patterns_fit_whole_paths():
     one, two, three = SGD(0.1), SGD(0.2), SGD(0.3)
-    table = OptimizerMap(one, {"dense/kernel": two, "dense.*": three, "kernel": three})
+    table = OptimizerMap(one, {"dense/kernel": two, "dense.*": three, "kernel": three, "a": three})
     paths = {p.path: p for p in model("sgd").parameters}
     assert set(paths) >= {"first/kernel", "first/bias", "batch_normalization/gamma", "head/kernel"}
     parameter = paths["first/kernel"]
