@@ -6,7 +6,7 @@ from importlib import import_module
 BENCHMARKS = {
     "training": "a training step beside JAX, PyTorch, Keras and scikit-learn; model.fit itself",
     "kernels": "every kernel beside NumPy, MKL and the limits of this machine; roofline and curves",
-    "convolution": "layers of convolution beside oneDNN, pass by pass",
+    "convolution": "layers of convolution beside oneDNN, and whole networks beside the frameworks",
     "start": "the first minute and the single call, beside PyTorch, Keras and scikit-learn",
     "scaling": "what a step costs as batch, width, depth and threads grow",
 }

@@ -13,7 +13,7 @@ def numbers(text):
 
 def names(text):
     """Read "jax,torch" as ["jax", "torch"]."""
-    return text.split(",")
+    return [name for name in text.split(",") if name]
 
 
 def parser(name, purpose, rounds):

@@ -1,4 +1,4 @@
-"""``python -m benchmarks convolution``: layers of 3 x 3 convolution beside oneDNN, pass by pass."""
+"""``python -m benchmarks convolution``: layers beside oneDNN, pass by pass, and whole networks beside all."""
 
 import json
 from importlib.util import find_spec
@@ -7,8 +7,9 @@ from npnet.checking.measuring.limits import measure_limits
 from npnet.checking.measuring.neighbours import Neighbours
 from npnet.checking.measuring.timing import calibrated, interleave, median, table
 
-from . import arguments, machine
+from . import arguments, machine, networks
 from .layers import PASSES, Layer
+from .network_peers import NETWORK_PEERS
 from .worker import Worker
 
 LIBRARIES = {"npnet": "npnet", "torch": "oneDNN (torch)"}
@@ -38,10 +39,8 @@ def row(layer, which, found, limits):
     return [f"{layer}, batch {layer.batch}: {which}", *cells, ratio, f"{speeds['npnet'] / limits.peak():.0%}"]
 
 
-def run(options):
-    print(machine.describe(options.threads))
-    limits = measure_limits(options.threads, 0.2 if options.quick else 1.0)
-    print(limits)
+def passes(options, limits):
+    """Validate, time and lay out the passes of all layers; return what was measured."""
     rounds, seconds = (3, 0.01) if options.quick else (options.rounds, 0.1)
     names = [name for name in LIBRARIES if name != "torch" or find_spec("torch")]
     workers = {name: Worker(name, options.threads) for name in names}
@@ -61,13 +60,33 @@ def run(options):
     print(f"\nfloat32, median of {rounds} interleaved rounds; {neighbours}")
     head = [f"{name} {what}" for name in LIBRARIES.values() for what in ("GFLOP/s", "error")]
     print(table(["3 x 3", *head, "npnet / oneDNN", f"of {limits.peak():.0f} GFLOP/s"], rows))
+    return report
+
+
+def run(options):
+    print(machine.describe(options.threads))
+    limits = measure_limits(options.threads, 0.2 if options.quick else 1.0)
+    print(limits)
+    about = {"machine": machine.describe(options.threads), "peak": limits.all_cores}
+    if not options.skip_layers:
+        about["passes"] = passes(options, limits)
+    if options.networks:
+        about["networks"] = networks.run(options, limits)
     if options.json:
-        about = {"machine": machine.describe(options.threads), "peak": limits.all_cores, "passes": report}
         options.json.write_text(json.dumps(about, indent=1))
 
 
 def main(argv):
     parser = arguments.parser("convolution", __doc__, rounds=7)
     parser.add_argument("--batch", type=arguments.numbers, default=[32, 128], help="as 32,128")
-    parser.add_argument("--quick", action="store_true", help="few layers, short runs")
+    arguments.add_pictures(parser)
+    parser.add_argument("--skip-layers", action="store_true", help="leave out the layers, pass by pass")
+    parser.add_argument(
+        "--networks", type=arguments.names, default=["cifar10_cnn", "airbench94"],
+        help=f"whole networks, as a,b: {', '.join(networks.NETWORKS)}; \"\" for none",
+    )  # fmt: skip
+    peers = list(NETWORK_PEERS)
+    parser.add_argument(
+        "--peers", type=arguments.names, default=peers, help=f"of networks: {', '.join(peers)}"
+    )
     run(parser.parse_args(argv))

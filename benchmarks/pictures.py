@@ -110,6 +110,25 @@ def curves(path, sweeps, labels):
     _save(figure, path)
 
 
+def bars(path, panels):
+    """Draw one panel for each of (title, {label: milliseconds of each round}, milliseconds at the limit)."""
+    import numpy as np
+
+    figure, axes = _figure(path, 2, -(-len(panels) // 2), "Convolutional networks, float32")
+    for axis, (title, found, floor) in zip(axes, panels, strict=False):
+        quartiles = np.array([np.percentile(times, (25, 50, 75)) for times in found.values()])
+        low, middle, high = quartiles.T
+        colors = [COLORS["npnet" if label.startswith("npnet") else "numpy"] for label in found]
+        axis.barh(list(found), middle, xerr=(middle - low, high - middle), color=colors)
+        axis.axvline(floor, color="black", linestyle="--", label="limit of multiply-adds")
+        axis.invert_yaxis()
+        axis.set(title=title, xlabel="ms")
+    axes[0].legend()
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    _save(figure, path)
+
+
 def costs(path, panels):
     """Draw one panel per quantity: (name, values, milliseconds, milliseconds at the limit)."""
     figure, axes = _figure(path, 2, -(-len(panels) // 2), "A training step of npnet")

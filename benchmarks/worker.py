@@ -12,6 +12,7 @@ import tempfile
 import time
 import traceback
 from contextlib import suppress
+from pathlib import Path
 
 # Seconds; threads that slept are woken on their waker's processor and take some hundredths to leave it, and a
 # processor at full vector load takes as long to find its clock.
@@ -75,6 +76,7 @@ class _Session:
 
     def __init__(self, name, threads):
         self.name, self.threads, self.jobs = name, threads, {}
+        self.rss = 0  # bytes in use before the last network was made
 
     def train(self, job, **task):
         """Make a job of training a task with the peer this worker is named after."""
@@ -102,6 +104,30 @@ class _Session:
         self.jobs[job] = Job(self.name, self.threads, layer, which)
         return self.jobs[job].error()
 
+    def network(self, job, mode, **task):
+        """Make a job of training a network with this worker's peer, or of asking it: "inference"."""
+        from .network_peers import NETWORK_PEERS
+        from .networks import NetworkTask
+
+        self.rss = _status("VmRSS")
+        self.jobs[job] = peer = NETWORK_PEERS[self.name](NetworkTask(**task), self.threads)
+        peer.mode = mode
+        return {"label": peer.label, "formula": peer.formulas[peer.task.optimizer]}
+
+    def memory(self, job):
+        """Bytes the process has grown by at its peak in three repetitions, since before the job was made.
+
+        A run before them compiles what has to be compiled. None where the system does not tell.
+        """
+        self.jobs[job].reset()
+        self.jobs[job].run(1)
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is used now
+        except OSError:
+            return None
+        self.jobs[job].run(3)
+        return _status("VmHWM") - self.rss
+
     def time(self, job, times):
         """Seconds for ``times`` repetitions, from the beginning on and after a warm-up."""
         self.jobs[job].reset()
@@ -124,6 +150,15 @@ class _Session:
 
     def forget(self, job):
         del self.jobs[job]
+
+
+def _status(name):
+    """Return a size of this process in bytes as Linux tells it, 0 elsewhere."""
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return 1024 * int(dict(line.split(":", 1) for line in text.splitlines())[name].split()[0])
 
 
 def _serve(name, threads):

@@ -25,6 +25,7 @@ __all__ = [
     "NAMES",
     "TRUNCATED_DEVIATION",
     "Constant",
+    "Dirac",
     "GlorotNormal",
     "GlorotUniform",
     "HeNormal",
@@ -36,9 +37,11 @@ __all__ = [
     "RandomNormal",
     "RandomUniform",
     "VarianceScaling",
+    "Whitening",
     "Zeros",
     "fans",
     "get",
+    "patch_covariance",
     "truncated_normal",
 ]
 
@@ -211,6 +214,104 @@ class LecunNormal(VarianceScaling):
         super().__init__(1.0, "fan_in", "truncated_normal", seed)
 
 
+class Dirac(Initializer):
+    """Filters (kh, kw, C, F) of which the first min(C, F) let their channel pass: 1 at its centre, else 0.
+
+    A convolution with padding "same" begins so as the identity on the channels it has filters for, and deep
+    networks learn faster. Both sides of the window must be odd to have a centre. PyTorch's name.
+
+    Parameters
+    ----------
+    others
+        Initializer of the filters beyond the C-th, if there are any.
+    """
+
+    def __init__(self, others: Any = "lecun_uniform"):
+        self.others = get(others)
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
+        """Return the filters; ``others`` draws all of them, so F matters to no number of the first C."""
+        if len(shape) < 3 or not all(size % 2 for size in shape[:-2]):
+            raise ValueError(f"Dirac is for filters (kh, kw, C, F) with odd kh and kw, got shape {shape}.")
+        filters = self.others(shape, rng, dtype)
+        passing = np.arange(min(shape[-2:]))
+        filters[..., passing] = 0
+        centre = filters[tuple(size // 2 for size in shape[:-2])]  # (C, F)
+        centre[passing, passing] = 1
+        return filters
+
+
+class Whitening(Initializer):
+    """Filters (kh, kw, C, 2 kh kw C) whose outputs are uncorrelated on the patches of given pictures.
+
+    With E the eigenvectors and l the eigenvalues of the patches' covariance, filter i is
+    E[:, i] / sqrt(l[i] + epsilon), the largest l first; after them come the negatives of all, so that an
+    activation such as ReLU loses nothing. Whoever looks at the data once need not learn these filters
+    (Page 2019; Jordan 2024): freeze them.
+
+    Parameters
+    ----------
+    covariance
+        (kh kw C, kh kw C), as ``patch_covariance`` finds it.
+    epsilon
+        Keeps directions in which patches hardly vary from being blown up.
+
+    Examples
+    --------
+    >>> layer = Conv2D(24, 2, kernel_initializer=Whitening(patch_covariance(x_train[:5000], 2)))
+    >>> model = Sequential([Input((32, 32, 3)), layer, ...])
+    >>> layer.kernel.trainable = False
+    """
+
+    def __init__(self, covariance: Any, epsilon: float = 5e-4):
+        self.covariance = np.array(covariance, np.float64)
+        if self.covariance.ndim != 2 or self.covariance.shape[0] != self.covariance.shape[1]:
+            raise ValueError(f"covariance must be a square matrix, got shape {self.covariance.shape}.")
+        if not np.isfinite(self.covariance).all():
+            raise ValueError("covariance must be finite, got NaN or infinity.")
+        self.epsilon = checks.positive("epsilon", epsilon)
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
+        """Return the filters; nothing is drawn."""
+        numbers = len(self.covariance)
+        if math.prod(shape[:-1]) != numbers or shape[-1] != 2 * numbers:
+            raise ValueError(
+                f"Whitening with a covariance of {numbers} numbers a patch is for filters (kh, kw, C, F) with"
+                f" kh kw C = {numbers} and F = {2 * numbers}, got shape {shape}."
+            )
+        eigenvalues, vectors = np.linalg.eigh(self.covariance)
+        filters = (vectors / np.sqrt(np.maximum(eigenvalues, 0) + self.epsilon))[:, ::-1]
+        return np.concatenate([filters, -filters], axis=1).reshape(shape).astype(dtype)
+
+
+def patch_covariance(x: Any, kernel_size: Any) -> np.ndarray:
+    """Return the mean of p p' over all patches p of pictures, for ``Whitening``.
+
+    Parameters
+    ----------
+    x
+        Pictures (N, H, W, C) as the convolution will get them: standardised.
+    kernel_size
+        (kh, kw), or one number for both.
+
+    Returns
+    -------
+    numpy.ndarray
+        (kh kw C, kh kw C) in float64, the numbers of a patch in the order (kh, kw, C). No mean is subtracted.
+    """
+    x = checks.array("x", x)
+    kernel = (kernel_size, kernel_size) if np.ndim(kernel_size) == 0 else tuple(kernel_size)
+    kh, kw = (checks.integer("kernel_size", size) for size in kernel)
+    if x.ndim != 4 or not len(x) or x.shape[1] < kh or x.shape[2] < kw:
+        raise ValueError(f"x must be pictures (N, H, W, C) of at least {kh} x {kw}, got shape {x.shape}.")
+    total, count, size = 0.0, 0, kh * kw * x.shape[-1]
+    for picture in x:  # few at a time: patches overlap and take kh kw times the memory
+        patches = np.lib.stride_tricks.sliding_window_view(picture.astype(np.float64), (kh, kw), axis=(0, 1))
+        rows = patches.transpose(0, 1, 3, 4, 2).reshape(-1, size)
+        total, count = total + rows.T @ rows, count + len(rows)
+    return np.asarray(total / count)
+
+
 NAMES: dict[str, type[Initializer]] = {
     "zeros": Zeros,
     "ones": Ones,
@@ -222,6 +323,7 @@ NAMES: dict[str, type[Initializer]] = {
     "he_normal": HeNormal,
     "lecun_uniform": LecunUniform,
     "lecun_normal": LecunNormal,
+    "dirac": Dirac,
     "random_uniform": RandomUniform,
     "uniform": RandomUniform,
     "random_normal": RandomNormal,
@@ -229,6 +331,10 @@ NAMES: dict[str, type[Initializer]] = {
 }
 
 
+FROM_DATA: dict[str, type[Initializer]] = {"whitening": Whitening}  # known in files, but by no name alone
+
+
 def get(identifier: Any) -> Initializer:
     """Return the initializer meant by a name, an instance or a dict."""
-    return config.get("initializer", identifier, Initializer, NAMES)
+    names = NAMES if isinstance(identifier, str) else NAMES | FROM_DATA
+    return config.get("initializer", identifier, Initializer, names)

@@ -12,6 +12,7 @@ from benchmarks import (
     fit,
     kernels,
     machine,
+    networks,
     parts,
     pictures,
     reference,
@@ -19,6 +20,8 @@ from benchmarks import (
     training,
 )
 from benchmarks.cases import Job
+from benchmarks.network_peers import NETWORK_PEERS
+from benchmarks.networks import NetworkTask
 from benchmarks.peers import PEERS
 from benchmarks.task import OPTIMIZERS, Task
 from benchmarks.worker import Worker, WorkerError
@@ -224,12 +227,83 @@ def test_passes_of_a_convolution_are_validated_and_timed(monkeypatch, tmp_path, 
     file = tmp_path / "result.json"
     monkeypatch.setattr(convolution, "LAYERS", ((3, 5, 4),))
     monkeypatch.setattr(convolution, "LIBRARIES", {"npnet": "npnet"})
-    convolution.main(["--quick", "--threads", "1", "--batch", "2", "--json", str(file)])
+    convolution.main(["--quick", "--threads", "1", "--batch", "2", "--json", str(file), "--networks", ""])
     assert "3->5 @4, batch 2: filter gradient" in capsys.readouterr().out
     assert len(json.loads(file.read_text())["passes"]) == 3
     monkeypatch.setattr(convolution, "TOLERANCE", 0)
     with pytest.raises(SystemExit, match="errs by"):
-        convolution.main(["--quick", "--threads", "1", "--batch", "2"])
+        convolution.main(["--quick", "--threads", "1", "--batch", "2", "--networks", ""])
+
+
+# --- whole networks
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters", "forward", "training"),
+    [
+        ("cifar10_cnn", 1_250_858, 41.5e6, 122.7e6),
+        ("airbench94", 1_973_944 - 2 * 2 * (64 + 256 + 256), 236.3e6, 681.1e6),  # without statistics
+    ],
+)
+def test_work_of_the_networks(network, parameters, forward, training):
+    task = NetworkTask(network, batch=1)
+    assert task.flops == pytest.approx((training, forward), rel=1e-3)
+    assert sum(array.size for own in task.weights for array in own) == parameters
+    assert task.shapes[-1] == (10,) and task.layers == networks.NETWORKS[network]
+    still = NetworkTask(network, dropout=False).layers
+    assert [one for one in task.layers if one[0] != "dropout"] == list(still)
+
+
+def test_networks_are_validated_timed_and_drawn(monkeypatch, tmp_path, capsys):
+    options = [
+        "--quick",
+        "--skip-layers",
+        "--networks",
+        "tiny",
+        "--batch",
+        "4",
+        "--threads",
+        "1",
+        "--peers",
+        "npnet-unfused",
+    ]
+    file = tmp_path / "result.json"
+    convolution.main([*options, "--out", str(tmp_path), "--json", str(file)])
+    out = capsys.readouterr().out
+    assert "npnet numba unfused" in out and "agrees  [nesterov]" in out and "memory MiB" in out
+    found = json.loads(file.read_text())["networks"]
+    assert [(one["mode"], one["batch"]) for one in found] == [("training", 4), ("inference", 4)]
+    assert len(found[0]["ms"]["npnet-unfused"]) == 3
+    assert (tmp_path / "networks.png").exists()
+    monkeypatch.setattr(networks, "TOLERANCE", 0)
+    said = []
+    with networks.running(["npnet-unfused"], 1) as workers:
+        assert networks.validated(workers, NetworkTask("tiny"), said.append) == {}
+    assert "DISAGREES" in said[0]
+
+
+def test_a_framework_that_is_not_installed_is_left_out_of_networks_by_name(monkeypatch):
+    said = []
+    monkeypatch.setattr(NETWORK_PEERS["jax"], "packages", ("no_such_package",))
+    assert networks.start_workers(["jax"], 1, said.append) == {}
+    assert said == ["JAX jit is left out; not installed: no_such_package."]
+
+
+def test_forms_of_rmsprop_differ_in_networks_too():
+    task = NetworkTask("cifar10_cnn", batch=2, rows=8, dropout=False)
+    inside, outside = (
+        networks.reference_losses(task, formula, 3) for formula in ("rmsprop", "rmsprop, eps outside")
+    )
+    assert np.abs(np.divide(inside, outside) - 1).max() > networks.TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", networks.NETWORKS)
+def test_installed_frameworks_agree_on_networks(network):
+    said = []
+    with networks.running(list(NETWORK_PEERS), 1, lambda text: None) as workers:
+        labels = networks.validated(workers, NetworkTask(network), said.append)
+        assert list(labels) == list(workers), said
 
 
 def test_pictures_are_drawn(tmp_path):
@@ -238,7 +312,8 @@ def test_pictures_are_drawn(tmp_path):
     sweeps = [("forward, batch", [1, 2, 3], {"npnet": [1, 2, 3]}, [4, 4, 4])]
     pictures.curves(tmp_path / "curves.png", sweeps, kernels.SETS)
     pictures.costs(tmp_path / "costs.png", [("batch", [1, 2], [0.1, 0.2], [0.05, 0.1])])
-    assert len(list(tmp_path.rglob("*.png"))) == 3
+    pictures.bars(tmp_path / "bars.png", [("a step", {"npnet": [1, 2, 3], "other": [2, 3, 4]}, 0.5)])
+    assert len(list(tmp_path.rglob("*.png"))) == 4
 
 
 def test_numbers_of_points_cover_neither_each_other_nor_points():

@@ -6,13 +6,19 @@ hooks with ``logs``, the values so far by name. Names, arguments and behaviour a
 
 from npnet.callbacks.backup import BackupAndRestore
 from npnet.callbacks.callback import Callback
-from npnet.callbacks.hooks import DivergedError, LambdaCallback, LearningRateScheduler, TerminateOnNaN
+from npnet.callbacks.hooks import (
+    DivergedError,
+    FreezeLayers,
+    LambdaCallback,
+    LearningRateScheduler,
+    TerminateOnNaN,
+)
 from npnet.callbacks.monitors import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 from npnet.callbacks.records import CSVLogger, History, ProgbarLogger
 from npnet.callbacks.tensorboard import TensorBoard
 
 __all__ = [
-    "BackupAndRestore", "CSVLogger", "Callback", "DivergedError", "EarlyStopping", "History",
-    "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger", "ReduceLROnPlateau",
-    "TensorBoard", "TerminateOnNaN",
+    "BackupAndRestore", "CSVLogger", "Callback", "DivergedError", "EarlyStopping", "FreezeLayers",
+    "History", "LambdaCallback", "LearningRateScheduler", "ModelCheckpoint", "ProgbarLogger",
+    "ReduceLROnPlateau", "TensorBoard", "TerminateOnNaN",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Callbacks that act on training: functions of one's own, a learning rate for each epoch, a stop at NaN."""
+"""Callbacks that act on training: own functions, learning rates, layers frozen, a stop at NaN."""
 
 import contextlib
 import inspect
@@ -9,7 +9,7 @@ from typing import Any
 from npnet.callbacks.callback import EVENTS, NAMES_OF, Callback, Logs
 from npnet.internal import checks
 
-__all__ = ["DivergedError", "LambdaCallback", "LearningRateScheduler", "TerminateOnNaN"]
+__all__ = ["DivergedError", "FreezeLayers", "LambdaCallback", "LearningRateScheduler", "TerminateOnNaN"]
 
 
 class LambdaCallback(Callback):
@@ -42,6 +42,27 @@ class LambdaCallback(Callback):
                 raise TypeError(f"Unknown hook {name!r}. Known: {', '.join(known)}.")
             if hook is not None:
                 setattr(self, name, checks.function(name, hook))
+
+
+class FreezeLayers(Callback):
+    """Train some layers in the first epochs only: from ``epoch`` on they are frozen.
+
+    Parameters
+    ----------
+    layers
+        Their names.
+    epoch
+        The first one, from 0, that leaves them as they are.
+    """
+
+    def __init__(self, layers: list[str], epoch: int):
+        self.layers = [checks.text("layers", name) for name in layers]
+        self.epoch = checks.integer("epoch", epoch, least=0)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Freeze them, or let them be trained."""
+        for name in self.layers:
+            self.model.get_layer(name).trainable = epoch < self.epoch
 
 
 class LearningRateScheduler(Callback):

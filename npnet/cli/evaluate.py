@@ -20,6 +20,7 @@ from npnet.checking.measuring.timing import table
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs import trained
 from npnet.runs.terminal import describe_error, say
+from npnet.runs.views import NUMBERS
 
 __all__ = ["EXAMPLES", "HELP", "add_arguments", "rows", "run", "share"]
 
@@ -42,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--last", action="store_true", help="the last model, not the best on samples held out"
     )
     parser.add_argument("--data", metavar="PATH", help="where the data set lies [the run's]")
+    parser.add_argument(
+        "--views", type=int, choices=NUMBERS, help="how often to look at each picture [as the run says]"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -49,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate and print."""
     model = trained.load(arguments.run_folder, arguments.last)
     with announce_compilation(sys.stderr):
-        result = model.examine(arguments.data)
+        result = model.examine(arguments.data, arguments.views)
     if arguments.json:
         about = {
             "run": str(model.folder.path),
@@ -66,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         say("error", describe_error(result))
         return 0
     confusion = np.array(result["confusion"])
-    say("test part", f"{confusion.sum():,} samples of {model.settings['dataset']}")
+    seen = f", {result['views']} views of each" if result["views"] > 1 else ""
+    say("test part", f"{confusion.sum():,} samples of {model.settings['dataset']}{seen}")
     say("loss", f"{result['test']['loss']:.4f}")
     say("accuracy", f"{result['test']['accuracy']:.4f}")
     print(

@@ -25,6 +25,7 @@ from npnet.models import load_model
 from npnet.runs import trained
 from npnet.runs.dataset import ROWS
 from npnet.runs.terminal import columns, say
+from npnet.runs.views import NUMBERS
 
 __all__ = ["BAR", "EXAMPLES", "HELP", "add_arguments", "run", "show"]
 
@@ -51,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--last", action="store_true", help="the last model, not the best on samples held out"
     )
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="classes to name [5]")
+    parser.add_argument(
+        "--views", type=int, choices=NUMBERS, help="how often to look at each picture [as the run says]"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--output", metavar="FILE", help="where the CSV of a table goes [standard output]")
 
@@ -65,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output:
         arguments.parser.error("--output is for runs of a table")
     with announce_compilation(sys.stderr):
-        answers = model.classify(arguments.images)
+        answers = model.classify(arguments.images, arguments.views)
     return _print(arguments, answers, str(model), {"run": str(model.folder.path), "model": model.which})
 
 
@@ -76,7 +80,7 @@ def _predict_by_file(arguments: argparse.Namespace) -> int:
     file = arguments.run_folder
     model = load_model(file, compile=False)
     with announce_compilation(sys.stderr):
-        answers = trained.classify(model, model.class_names, arguments.images, file)
+        answers = trained.classify(model, model.class_names, arguments.images, file, arguments.views or 1)
     return _print(arguments, answers, file, {"model": file})
 
 

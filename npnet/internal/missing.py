@@ -58,8 +58,7 @@ MISSING: dict[str, dict[str, str]] = {
     },
     "optimizers": {
         "Adam, AdamW and Muon are the nearest": "Adafactor Ftrl Lamb ScheduleFreeAdamW",
-        "npnet computes in float32 or float64, with one optimizer": """
-            LossScaleOptimizer MultiOptimizer OptimizerMap""",
+        "npnet computes in float32 or float64": "LossScaleOptimizer",
     },
     "callbacks": {
         "write a Callback with the hooks you need": "CallbackList RemoteMonitor",

@@ -126,6 +126,11 @@ class Convolution(Windowed):
             )
 
     @property
+    def kernel(self) -> Parameter:
+        """W under Keras's name."""
+        return self.weight
+
+    @property
     def bias_value(self) -> np.ndarray | None:
         """The array b, if there is one."""
         return None if self.bias is None else self.bias.value
@@ -154,11 +159,15 @@ class Convolution(Windowed):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Set dW and db, return dx."""
-        self.backward_parameters(dy)
+        if self.trainable_parameters:
+            self.backward_parameters(dy)
         return self.backward_input(dy)
 
     def backward_parameters(self, dy: np.ndarray) -> None:
         """How should I change?  dW = for each tap x' dy,  db = the sum of dy."""
+        if not self.weight.trainable and self.bias is not None:  # frozen filters: db alone
+            self.bias.grad = dy.sum(axis=tuple(range(dy.ndim - 1)))
+            return
         dweight, dbias = self.kernels.convolution_backward_parameters(
             self.x, self.as_pictures(dy), self.geometry
         )

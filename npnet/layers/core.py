@@ -277,11 +277,11 @@ class BatchNormalization(Layer):
         Added to the variance.
     center, scale
         Whether there is a beta, a gamma.
+    beta_regularizer, gamma_regularizer
+        Penalties on them.
     """
 
     @config.keras_arguments(
-        beta_regularizer=None,
-        gamma_regularizer=None,
         beta_constraint=None,
         gamma_constraint=None,
         synchronized=False,
@@ -300,6 +300,8 @@ class BatchNormalization(Layer):
         gamma_initializer: Any = "ones",
         moving_mean_initializer: Any = "zeros",
         moving_variance_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
         **options: Any,
     ):
         super().__init__(**options)
@@ -314,16 +316,21 @@ class BatchNormalization(Layer):
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
         self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.beta_regularizer = regularizers.get(beta_regularizer)
+        self.gamma_regularizer = regularizers.get(gamma_regularizer)
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Create gamma, beta and the moving averages, one number a feature."""
         shape = input_shape[-1:]
-        self.gamma = (
-            self.add_parameter("gamma", shape, self.gamma_initializer, rng, dtype) if self.scale else None
-        )
-        self.beta = (
-            self.add_parameter("beta", shape, self.beta_initializer, rng, dtype) if self.center else None
-        )
+        self.gamma = self.beta = None
+        if self.scale:
+            self.gamma = self.add_parameter(
+                "gamma", shape, self.gamma_initializer, rng, dtype, self.gamma_regularizer
+            )
+        if self.center:
+            self.beta = self.add_parameter(
+                "beta", shape, self.beta_initializer, rng, dtype, self.beta_regularizer
+            )
         self.moving_mean = self.add_parameter(
             "moving_mean", shape, self.moving_mean_initializer, rng, dtype, trainable=False
         )

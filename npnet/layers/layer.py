@@ -124,6 +124,9 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
         """Overwrite the parameters' gradients only: all that the first layer of a network needs."""
         self.backward(dy)
 
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Hear which epoch ``fit`` begins or goes on with, counted over the model's life."""
+
     def leaves(self) -> "dict[str, Layer]":
         """Return the layers this one stands for, by name: itself, or those of a nested model."""
         return {self.name: self}
@@ -188,6 +191,7 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
         parameter = Parameter(
             name, value, regularizers.get(regularizer), trainable, constraints.get(constraint)
         )
+        parameter.path = f"{self.name}/{name}"
         self.parameters.append(parameter)
         return parameter
 

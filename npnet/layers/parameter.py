@@ -31,12 +31,17 @@ class Parameter:
     constraint
         What the array becomes after each step of the optimizer.
     trainable
-        False for statistics that are kept but not trained.
+        False for statistics that are kept but not trained. Assign False to freeze one parameter of a layer:
+        ``layer.kernel.trainable = False``.
 
     Attributes
     ----------
+    frozen
+        Whether it was made to be trained and is no more; saved with the model.
     grad
         d loss / d value, of the same shape; overwritten by each backward pass.
+    path
+        "layer/name", of a parameter that a layer has made; by it a MultiOptimizer chooses.
     home
         Whoever may keep the numbers in another layout, or None.
     array
@@ -60,10 +65,10 @@ class Parameter:
         trainable: bool = True,
         constraint: Constraint | None = None,
     ):
-        self.name = name
+        self.name = self.path = name
         self.regularizer = regularizer
         self.constraint = constraint
-        self.trainable = trainable
+        self.trainable = self._made_trainable = trainable
         self.home: Home | None = None
         self.array = value
         self._slots: dict[str, np.ndarray] = {}
@@ -88,6 +93,11 @@ class Parameter:
     def slots(self, slots: dict[str, np.ndarray]) -> None:
         self._come_home()
         self._slots = slots
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it was made to be trained and is no more."""
+        return self._made_trainable and not self.trainable
 
     @property
     def shape(self) -> tuple[int, ...]:

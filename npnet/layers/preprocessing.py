@@ -5,6 +5,7 @@ arguments and meaning are Keras 3's.
 """
 
 import math
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 LEAST_DEVIATION = 1e-7  # Keras's epsilon
-FILL_MODES = ("constant", "nearest", "reflect", "wrap")
+FILL_MODES = ("constant", "mirror", "nearest", "reflect", "wrap")
 
 
 class Normalization(Layer):
@@ -196,18 +197,21 @@ class PixelMover(Pictures):
         """Return the ways (., size) in which rows (axis 0) or columns (axis 1) may lie; -1: filled up."""
         raise NotImplementedError
 
+    def choose(self, x: np.ndarray) -> np.ndarray:
+        """Return (2, N): which of the ways the rows and the columns of each picture go, any as likely."""
+        return self.stream.integers(0, [[len(self.rows)], [len(self.columns)]], (2, len(x)))
+
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return moved pixels in training, else x."""
         if not training:
             self.ways = None
             return x
-        stream = self.stream
         if self.sides != x.shape[1:3]:  # not before: a model's file may describe pictures that nobody has
             self.sides = x.shape[1:3]
             self.rows, self.columns = (self.arrangements(axis, x.shape[1 + axis]) for axis in (0, 1))
         if x.dtype.kind != "f" and x.dtype.type(self.fill_value) != self.fill_value:
             x = x.astype(self.dtype)
-        self.ways = stream.integers(0, [[len(self.rows)], [len(self.columns)]], (2, len(x)))
+        self.ways = self.choose(x)
         return self.kernels.move_pixels(x, self.rows, self.columns, self.ways, self.fill_value)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
@@ -228,6 +232,10 @@ class RandomFlip(PixelMover):
         An own stream for the coins; by default one derived from the model's seed.
     data_format
         "channels_last" or None.
+    alternate
+        Toss each picture's coins once, and turn them over in every second epoch: then it is seen both ways in
+        any two epochs, where chance shows every second picture the same way twice (Jordan 2024). The coins
+        come from a hash of the picture, so this layer must get the same pixels in each epoch: put it first.
     """
 
     def __init__(
@@ -235,10 +243,30 @@ class RandomFlip(PixelMover):
         mode: str = "horizontal_and_vertical",
         seed: int | None = None,
         data_format: str | None = None,
+        alternate: bool = False,
         **options: Any,
     ):
         super().__init__(seed, data_format, **options)
         self.mode = choice("mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
+        self.alternate = checks.flag("alternate", alternate)
+        self.epoch = 0
+
+    def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
+        """Keep the stream, and with ``alternate`` the key that pictures are hashed with."""
+        super().build(input_shape, rng, dtype)
+        self.key = self.stream.bytes(16) if self.alternate else b""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Remember which epoch it is."""
+        self.epoch = epoch
+
+    def choose(self, x: np.ndarray) -> np.ndarray:
+        """Return coins; with ``alternate`` each picture's own, turned over in every second epoch."""
+        if not self.alternate:
+            return super().choose(x)
+        hashes = [blake2b(picture.tobytes(), digest_size=2, key=self.key).digest() for picture in x]
+        coins = (np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 2).T + self.epoch) % 2
+        return coins % np.array([[len(self.rows)], [len(self.columns)]])
 
     def arrangements(self, axis: int, size: int) -> np.ndarray:
         """Return the usual order and, where this axis is mirrored, the reverse."""
@@ -262,7 +290,7 @@ class RandomTranslation(PixelMover):
         The same to the right, as a share of the width.
     fill_mode
         What comes in at the edge: "constant" ``fill_value``, "nearest" aaa|abcd|ddd, "reflect"
-        cba|abcd|dcb, "wrap" bcd|abcd|abc.
+        cba|abcd|dcb, "mirror" dcb|abcd|cba, "wrap" bcd|abcd|abc.
     seed
         An own stream for the shifts; by default one derived from the model's seed.
     fill_value

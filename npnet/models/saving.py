@@ -3,7 +3,7 @@
 Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadata hold
 
     format        "npnet 1"
-    architecture  the layers: class names of a closed list with their arguments
+    architecture  the layers: class names of a closed list with their arguments; which parameters are frozen
     training      optimizer, loss and metrics as compiled, the optimizer's step, and the position in ``fit``
     streams       where Dropout's random streams stand
     class_names   what the outputs stand for, if the model knows
@@ -182,6 +182,8 @@ def built(kind: type[T], description: dict[str, Any]) -> T:
         model.add(layers.from_config(layer))
     if description["input_shape"]:
         model.build((None, *description["input_shape"]))
+    for name in description.get("frozen", ()):
+        named_parameters(model)[name].trainable = False
     return model
 
 
@@ -207,13 +209,15 @@ def _restore_streams(model: Trainee, streams: dict[str, Any]) -> None:
 
 def architecture(model: Trainee) -> dict[str, Any]:
     """Return what ``load_model`` needs to build the model again."""
-    return {
+    description = {
         "name": model.name,
         "dtype": model.dtype.name,
         "seed": model.seed,
         "input_shape": list(model.input_shape or ()),
         "layers": [config.serialize(layer) for layer in model.layers],
     }
+    frozen = [name for name, parameter in named_parameters(model).items() if parameter.frozen]
+    return description | ({"frozen": frozen} if frozen else {})
 
 
 def named_parameters(model: Trainee) -> dict[str, Parameter]:

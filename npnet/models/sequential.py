@@ -180,6 +180,7 @@ class Sequential(loops.Trainee):
         validation_freq: int | list[int] = 1,
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
+        drop_remainder: bool = False,
     ) -> History:
         """Train for ``epochs`` passes over the samples; 0 passes leave the weights and an empty History.
 
@@ -221,6 +222,9 @@ class Sequential(loops.Trainee):
             training ends with a warning.
         validation_steps
             Batches that a validation takes from an iterable; each begins anew, except with a generator.
+        drop_remainder
+            Leave the last batch of an epoch out if it is shorter than the others, as ``tf.data`` and PyTorch
+            do under this name: with batch normalisation its few samples would count as much as a whole batch.
 
         Returns
         -------
@@ -237,7 +241,7 @@ class Sequential(loops.Trainee):
         return loops.fit(
             self, self.require_compiled("fit"), x, y, batch_size, epochs, verbose, callbacks,
             validation_split, validation_data, shuffle, class_weight, sample_weight, initial_epoch,
-            validation_batch_size, validation_freq, steps_per_epoch, validation_steps,
+            validation_batch_size, validation_freq, steps_per_epoch, validation_steps, drop_remainder,
         )  # fmt: skip
 
     def evaluate(

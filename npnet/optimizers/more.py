@@ -99,9 +99,10 @@ class Muon(Adam):
     """m <- momentum m + g;  W <- W - lr rms_rate sqrt(max(D, M)) U V'  where U S V' = g + momentum m.
 
     For matrices (D, M) only: what they learn rarely counts as much as what they learn all the time, because
-    every singular value of a step is about 1. Vectors follow Adam. U V' comes from Newton-Schulz steps
-    (``kernels.orthogonalize``), which cost more than a small batch and less than a large one. (Jordan et al.
-    2024; the scale, which lets learning rates and decays for Adam serve here, is Liu et al.'s of 2025.)
+    every singular value of a step is about 1. Filters (kh, kw, C, F) are matrices (kh kw C, F), where Keras
+    leaves them to Adam. Vectors follow Adam. U V' comes from Newton-Schulz steps (``kernels.orthogonalize``),
+    which cost more than a small batch and less than a large one. (Jordan et al. 2024; the scale, which lets
+    learning rates and decays for Adam serve here, is Liu et al.'s of 2025.)
 
     Parameters
     ----------
@@ -114,7 +115,10 @@ class Muon(Adam):
     ns_steps
         How many Newton-Schulz steps to take.
     rms_rate
-        Root mean square of a step's elements, in units of the learning rate.
+        Root mean square of a step's elements, in units of the learning rate. None: W <- W - lr U V'.
+    rescale
+        Before each step scale each matrix to the Frobenius norm sqrt(M), so that its columns have norm 1 in
+        the mean. For filters before a normalisation, where only their directions count.
     """
 
     @config.keras_arguments(
@@ -134,7 +138,8 @@ class Muon(Adam):
         momentum: float = 0.95,
         ns_steps: int = 5,
         nesterov: bool = True,
-        rms_rate: float = 0.2,
+        rms_rate: float | None = 0.2,
+        rescale: bool = False,
         **options: Any,
     ):
         super().__init__(
@@ -145,7 +150,8 @@ class Muon(Adam):
         self.momentum = checks.share("momentum", momentum)
         self.ns_steps = checks.integer("ns_steps", ns_steps)
         self.nesterov = nesterov
-        self.rms_rate = checks.positive("rms_rate", rms_rate)
+        self.rms_rate = None if rms_rate is None else checks.positive("rms_rate", rms_rate)
+        self.rescale = checks.flag("rescale", rescale)
 
     @property
     def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -168,16 +174,25 @@ class Muon(Adam):
         if not _is_matrix(parameter):
             kernels.update(rules.adam, parameter.value, parameter.grad, slots, self.hyperparameters())
             return
-        (m,) = slots
+        matrix, gradient, m = map(_as_matrix, (parameter.value, parameter.grad, *slots))
         m *= self.momentum
-        m += parameter.grad
-        direction = parameter.grad + self.momentum * m if self.nesterov else m
-        step_size = self.learning_rate * self.rms_rate * max(parameter.shape) ** 0.5
-        parameter.value[...] -= step_size * kernels.orthogonalize(direction, self.ns_steps)
+        m += gradient
+        direction = gradient + self.momentum * m if self.nesterov else m
+        step_size = self.learning_rate
+        if self.rms_rate is not None:
+            step_size *= self.rms_rate * max(matrix.shape) ** 0.5
+        if self.rescale and (norm := float(np.linalg.norm(matrix))):
+            matrix *= matrix.shape[1] ** 0.5 / norm
+        matrix -= step_size * kernels.orthogonalize(direction, self.ns_steps)
 
 
 def _is_matrix(parameter: Parameter) -> bool:
-    return len(parameter.shape) == 2
+    return len(parameter.shape) >= 2
+
+
+def _as_matrix(array: np.ndarray) -> np.ndarray:
+    """Return filters (kh, kw, C, F) as (kh kw C, F): the same numbers, of an array in C order."""
+    return array.reshape(-1, array.shape[-1])
 
 
 NAMES |= {"muon": Muon, "nadam": Nadam, "adamax": Adamax, "adadelta": Adadelta, "lion": Lion}

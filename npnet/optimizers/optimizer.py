@@ -16,7 +16,10 @@ from npnet.kernels import Kernels, rules
 from npnet.layers.parameter import Parameter
 from npnet.optimizers import average, schedules
 
-__all__ = ["NAMES", "SGD", "SQUARES", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "TwoMoments", "get"]
+__all__ = [
+    "COMPOSED", "NAMES", "SGD", "SQUARES", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "TwoMoments",
+    "get",
+]  # fmt: skip
 
 SQUARES = frozenset(
     {"accumulator", "largest", "mean_square", "mean_square_step", "second_moment"}
@@ -397,6 +400,10 @@ NAMES: dict[str, type[Optimizer]] = {
 }
 
 
+COMPOSED: dict[str, type[Optimizer]] = {}  # made of other optimizers: known in files, but by no name alone
+
+
 def get(identifier: Any) -> Optimizer:
     """Return the optimizer meant by a name, an instance or a dict."""
-    return config.get("optimizer", identifier, Optimizer, NAMES)
+    names = NAMES if isinstance(identifier, str) else NAMES | COMPOSED
+    return config.get("optimizer", identifier, Optimizer, names)

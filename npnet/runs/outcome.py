@@ -16,6 +16,7 @@ from npnet.runs import report
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
 from npnet.runs.recorder import BEST, LAST, Recorder
+from npnet.runs.views import predict
 from npnet.utils import to_categorical
 
 __all__ = [
@@ -34,7 +35,7 @@ MISTAKES = 25
 
 
 def conclude(
-    folder: RunFolder, dataset: Dataset, recorder: Recorder, known: dict[str, Any]
+    folder: RunFolder, dataset: Dataset, recorder: Recorder, known: dict[str, Any], views: int = 1
 ) -> dict[str, Any]:
     """Examine the model, draw the pictures, write result.json and the report; return the result.
 
@@ -47,13 +48,15 @@ def conclude(
     ----------
     known
         What of the result is known already.
+    views
+        How often the model looks at each test picture, see ``views.predict``.
     """
     clock = recorder.clock
     clock.start("pictures")
     last = load_model(folder / LAST)
     best = load_model(folder / BEST) if recorder.best_epoch else None
     model = best or last
-    answers = model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
+    answers = predict(model, dataset.x_test, views, BATCH)
     summary: list[str] = []
     last.summary(line_length=80, print_fn=summary.append)
     result = {
@@ -61,7 +64,7 @@ def conclude(
         "epochs": last.position.epoch,
         "best_epoch": best.position.epoch if best else None,
         "held_out": len(dataset.x_held),
-        **examine(model, dataset, answers),
+        **examine(model, dataset, answers, views),
         "parameters": last.count_params(),
         "summary": "\n".join(summary),
         "digest": saving.digest(saving.weights_of(last), {}),
@@ -81,13 +84,15 @@ def conclude(
     return result
 
 
-def examine(model: Sequential, dataset: Dataset, probabilities: np.ndarray) -> dict[str, Any]:
+def examine(model: Sequential, dataset: Dataset, probabilities: np.ndarray, views: int = 1) -> dict[str, Any]:
     """Return what the model knows of the test part.
 
     Parameters
     ----------
     probabilities
         What the model predicts, (N, K); of a quantity (N, 1).
+    views
+        How many views of each picture they come from; of one, loss and accuracy are what ``evaluate`` says.
     """
     if not dataset.class_names:
         return _examine_quantity(model, dataset, probabilities)
@@ -98,9 +103,15 @@ def examine(model: Sequential, dataset: Dataset, probabilities: np.ndarray) -> d
     wrong = np.flatnonzero(answer != true)
     surest = wrong[np.argsort(-probabilities[wrong, answer[wrong]], kind="stable")][:MISTAKES]
     targets = to_categorical(true, len(names))
-    test = model.evaluate(dataset.x_test, targets, batch_size=BATCH, verbose=0, return_dict=True)
+    test: Any
+    if views == 1:
+        test = model.evaluate(dataset.x_test, targets, batch_size=BATCH, verbose=0, return_dict=True)
+    else:
+        loss = model.require_compiled("examine").loss(targets, probabilities)
+        test = {"loss": float(loss), "accuracy": float((answer == true).mean())}
     return {
-        "test": {name: test[name] for name in ("loss", "accuracy")},  # type: ignore[index,call-overload]
+        "test": {name: test[name] for name in ("loss", "accuracy")},
+        "views": views,
         "class_names": list(names),
         "confusion": confusion.tolist(),
         "mistakes": [

@@ -12,7 +12,7 @@ from npnet import activations, optimizers
 from npnet.internal import checks
 from npnet.internal.config import lookup, nearest
 from npnet.kernels import MODULES
-from npnet.runs import recipes
+from npnet.runs import recipes, views
 from npnet.runs.dataset import ROWS
 from npnet.runs.datasets import LOADERS
 from npnet.runs.datasets import OWN as OWN_DATA
@@ -30,6 +30,7 @@ OWN: Settings = {  # the settings that are no recipe's, with their defaults
     "kernels": None,
     "limit": None,
     "validation_split": 0.0,
+    "views": 1,
     "data": None,
     "image_size": None,
     "test_split": 0.2,
@@ -42,6 +43,8 @@ NAMES = ("dataset", "recipe", *OF_RECIPES, *(name for name in OWN if name not in
 OF_SPIRAL: Settings = {  # points of the plane want another network than pictures do
     "epochs": 30,
     "batch_size": 32,
+    "drop_remainder": False,
+    "network": "blocks",
     "filters": (),
     "hidden": (64, 64),
     "pool_dropout": 0.0,
@@ -89,6 +92,8 @@ def _check_together(settings: Settings) -> None:
     if dataset in ("spiral", *ROWS) and (settings["flip"] or settings["shift"] or settings["filters"]):
         what = "points of a plane" if dataset == "spiral" else "rows of a table"
         raise ValueError(f"flip, shift and filters are for pictures; the samples of {dataset} are {what}.")
+    if dataset in ("spiral", *ROWS) and settings["views"] > 1:
+        raise ValueError(f"views are of pictures; the samples of {dataset} have one each.")
     if dataset in ROWS and settings["inputs"] != "raw":
         raise ValueError("inputs is for pictures; numbers of a table are standardised in any case.")
     if dataset in OWN_DATA and settings["data"] is None:
@@ -161,6 +166,8 @@ CHECKS: dict[str, Check] = {
     "recipe": _one_of(recipes.RECIPES),
     "epochs": _whole(1),
     "batch_size": _whole(1),
+    "drop_remainder": _yes_or_no,
+    "network": _one_of(dict.fromkeys(recipes.NETWORKS)),
     "filters": _sizes,
     "hidden": _sizes,
     "activation": _one_of(activations.NAMES),
@@ -173,13 +180,16 @@ CHECKS: dict[str, Check] = {
     "schedule": _one_of(dict.fromkeys(recipes.SCHEDULES)),
     "label_smoothing": checks.share,
     "flip": _yes_or_no,
+    "alternate": _yes_or_no,
     "shift": _whole(0),
+    "edges": _one_of(dict.fromkeys(recipes.EDGES)),
     "inputs": _one_of(dict.fromkeys(recipes.INPUTS)),
     "seed": _whole(0),
     "threads": _or_none(_whole(1)),
     "kernels": _or_none(_one_of(MODULES)),
     "limit": _or_none(_whole(1)),
     "validation_split": checks.share,
+    "views": views.check,
     "data": _or_none(checks.text),
     "image_size": _or_none(_whole(1)),
     "test_split": lambda name, value: checks.share(name, checks.positive(name, value)),

@@ -9,16 +9,18 @@ import numpy as np
 from npnet.models import Sequential
 from npnet.training.batches import Batch, cut
 
-__all__ = ["STEPS", "WARM", "measure"]
+__all__ = ["SECONDS", "STEPS", "WARM", "measure"]
 
 STEPS, WARM = 20, 3
+SECONDS = 5.0  # after which no further step is taken
 
 
 def measure(model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int) -> dict[str, float]:
     """Return the shares of data, forward, backward and update in a step of ``model``, which learns by it.
 
     The compiled kernels do a step in one piece, which has no parts to time. These are the shares of
-    ``STEPS`` steps in the readable order, with the same kernels one by one: an estimate.
+    ``STEPS`` steps in the readable order, with the same kernels one by one: an estimate. Of long steps there
+    are fewer, as many as begin within ``SECONDS``.
     """
     seconds = dict.fromkeys(("data", "forward", "backward", "update"), 0.0)
     lap = time.perf_counter()
@@ -50,7 +52,10 @@ def measure(model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int) ->
     setup.loss.forward = timed(setup.loss.forward, "forward")  # type: ignore[method-assign]
     setup.optimizer.step = timed(setup.optimizer.step, "update", before="backward")  # type: ignore[method-assign]
     order = cut(np.random.default_rng(0).permutation(len(x)), batch_size)
+    began = time.perf_counter()
     for number in range(WARM + STEPS):
+        if number and time.perf_counter() - began > SECONDS:
+            break
         if number == WARM:
             seconds = dict.fromkeys(seconds, 0.0)
         rows = order[number % len(order)]

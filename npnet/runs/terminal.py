@@ -14,7 +14,7 @@ from npnet.plotting.canvas import quantity
 from npnet.runs.clock import NAMES
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
-from npnet.runs.recipes import widths
+from npnet.runs.recipes import steps_per_epoch, widths
 from npnet.runs.settings import Settings, learning_rate, recipe_of
 
 __all__ = [
@@ -71,12 +71,15 @@ def describe_network(settings: Settings, dataset: Dataset, model: Sequential) ->
 def describe_training(settings: Settings, n: int) -> str:
     """Return "20 epochs of 1,563 steps of 32 samples, rmsprop 0.001"."""
     batch_size, rate = settings["batch_size"], learning_rate(settings)
-    epochs, steps = quantity(settings["epochs"], "epoch"), quantity(-(-n // batch_size), "step")
+    epochs, steps = (
+        quantity(settings["epochs"], "epoch"),
+        quantity(steps_per_epoch(recipe_of(settings), n), "step"),
+    )
     parts = [f"{epochs} of {steps} of {quantity(batch_size, 'sample')}"]
     parts += [f"{settings['optimizer']} {rate:g}"]
     parts += [f"weight decay {settings['weight_decay']:g}"] if settings["weight_decay"] else []
     parts += [f"{settings['schedule']} schedule"] if settings["schedule"] != "constant" else []
-    parts += ["flips"] if settings["flip"] else []
+    parts += ["alternating flips" if settings["alternate"] else "flips"] if settings["flip"] else []
     parts += [f"shifts up to {settings['shift']}"] if settings["shift"] else []
     parts += [f"label smoothing {settings['label_smoothing']:g}"] if settings["label_smoothing"] else []
     return ", ".join(parts)
@@ -99,7 +102,8 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     else:
         samples = sum(map(sum, result["confusion"]))
         scores = f"accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}"
-        say("Test", f"{scores} ({samples:,} samples; {which})")
+        seen = f", {result['views']} views of each" if result["views"] > 1 else ""
+        say("Test", f"{scores} ({samples:,} samples{seen}; {which})")
         say_classes(result["class_names"], result["confusion"])
     if result["images_per_second"] is not None:
         say("Speed", f"{result['images_per_second']:,} samples a second in training")

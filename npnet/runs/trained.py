@@ -15,6 +15,7 @@ from npnet.runs.folder import DATA, RunFolder
 from npnet.runs.outcome import BATCH, examine
 from npnet.runs.recorder import BEST, LAST
 from npnet.runs.settings import Settings, complete
+from npnet.runs.views import predict
 
 __all__ = ["Trained", "classify", "load"]
 
@@ -45,13 +46,15 @@ class Trained:
         chosen = "the last" if self.which == "last" else "the best on the samples held out of training"
         return f"{self.folder.path} after epoch {done} of {planned}, {chosen}"
 
-    def examine(self, data: str | None = None) -> dict[str, Any]:
+    def examine(self, data: str | None = None, views: int | None = None) -> dict[str, Any]:
         """Return loss, accuracy, confusion and mistakes on the test part; see ``outcome.examine``.
 
         Parameters
         ----------
         data
             Where the data set lies, if not where the run found it.
+        views
+            How often to look at each picture, if not as often as the run says; see ``views.predict``.
         """
         settings = self.settings | {"data": data or self.settings["data"], "validation_split": 0.0}
         if self.settings["dataset"] not in datasets.DESCRIBED:
@@ -62,12 +65,16 @@ class Trained:
                 f"{settings['data'] or settings['dataset']} is not the data that {self.folder.path} was"
                 " trained on: its classes or columns differ. Give it the data it had, or start a new run."
             )
-        probabilities = self.model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
-        return examine(self.model, dataset, probabilities)
+        views = self.settings["views"] if views is None else views
+        if views > 1 and not dataset.of_images:
+            raise ValueError(f"views are of pictures, and {self.folder.path} was trained on none.")
+        probabilities = predict(self.model, dataset.x_test, views, BATCH)
+        return examine(self.model, dataset, probabilities, views)
 
-    def classify(self, paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-        """Return what the model takes pictures for; see ``classify``."""
-        return classify(self.model, self.class_names, paths, str(self.folder.path))
+    def classify(self, paths: Iterable[str | Path], views: int | None = None) -> list[dict[str, Any]]:
+        """Return what the model takes pictures for, by default in as many views as the run says."""
+        views = self.settings["views"] if views is None else views
+        return classify(self.model, self.class_names, paths, str(self.folder.path), views)
 
     def predict_table(self, path: str | Path) -> tuple[list[str], list[list[str]]]:
         """Return a CSV file with what the model predicts for its rows: names of columns, and rows.
@@ -92,7 +99,7 @@ class Trained:
 
 
 def classify(
-    model: Sequential, names: Sequence[str], paths: Iterable[str | Path], origin: str
+    model: Sequential, names: Sequence[str], paths: Iterable[str | Path], origin: str, views: int = 1
 ) -> list[dict[str, Any]]:
     """Return what a model takes pictures for, the most probable class first.
 
@@ -102,6 +109,8 @@ def classify(
         Of the classes; without any, they are numbers.
     origin
         Where the model comes from, for messages.
+    views
+        How often to look at each picture, see ``views.predict``.
 
     Returns
     -------
@@ -124,11 +133,11 @@ def classify(
     names = names or [str(number) for number in range(outputs)]
     if len(names) != outputs:
         raise ValueError(f"{origin} names {len(names)} classes, but its model has {outputs} outputs.")
-    return [_classify(model, names, path, shape) for path in paths]
+    return [_classify(model, names, path, shape, views) for path in paths]
 
 
 def _classify(
-    model: Sequential, names: Sequence[str], path: str | Path, shape: tuple[int, ...]
+    model: Sequential, names: Sequence[str], path: str | Path, shape: tuple[int, ...], views: int
 ) -> dict[str, Any]:
     answer: dict[str, Any] = {"file": str(path), "error": None, "size": None, "classes": None}
     try:
@@ -137,7 +146,7 @@ def _classify(
         return answer | {"error": f"{path} cannot be read: {error.strerror}."}
     except ValueError as error:
         return answer | {"error": str(error)}
-    probabilities = model.predict(picture[None], verbose=0)[0]
+    probabilities = predict(model, picture[None], views)[0]
     return answer | {
         "classes": [
             {"class": names[k], "probability": float(probabilities[k])}

@@ -19,7 +19,7 @@ from npnet.kernels.machine import threads
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import Normalization
 from npnet.models import Sequential, load_model
-from npnet.runs import datasets, environment, outcome, recipes, shares, terminal
+from npnet.runs import airbench, datasets, environment, outcome, recipes, shares, terminal
 from npnet.runs.clock import Clock
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import DATA, RunFolder
@@ -174,18 +174,19 @@ def _load(settings: Settings, clock: Clock) -> tuple[Dataset, str]:
 
 def build(settings: Settings, dataset: Dataset) -> Sequential:
     """Return the compiled model of a run before its first step."""
-    measured = Normalization()
+    recipe, measured = recipe_of(settings), Normalization()
     if settings["inputs"] == "standardised":
         measured.adapt(dataset.x_train)
     model = recipes.build(
-        recipe_of(settings),
+        recipe,
         dataset.x_train.shape[1:],
         len(dataset.class_names),
-        -(-len(dataset.x_train) // settings["batch_size"]),
+        recipes.steps_per_epoch(recipe, len(dataset.x_train)),
         settings["seed"],
         settings["kernels"],
         measured.mean,
         measured.variance,
+        dataset.x_train,
     )
     model.class_names = dataset.class_names
     return model
@@ -204,6 +205,7 @@ class Training:
         self, run: RunFolder, settings: Settings, dataset: Dataset, model: Sequential, recorder: Recorder
     ):
         self.folder, self.settings, self.dataset, self.model = run, settings, dataset, model
+        self.recipe = recipe_of(settings)
         self.recorder, self.clock = recorder, recorder.clock
         x_val, y_val = dataset.validation
         self.y_train = dataset.targets(dataset.y_train)
@@ -227,15 +229,16 @@ class Training:
             known |= {"status": "failed", "reason": f"{self._diagnose(error)} {self._advice()}"}
         images, seconds = np.subtract(self._trained(), before)
         known["images_per_second"] = round(images / seconds) if seconds else None
-        result = outcome.conclude(self.folder, self.dataset, self.recorder, known)
+        result = outcome.conclude(self.folder, self.dataset, self.recorder, known, self.settings["views"])
         terminal.print_result(self.folder, result)
         return result
 
     def _trained(self) -> tuple[int, float]:
         """Return how many samples have been trained on, repetitions counted, and the seconds it took."""
         epoch, steps, _ = self.model.position
-        n = len(self.y_train)
-        images = epoch * n + min(steps * self.settings["batch_size"], n)
+        n, batch_size = len(self.y_train), self.recipe.batch_size
+        in_epoch = min(recipes.steps_per_epoch(self.recipe, n) * batch_size, n)
+        images = epoch * in_epoch + min(steps * batch_size, in_epoch)
         return images, self.clock.seconds.get("training", 0.0)
 
     def _fit(self, model: Sequential, epochs: int, callbacks: list[Any], quietly: bool = False) -> None:
@@ -248,10 +251,11 @@ class Training:
                 batch_size=self.settings["batch_size"],
                 epochs=epochs,
                 verbose=0 if quietly else 1,
-                callbacks=callbacks,
+                callbacks=[*airbench.freezing(self.recipe), *callbacks],
                 validation_data=None if quietly else self.validation,
                 initial_epoch=model.position,
                 validation_batch_size=outcome.BATCH,
+                drop_remainder=self.recipe.drop_remainder,
             )
 
     def _compile(self) -> dict[str, float]:
@@ -266,7 +270,7 @@ class Training:
         with interrupts.immediate(), announce_compilation(sys.stdout), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the training itself gives the same
             few = batch_size + 1
-            twin.fit(x[:few], y[:few], batch_size, verbose=0)
+            twin.fit(x[:few], y[:few], batch_size, verbose=0, drop_remainder=self.recipe.drop_remainder)
             twin.evaluate(x_val, y_val, outcome.BATCH, verbose=0)
             share = shares.measure(twin, x, y, batch_size)
         self.clock.stop()

@@ -70,7 +70,7 @@ def _networks(dtype: str) -> Iterator[Callable[[], Network]]:
 
 def _of_recipe(recipe: recipes.Recipe, optimizer: str | None = None, fused: bool = True) -> Network:
     x, y = np.zeros((max(BATCHES), 32, 32, 3), np.uint8), np.eye(10)[np.arange(max(BATCHES)) % 10]
-    model = recipes.build(recipe, x.shape[1:], 10, 10, 0, "numba", np.zeros(3), np.ones(3))
+    model = recipes.build(recipe, x.shape[1:], 10, 10, 0, "numba", np.zeros(3), np.ones(3), x)
     if optimizer is not None:
         model.compile(optimizer, model.loss, kernels="numba", fused=fused)
     return model, x, y

@@ -48,17 +48,26 @@ class Feed(ABC):
 
 
 class ArrayFeed(Feed):
-    """The rows of checked arrays in batches, in the order that ``order(epoch)`` gives."""
+    """The rows of checked arrays in batches, in the order that ``order(epoch)`` gives.
 
-    def __init__(self, samples: Samples, batch_size: int, order: Callable[[int], np.ndarray] | None = None):
+    With ``drop_remainder`` an epoch has whole batches only.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        batch_size: int,
+        order: Callable[[int], np.ndarray] | None = None,
+        drop_remainder: bool = False,
+    ):
         self.some, self.batch_size, self.order = samples, batch_size, order
-        self.rows = len(samples)
+        self.rows = len(samples) - (len(samples) % batch_size if drop_remainder else 0)
         self.steps = -(-self.rows // batch_size)
 
     def open(self, epoch: int, done: int = 0) -> bool:
         """Draw the epoch's order."""
         order = np.arange(len(self.some)) if self.order is None else self.order(epoch)
-        self.batches = cut(order, self.batch_size)[done:]
+        self.batches = cut(order[: self.rows], self.batch_size)[done:]
         return True
 
     def groups(self, at_once: int = 1) -> Iterator[Group]:

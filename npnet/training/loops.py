@@ -96,6 +96,7 @@ def fit(
     validation_freq: int | list[int] = 1,
     steps_per_epoch: int | None = None,
     validation_steps: int | None = None,
+    drop_remainder: bool = False,
 ) -> History:
     """Train for ``epochs`` passes over the samples; ``Sequential.fit`` says what the arguments are."""
     epochs = checks.integer("epochs", epochs, least=0)
@@ -112,7 +113,7 @@ def fit(
     with ExitStack() as opened:
         train, held_out = sources.to_train(
             setup, x, y, sample_weight, class_weight, batch_size, share, shuffle, steps_per_epoch, start,
-            epochs - start.epoch,
+            epochs - start.epoch, checks.flag("drop_remainder", drop_remainder),
         )  # fmt: skip
         opened.callback(train.close)
         validation = None
@@ -164,6 +165,8 @@ def fit(
                     if not train.open(earlier + epoch, position.batch):
                         break
                     model.position = position
+                    for leaf in model.leaves().values():
+                        leaf.on_epoch_begin(earlier + epoch)
                     call("on_epoch_begin", epoch, {})
                     means = setup.means(train.some)
                     _train_epoch(model, step, train, at_once, means, call, interrupt)

@@ -29,12 +29,15 @@ def to_train(
     steps: int | None,
     start: Position,
     epochs: int,
+    drop_remainder: bool,
 ) -> tuple[Feed, Samples | None]:
     """Return what to train on for so many epochs from ``start`` on, and the samples that are held out."""
     check_shuffle(shuffle)
     seed = setup.chain.seed
     if iterables.gives_batches(x):
         _refuse("x", y=y, batch_size=batch_size, sample_weight=sample_weight)
+        if drop_remainder:
+            raise ValueError("drop_remainder is for arrays; an x of batches gives those that it wants.")
         if validation_split:
             raise ValueError("validation_split needs arrays; give validation_data beside an x of batches.")
         if shuffle == "blocks":
@@ -51,7 +54,10 @@ def to_train(
         if class_weight is not None:
             held_out.weight = None  # as in Keras, classes are weighted in training only
     n = len(train)
-    return ArrayFeed(train, batch_size, lambda epoch: epoch_order(n, shuffle, seed, epoch)), held_out
+    if drop_remainder and n < batch_size:
+        raise ValueError(f"drop_remainder leaves none of {n} samples, fewer than batch_size={batch_size}.")
+    order = lambda epoch: epoch_order(n, shuffle, seed, epoch)  # noqa: E731
+    return ArrayFeed(train, batch_size, order, drop_remainder), held_out
 
 
 def to_validate(setup: Setup, data: Any, batch_size: int | None, steps: int | None, times: int) -> Feed:

@@ -48,7 +48,7 @@ class Step:
         y_pred = self.chain.forward(gather(x, batch.rows, self.chain.dtype), training=True)
         loss = self.loss.forward(batch.y_true, y_pred, batch.sample_weight)
         links, dy = self.start_of_backward()
-        first = next(i for i, link in enumerate(links) if link.trainable and link.parameters)
+        first = next(i for i, link in enumerate(links) if link.trainable_parameters)
         for link in reversed(links[first + 1 :]):
             dy = link.backward(dy)
         links[first].backward_parameters(dy)  # nobody asks for the gradient of the data

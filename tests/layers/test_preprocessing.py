@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import npnet
 from npnet.kernels import parallel, reference
+from npnet.kernels.reference.more_pictures import places
 from npnet.layers import (
     Conv2D,
     Dense,
@@ -31,8 +33,9 @@ MOVERS = {
     "horizontal": lambda: RandomFlip("horizontal", seed=3),
     **{
         mode: lambda mode=mode: RandomTranslation((-0.4, 0.2), 0.4, fill_mode=mode)
-        for mode in ("constant", "nearest", "reflect", "wrap")
+        for mode in ("constant", "mirror", "nearest", "reflect", "wrap")
     },
+    "alternate": lambda: RandomFlip("horizontal", alternate=True),
     "grey": lambda: RandomTranslation(0.5, 0.0, "constant", fill_value=127.0),
 }
 
@@ -158,15 +161,16 @@ def test_normalization_needs_its_numbers_and_as_many_as_there_are_features():
 
 def shifted(picture, down, right, mode, value=0):
     """The picture shifted by padding and cutting, the fill mode being numpy.pad's."""
-    margin = 6
-    names = {"constant": "constant", "nearest": "edge", "reflect": "symmetric", "wrap": "wrap"}
+    margin = 4
+    names = {"constant": "constant", "nearest": "edge", "mirror": "reflect"}
+    names |= {"reflect": "symmetric", "wrap": "wrap"}
     more = {"constant_values": value} if mode == "constant" else {}
     padded = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), names[mode], **more)
     height, width = picture.shape[:2]
     return padded[margin - down : margin - down + height, margin - right : margin - right + width]
 
 
-@pytest.mark.parametrize("mode", ["constant", "nearest", "reflect", "wrap"])
+@pytest.mark.parametrize("mode", ["constant", "mirror", "nearest", "reflect", "wrap"])
 @pytest.mark.parametrize("set_of_kernels", [reference, parallel])
 def test_translation_by_whole_pixels(mode, set_of_kernels):
     layer = RandomTranslation((-2 / 6, 1 / 6), 2 / 5, mode, fill_value=9.0)
@@ -225,6 +229,55 @@ def test_every_batch_is_drawn_anew_and_the_seed_decides():
     assert (own[0] == own[1]).all()
 
 
+def test_mirrors_far_beyond_the_edge_and_of_a_single_pixel():
+    indices = np.arange(-7, 8)
+    assert places(indices, 3, "mirror").tolist() == [1, 2, 1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2, 1]
+    assert places(indices, 1, "mirror").tolist() == [0] * 15
+
+
+@pytest.mark.parametrize("mode", ["horizontal", "vertical", "horizontal_and_vertical"])
+def test_alternating_flips_show_each_picture_both_ways_in_any_two_epochs(mode):
+    layer = built(RandomFlip(mode, alternate=True))
+    orders = [np.arange(40), *(np.random.default_rng(seed).permutation(40) for seed in range(3))]
+    seen = []
+    for epoch, order in enumerate(orders):
+        layer.on_epoch_begin(epoch)
+        halves = [layer.forward(PICTURES[half], training=True) for half in np.split(order, 4)]
+        seen.append(np.empty_like(PICTURES))
+        seen[-1][order] = np.concatenate(halves)
+    ways = [np.s_[:, ::-1], np.s_[::-1], np.s_[::-1, ::-1]]
+    turned = ways[("horizontal", "vertical", "horizontal_and_vertical").index(mode)]
+    for first, second in itertools.pairwise(seen):
+        for one, other in zip(first, second, strict=True):
+            np.testing.assert_array_equal(one, other[turned])
+    as_they_are = (seen[0] == PICTURES).all(axis=(1, 2, 3)).sum()
+    assert 5 <= as_they_are <= (15 if mode == "horizontal_and_vertical" else 35), "coins, not a rule"
+
+
+def test_an_alternating_flip_depends_on_the_seed_and_on_nothing_drawn_before():
+    def flipped(seed, calls=1):
+        layer = built(RandomFlip("horizontal", alternate=True), seed=seed)
+        return [layer.forward(PICTURES, training=True) for _ in range(calls)][-1]
+
+    np.testing.assert_array_equal(flipped(1), flipped(1, calls=3))
+    assert (flipped(1) != flipped(2)).any()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_fit_tells_the_layers_which_epoch_it_is(fused, tmp_path):
+    def kept(net):
+        return [w.tobytes() for w in net.get_weights()]
+
+    whole = trained(model(RandomFlip("horizontal", alternate=True), standardise(), fused=fused), epochs=3)
+    net = trained(model(RandomFlip("horizontal", alternate=True), standardise(), fused=fused), epochs=1)
+    assert whole.layers[0].epoch == 2
+    net.save(tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    trained(again, epochs=3, initial_epoch=1)
+    assert kept(again) == kept(whole)
+    assert kept(trained(model(standardise(), fused=fused), epochs=3)) != kept(whole)
+
+
 def test_a_fill_value_that_bytes_cannot_hold_is_not_rounded():
     layer = built(RandomTranslation((0.5, 0.5), 0.0, "constant", fill_value=-0.5))
     y = layer.forward(PICTURES, training=True)
@@ -238,7 +291,7 @@ def test_a_fill_value_that_bytes_cannot_hold_is_not_rounded():
         (lambda: RandomFlip("sideways"), "mode must be one of horizontal, vertical, .*got 'sideways'"),
         (lambda: RandomTranslation(1.5, 0.0), "height_factor must be a share from 0 to 1"),
         (lambda: RandomTranslation(0.0, (0.2, 0.1)), r"width_factor must be .*got \(0.2, 0.1\)"),
-        (lambda: RandomTranslation(0.0, 0.0, "mirror"), "fill_mode must be one of constant, nearest"),
+        (lambda: RandomTranslation(0.0, 0.0, "edge"), "fill_mode must be one of constant, mirror"),
     ],
 )
 def test_wrong_arguments_are_refused(make, message):
@@ -395,7 +448,7 @@ def test_the_best_recipe_builds_and_trains():
     [
         ({"inputs": "standardised"}, "needs mean and variance"),
         ({"inputs": "unti"}, "inputs must be one of raw, unit, standardised, got 'unti'"),
-        ({"schedule": "cosin"}, "schedule must be one of constant, cosine, onecycle, got 'cosin'"),
+        ({"schedule": "cosin"}, "schedule must be one of constant, linear, cosine, onecycle, got 'cosin'"),
         ({"optimizer": "adm"}, 'Did you mean "adam"'),
     ],
 )

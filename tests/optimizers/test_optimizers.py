@@ -244,6 +244,39 @@ def test_muons_decays_are_apart_for_matrices_and_vectors():
             np.testing.assert_allclose(parameter.value, factor, rtol=1e-14)
 
 
+def test_muon_takes_filters_as_matrices_of_all_that_a_filter_sees(kernels):
+    rng = np.random.default_rng(2)
+    value, gradient = rng.standard_normal((2, 3, 3, 4, 10))
+    filters, matrix = Parameter("kernel", value.copy()), Parameter("kernel", value.reshape(36, 10).copy())
+    optimizer, twin = Muon(0.1), Muon(0.1)
+    for step in (1, 2):
+        filters.grad, matrix.grad = step * gradient, step * gradient.reshape(36, 10)
+        optimizer.step([filters], kernel_sets.load(kernels))
+        twin.step([matrix], kernel_sets.load(kernels))
+    np.testing.assert_array_equal(filters.value.reshape(36, 10), matrix.value)
+    assert filters.slots["momentum"].shape == (3, 3, 4, 10)
+
+
+def test_muon_without_rms_rate_steps_by_the_learning_rate_alone(kernels):
+    matrix = Parameter("kernel", np.zeros((60, 20)))
+    matrix.grad = np.random.default_rng(1).standard_normal((60, 20))
+    Muon(0.1, rms_rate=None, weight_decay=None).step([matrix], kernel_sets.load(kernels))
+    direction = kernel_sets.load("numpy").orthogonalize(matrix.grad * 1.95, 5)
+    np.testing.assert_allclose(matrix.value, -0.1 * direction, rtol=1e-10)
+
+
+def test_muon_rescales_each_matrix_before_its_step():
+    rng = np.random.default_rng(3)
+    value, gradient = 7 * rng.standard_normal((3, 3, 4, 10)), rng.standard_normal((3, 3, 4, 10))
+    free, rescaled, zero = (Parameter("kernel", v.copy()) for v in (value, value, 0 * value))
+    free.value[...] *= 10**0.5 / np.linalg.norm(free.value)
+    for parameter, rescale in ((free, False), (rescaled, True), (zero, True)):
+        parameter.grad = gradient
+        Muon(0.1, weight_decay=None, rescale=rescale).step([parameter], kernel_sets.load("numpy"))
+    np.testing.assert_allclose(rescaled.value, free.value, rtol=1e-12)
+    assert np.isfinite(zero.value).all()
+
+
 def test_muon_is_never_fused_and_its_wrong_arguments_are_refused():
     model = Sequential([Dense(5, "relu", input_shape=(4,)), Dense(3, "softmax")], seed=0)
     model.compile("muon", "categorical_crossentropy", kernels="numba", fused=True)

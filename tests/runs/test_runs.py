@@ -30,6 +30,10 @@ CNN = {
     "dataset": "shapes", "kernels": "numpy", "epochs": 2, "recipe": "cnn", "filters": [2, 3], "hidden": [8],
     "limit": 40, "batch_size": 8,
 }  # fmt: skip
+FAST = {
+    "dataset": "shapes", "kernels": "numpy", "epochs": 4, "recipe": "fast", "filters": [2, 3, 4],
+    "activation": "relu", "limit": 40, "batch_size": 16, "views": 6,
+}  # fmt: skip
 AT_ONCE = {**PICTURES, "recipe": "tutorial", "flip": False, "shift": 0, "dropout": 0.0}  # many steps a call
 
 
@@ -285,7 +289,8 @@ def test_without_cifar10_and_a_network_it_trains_on_shapes(plain, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("config", "steps"), [(RANDOM, 1), (RANDOM, 22), (PICTURES, 5), (PICTURES, 13), (AT_ONCE, 20), (CNN, 7)]
+    ("config", "steps"),
+    [(RANDOM, 1), (RANDOM, 22), (PICTURES, 5), (PICTURES, 13), (AT_ONCE, 20), (CNN, 7), (FAST, 5)],
 )
 def test_an_interrupted_run_goes_on_to_the_same_bits(config, steps, plain, interrupt, tmp_path):
     whole = train(config, tmp_path / "whole")

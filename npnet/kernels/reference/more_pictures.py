@@ -8,7 +8,8 @@ __all__ = ["places", "read_between", "read_between_backward", "resize", "resize_
 def places(index, size, fill_mode):
     """The pixel that an index beyond the edge stands for; -1 for ``fill_value``.
 
-    "nearest" aaa|abcd|ddd, "wrap" bcd|abcd|abc, "reflect" cba|abcd|dcb, "constant" ---|abcd|---.
+    "nearest" aaa|abcd|ddd, "wrap" bcd|abcd|abc, "reflect" cba|abcd|dcb, "mirror" dcb|abcd|cba, which does not
+    repeat the edge, "constant" ---|abcd|---.
     """
     if fill_mode == "nearest":
         return np.clip(index, 0, size - 1)
@@ -17,6 +18,10 @@ def places(index, size, fill_mode):
     if fill_mode == "reflect":
         there_and_back = index % (2 * size)
         return np.minimum(there_and_back, 2 * size - 1 - there_and_back)
+    if fill_mode == "mirror":
+        length = max(2 * size - 2, 1)  # there and back, each end once
+        there_and_back = index % length
+        return np.minimum(there_and_back, length - there_and_back) if size > 1 else there_and_back
     return np.where((index >= 0) & (index < size), index, -1)
 
 

@@ -158,6 +158,8 @@ def _facts(config: Content, history: Content, result: Content) -> list[tuple[str
                 facts.append(("R2", f"{quantity['r2']:.3f}", "1 is perfect, 0 as good as the mean"))
         else:
             facts.append(("Test loss", f"{test['loss']:.4f}", "cross-entropy"))
+            if result.get("views", 1) > 1:
+                facts.append(("Views", f"{result['views']}", "of each test picture, taken together"))
     if seconds and seconds.get("total"):
         facts.append(("Time", duration(seconds["total"]), "all in all"))
     if result.get("images_per_second"):
@@ -170,7 +172,10 @@ def _facts(config: Content, history: Content, result: Content) -> list[tuple[str
 def _network(config: Content) -> str:
     filters, hidden = config.get("filters") or [], config.get("hidden") or []
     units = f"{quantity(len(hidden), 'hidden layer')}: {', '.join(map(str, hidden))}"
-    return f"{2 * len(filters)} convolutions, {units}" if filters else units
+    if not filters:
+        return units
+    first = 1 if config.get("network") == "airbench" else 0  # the whitening
+    return f"{first + 2 * len(filters)} convolutions{f', {units}' if hidden else ''}"
 
 
 def duration(seconds: float) -> str:
