@@ -312,6 +312,23 @@ CONVOLUTIONAL = {
 }  # fmt: skip
 
 
+OTHER_OPTIMIZERS = {
+    "muon": lambda: optimizers.Muon(0.01),
+    "average": lambda: optimizers.SGD(0.01, use_ema=True, global_clipnorm=0.5),
+    "several": lambda: optimizers.MultiOptimizer(
+        optimizers.OptimizerMap(optimizers.Adam(), {".*/bias": optimizers.SGD(0.1, clipnorm=0.1)})
+    ),
+}
+
+
+@pytest.mark.parametrize("optimizer", OTHER_OPTIMIZERS.values(), ids=OTHER_OPTIMIZERS.keys())
+def test_convolutions_are_fused_with_optimizers_that_the_kernels_do_not_know(optimizer):
+    models = pair(convolutional, optimizer, dtype="float64")
+    assert_same_training(models, *pictures(20), tolerance=1e-7, epochs=2, batch_size=8)
+    assert stages_of(models[0])[-2:] == ["Plain", "Plain"]
+    assert models[0].optimizer.iterations == models[1].optimizer.iterations == 6
+
+
 @pytest.mark.parametrize("layers", CONVOLUTIONAL.values(), ids=CONVOLUTIONAL.keys())
 @pytest.mark.parametrize("optimizer", ["momentum", "clipped"])
 def test_convolutions_of_all_kinds(layers, optimizer):

@@ -46,7 +46,7 @@ class FusedConvolution:
 
     def __init__(self, link: Layer, space: Space):
         self.link = link  # type: ignore[assignment]
-        self.parameters = link.parameters if link.trainable else []
+        self.parameters = link.trainable_parameters
         self.y, self.z, self.taken, self.dz, self.dx = (space.new_rows() for _ in range(5))
 
     def absorb(self, link: Layer) -> bool:

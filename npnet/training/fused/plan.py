@@ -26,6 +26,7 @@ from npnet.internal.exact import same, settings
 from npnet.layers.core import Dense
 from npnet.layers.layer import Layer
 from npnet.losses import CategoricalCrossentropy
+from npnet.optimizers import Optimizer
 from npnet.training.batches import Batch
 from npnet.training.fused import stages
 from npnet.training.fused.convolutions import FusedConvolution, can_convolve
@@ -45,21 +46,23 @@ _this_thread = threading.local()  # ``steps``: it is taking a fused step
 def plan(step: Step, whole_gradients: bool = False) -> "Plan | None":
     """Return a plan for the step, or None where there is nothing to fuse.
 
-    That is without a convolution or a trained Dense, where the optimizer is not one whose rule the kernels
-    know, or where it averages the weights.
+    That is without a convolution, and without a trained Dense whose update is fused: that takes an optimizer
+    whose rule the kernels know, and that does not average the weights.
 
     Parameters
     ----------
     whole_gradients
         Compute all gradients before the first parameter changes: to clip them, to look at them.
     """
-    if (
-        step.optimizer not in KNOWN
-        or step.optimizer.use_ema
-        or not any(can_fuse(link) or can_convolve(link) for link in step.chain.links)
-    ):
-        return None
-    return Plan(step, whole_gradients or step.optimizer.clips)
+    links = step.chain.links
+    if any(map(can_convolve, links)) or (can_update(step.optimizer) and any(map(can_fuse, links))):
+        return Plan(step, whole_gradients)
+    return None
+
+
+def can_update(optimizer: Optimizer) -> bool:
+    """Whether the kernels know what the optimizer does with a gradient."""
+    return optimizer in KNOWN and not optimizer.use_ema
 
 
 def can_fuse(link: Layer) -> bool:
@@ -208,7 +211,9 @@ class Plan:
 
     def __init__(self, step: Step, whole_gradients: bool):
         self.step = step
-        self.whole_gradients = whole_gradients
+        fuses = can_update(step.optimizer)
+        self.dense = [link for link in step.chain.links if fuses and can_fuse(link)]
+        self.whole_gradients = bool(self.dense) and (whole_gradients or step.optimizer.clips)
         self.panel_counts: list[int] = []
         self.arrays_of_rows = 0
         self.layers: list[tuple[int, int, bool]] = []
@@ -265,16 +270,16 @@ class Plan:
         chain, loss, optimizer = self.step.chain, self.step.loss, self.step.optimizer
         join = joined(chain, loss)
         links = chain.links[:-1] if join else chain.links
-        first = next((i for i, link in enumerate(links) if can_fuse(link)), len(links))
+        first = next((i for i, link in enumerate(links) if link in self.dense), len(links))
         head = links[:first]
         self.start: Any = stages.GatherRows(chain)
-        if first < len(links) and not any(link.trainable and link.parameters for link in head):
+        if first < len(links) and not any(link.trainable_parameters for link in head):
             columns = links[first].weight.shape[0]  # type: ignore[attr-defined]
             self.start = stages.GatherPanels(chain, head, columns, self)
             links = links[first:]
         made: list[Stage] = []
         for link in links:
-            if can_fuse(link):
+            if link in self.dense:
                 made.append(FusedDense(link, optimizer, self))  # type: ignore[arg-type]
             elif not made or not made[-1].absorb(link):
                 convolves = can_convolve(link)
@@ -465,6 +470,8 @@ class Plan:
         """Return what multiplies the weights in each of the next steps, and the numbers of their rule."""
         optimizer, before = self.step.optimizer, self.step.optimizer.iterations
         decay, numbers = np.ones(steps), []
+        if not self.dense:
+            return decay, np.empty((steps, 0))
         try:
             for step in range(steps):
                 optimizer.iterations = before + step

@@ -179,7 +179,7 @@ class Plain:
 
     def __init__(self, link: Layer):
         self.link = link
-        self.parameters = link.parameters if link.trainable else []
+        self.parameters = link.trainable_parameters
 
     def absorb(self, link: Layer) -> bool:
         """Compute nothing else."""
