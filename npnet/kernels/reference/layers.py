@@ -4,6 +4,7 @@ import numpy as np
 
 __all__ = [
     "batch_norm_backward_input",
+    "batch_norm_backward_input_given",
     "batch_norm_backward_parameters",
     "batch_norm_forward",
     "dense_backward_input",
@@ -121,8 +122,13 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
     ∂z[m]/∂x[n] = ([m=n] - 1/N - z[m] z[n] / N) / s. Summed over m with dz = gamma dy, the second takes out
     the mean of dy, the third its part along z.
     """
-    along = normalized * (dy * normalized).mean(axis=0)
-    return gamma / np.sqrt(variance + epsilon) * (dy - dy.mean(axis=0) - along)
+    means = dy.mean(axis=0), (dy * normalized).mean(axis=0)
+    return batch_norm_backward_input_given(dy, normalized, gamma, variance, epsilon, *means)
+
+
+def batch_norm_backward_input_given(dy, normalized, gamma, variance, epsilon, mean, along):
+    """The same, given mean(dy) and mean(dy z): of a batch of which dy is only a part."""
+    return gamma / np.sqrt(variance + epsilon) * (dy - mean - normalized * along)
 
 
 # --- layer and group normalisation: rows of (R, K) ----------------------------------------------------------

@@ -88,6 +88,10 @@ class FusedStep:
         present = self.current()
         return 1 if present is None else present.at_once(batch_size)
 
+    def outputs(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the predictions for some rows of ``x``."""
+        return self.step.outputs(x, rows)
+
     def current(self) -> "Plan | None":
         """Return the plan for the step as it is now."""
         made_from = _everything(self.step)

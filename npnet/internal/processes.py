@@ -1,0 +1,266 @@
+"""The processes that train one model together, on MPI: what they send each other, and how they end together.
+
+A program that nobody distributes is one process, ``Processes()``, and MPI is not even imported. Everything is
+sent point to point, so whoever waits knows for whom, can be interrupted by Ctrl-C, and says so after a while.
+"""
+
+import json
+import os
+import platform
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+
+__all__ = ["Processes", "announced", "announced_rank", "group", "join", "say", "world"]
+
+PATIENCE = 120.0  # seconds after which a process that waits says for whom
+EAGER = 2e-3  # seconds for which it asks without a pause whether the others have sent
+PAUSE = 5e-5  # seconds between two questions from then on
+TAGS = 30_000  # MPI guarantees tags up to 32,767
+GRACE = 0.5  # seconds by which other processes let the first one report what befell all alike
+
+SIZES = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}  # of Open MPI; of the others
+
+
+class Processes:
+    """The processes of one training.
+
+    Parameters
+    ----------
+    communicator
+        Of mpi4py; None for a process alone.
+
+    Attributes
+    ----------
+    rank, size
+        The number of this process, from 0, and how many there are.
+    hosts
+        The name of each process's machine.
+    resume
+        What to do after a failure, for the message about one.
+    """
+
+    def __init__(self, communicator: Any = None):
+        self.communicator = communicator
+        self.rank, self.size = (0, 1) if communicator is None else (communicator.rank, communicator.size)
+        self.resume = ""
+        self.sent = 0  # how many exchanges there have been
+        self.hosts = [text.decode() for text in self.gather_bytes(platform.node().encode())]
+        if self.size > 1:
+            self._random = np.random.default_rng(self.broadcast(secrets.randbits(64)))
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.rank == 0
+
+    @property
+    def name(self) -> str:
+        """Return "rank 1 of 4 on node7"."""
+        return f"rank {self.rank} of {self.size} on {self.hosts[self.rank]}"
+
+    def random_seed(self) -> int:
+        """Return a random number, the same on all processes if each asks as often."""
+        return secrets.randbits(32) if self.size == 1 else int(self._random.integers(2**32))
+
+    # --- sending --------------------------------------------------------------------------------------------
+
+    def exchange(self, outgoing: Sequence[np.ndarray], incoming: Sequence[np.ndarray]) -> None:
+        """Send ``outgoing[q]`` to process q and receive from it ``incoming[q]``; all contiguous."""
+        incoming[self.rank][...] = outgoing[self.rank]
+        if self.size == 1:
+            return
+        tag, self.sent = self.sent % TAGS, self.sent + 1
+        # Every process begins with its successor, so that they do not all send to one at a time.
+        others = [(self.rank + distance) % self.size for distance in range(1, self.size)]
+        begin = self.communicator.Irecv, self.communicator.Isend
+        waiting = [
+            (other, start(array[other], other, tag))
+            for start, array in zip(begin, (incoming, outgoing), strict=True)
+            for other in others
+            if array[other].size
+        ]
+        began = told = time.monotonic()
+        while True:
+            waiting = [(other, request) for other, request in waiting if not request.Test()]
+            if not waiting:
+                return
+            now = time.monotonic()
+            if now - began > EAGER:
+                time.sleep(PAUSE)
+            if now - told > PATIENCE:
+                told = now
+                self._say_who_is_late({other for other, _ in waiting}, now - began)
+
+    def _say_who_is_late(self, late: set[int], seconds: float) -> None:
+        """Print who is waited for, in the lowest of the processes that wait."""
+        if all(rank in late for rank in range(self.rank)):
+            named = ", ".join(f"rank {rank} on {self.hosts[rank]}" for rank in sorted(late))
+            say(f"npnet: {self.name} has been waiting for {seconds:.0f} s, for {named}.")
+
+    def gather(self, array: np.ndarray) -> np.ndarray:
+        """Return the arrays of all processes, each of this one's shape and dtype, along a new first axis."""
+        array = np.ascontiguousarray(array)
+        all_of_them = np.empty((self.size, *array.shape), array.dtype)
+        self.exchange([array] * self.size, list(all_of_them))
+        return all_of_them
+
+    def gather_parts(self, part: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        """Return the parts of all processes one after the other; process q has ``rows[q]`` rows of it."""
+        whole = np.empty((sum(rows), *part.shape[1:]), part.dtype)
+        part = np.ascontiguousarray(part)
+        self.exchange([part] * self.size, np.split(whole, np.cumsum(rows)[:-1]))
+        return whole
+
+    def gather_bytes(self, text: bytes) -> list[bytes]:
+        """Return what each process has."""
+        sizes = self.gather(np.array(len(text)))
+        incoming = [np.empty(size, np.uint8) for size in sizes]
+        self.exchange([np.frombuffer(text, np.uint8)] * self.size, incoming)
+        return [array.tobytes() for array in incoming]
+
+    def gather_values(self, value: Any) -> list[Any]:
+        """Return what each process has, of what JSON can hold."""
+        return [json.loads(text) for text in self.gather_bytes(json.dumps(value).encode())]
+
+    def broadcast(self, value: Any) -> Any:
+        """Return what the first process has, of what JSON can hold."""
+        return self.gather_values(value if self.first else None)[0]
+
+    def broadcast_bytes(self, text: bytes) -> bytes:
+        """Return what the first process has."""
+        return self.gather_bytes(text if self.first else b"")[0]
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the processes' numbers."""
+        return number if self.size == 1 else int(self.gather(np.array(number)).max())
+
+    # --- ending ---------------------------------------------------------------------------------------------
+
+    def stop(self, message: str, code: int) -> NoReturn:
+        """Print why this process ends, and end all of them with this exit code.
+
+        What befalls all processes alike, a setting that does not fit, is reported by the first alone: the
+        others wait until it has ended them.
+        """
+        if not self.first:
+            time.sleep(GRACE)
+        say(message)
+        sys.stdout.flush()
+        self.communicator.Abort(code)
+        raise SystemExit(code)  # Abort does not return
+
+    def fail(self, reason: str, code: int = 1) -> NoReturn:
+        """End all processes because of what happened in this one."""
+        self.stop(
+            f"npnet: {self.name}: {reason.rstrip('.')}. The other processes are stopped. {self.resume}", code
+        )
+
+
+_world: Processes | None = None  # those that mpiexec started, once asked for
+_group: Processes | None = None  # those that train together; None for each alone
+
+
+@cache
+def _alone() -> Processes:
+    return Processes()
+
+
+def world() -> Processes:
+    """Return the processes that were started together, as far as this one has joined them."""
+    return _world or _alone()
+
+
+def group() -> Processes:
+    """Return the processes that train together: this one alone unless a distribution is set."""
+    return _group or _alone()
+
+
+def train_together(together: bool) -> None:
+    """Let ``group`` return all processes of the world, or this one alone."""
+    global _group
+    _group = _world if together else None
+
+
+def announced() -> int:
+    """Return how many processes whoever started this one says there are."""
+    return max((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), default=1)
+
+
+def announced_rank() -> int:
+    """Return which of them this one is, by the same source."""
+    return max((int(os.environ[name]) for name in SIZES.values() if os.environ.get(name, "").isdigit()), default=0)
+
+
+def join() -> Processes:
+    """Find the other processes that mpiexec started; from now on one that fails ends all.
+
+    Raises
+    ------
+    ImportError
+        Without mpi4py, or an MPI that it can load.
+    RuntimeError
+        If mpiexec belongs to another MPI than mpi4py's: each process would train alone.
+    """
+    global _world
+    if _world is None and announced() == 1:
+        return _alone()
+    if _world is None:
+        _world = Processes(_communicator())
+        sys.excepthook = _end_all
+    return _world
+
+
+def _communicator() -> Any:
+    size = announced()
+    lacks = f"mpiexec started {size} processes, but without mpi4py each would train alone:"
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize, mpi4py.rc.thread_level = False, "serialized"
+        from mpi4py import MPI
+    except ImportError:
+        raise ImportError(f"{lacks} pip install 'npnet[mpi]'") from None
+    except RuntimeError as error:  # no libmpi
+        raise ImportError(f"{lacks} it finds no MPI. {str(error).splitlines()[0]}") from None
+    library = MPI.Get_library_version().split("\n")[0].split(",")[0].strip("\0 ")
+    mixed = (
+        f"mpiexec started {size} processes, but it belongs to another MPI than mpi4py, which uses {library}:"
+        f" each would train alone. Use the mpiexec of that MPI{_beside_python()}."
+    )
+    if "OMPI_COMM_WORLD_SIZE" in os.environ and not library.startswith("Open MPI"):
+        raise RuntimeError(mixed)
+    if not MPI.Is_initialized():
+        MPI.Init_thread(MPI.THREAD_SERIALIZED)
+    if MPI.COMM_WORLD.size != size:
+        raise RuntimeError(mixed)
+    return MPI.COMM_WORLD.Dup()
+
+
+def _beside_python() -> str:
+    path = Path(sys.executable).with_name("mpiexec")
+    return f", {path}" if path.exists() else ""
+
+
+def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Report an exception that nobody caught, and end all processes: they would wait for this one for ever."""
+    if issubclass(kind, KeyboardInterrupt):
+        world().stop("Stopped.", 130)
+    if not world().first:
+        time.sleep(GRACE)
+    traceback.print_exception(kind, error, trace)
+    world().fail(f"{kind.__name__}: {error}")
+
+
+def say(message: str) -> None:
+    """Print a line on standard error in one piece, so that lines of several processes do not mix."""
+    sys.stderr.write(message.rstrip() + "\n")
+    sys.stderr.flush()

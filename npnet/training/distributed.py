@@ -1,0 +1,280 @@
+"""The training step of several processes: each computes its shards of the batch, all make the same update.
+
+The step is that of ``step.py``, link by link, for all shards of a process before the next link: batch
+normalisation needs the whole batch at its place in the chain. What a link remembers for the way back belongs
+to a shard, so each shard has links of its own, which share their parameters.
+
+Gradients, loss and the statistics of batches are sums over shards (``shards.py``), so that weights, history
+and predictions have the same bits on every number of processes.
+"""
+
+import math
+from itertools import pairwise
+from typing import Any, TypeGuard, TypeVar
+
+import numpy as np
+
+from npnet.internal.processes import Processes
+from npnet.internal.streams import SHARDS, stream
+from npnet.kernels import reference
+from npnet.layers import BatchNormalization
+from npnet.layers.layer import Layer
+from npnet.layers.parameter import Parameter
+from npnet.losses import Loss
+from npnet.training.batches import Batch, gather
+from npnet.training.shards import Sums, add_up, bounds
+from npnet.training.step import Result, Step, joined
+
+__all__ = ["DistributedStep", "Shard"]
+
+T = TypeVar("T")
+
+
+class Shard:
+    """One shard of a batch on its way through the chain.
+
+    Attributes
+    ----------
+    number
+        Which of the batch's shards it is.
+    links
+        The chain's links with memories of this shard.
+    loss
+        The loss as the sum over the shard's samples.
+    flow
+        What goes through the links: samples, activations, then gradients.
+    """
+
+    def __init__(self, number: int, step: Step, x: np.ndarray, batch: Batch):
+        self.number = number
+        self.batch = batch
+        self.links = [twin(link) for link in step.chain.links]
+        for place, link in enumerate(self.links):
+            if link.rng is not None:
+                link.rng = _own_stream(link, step, number, place)
+        self.loss: Loss = twin(step.loss)
+        self.loss.reduction = "sum"
+        self.flow = gather(x, batch.rows, step.chain.dtype)
+
+    def end_forward(self) -> None:
+        """Keep the predictions and the sum of the losses."""
+        self.y_pred = self.flow
+        self.total = self.loss.forward(self.batch.y_true, self.y_pred, self.batch.sample_weight)
+
+    def begin_backward(self, through_activation: bool, count: float) -> None:
+        """Go on with the gradient of what remains of the chain: of the sum of losses over ``count``."""
+        loss = self.loss
+        dy = loss.backward_through_activation() if through_activation else loss.backward()
+        self.flow = np.asarray(dy / count, self.y_pred.dtype)
+
+
+def twin(thing: T) -> T:
+    """Return another object with the same attributes, parameters too: only what is assigned differs."""
+    other = object.__new__(type(thing))
+    vars(other).update(vars(thing))
+    return other
+
+
+def _own_stream(link: Any, step: Step, shard: int, place: int) -> np.random.Generator:
+    """Return the random numbers of a link for a shard of this step: whoever computes it draws the same."""
+    own = getattr(link, "seed", None)
+    seed = step.chain.seed if own is None else own
+    return stream(seed, SHARDS, step.optimizer.iterations, shard, place)
+
+
+class DistributedStep:
+    """Steps that the processes of a group take together.
+
+    Parameters
+    ----------
+    step
+        Chain, loss, optimizer and kernels.
+    group
+        The processes.
+    shards
+        How many shards a batch is cut into.
+    """
+
+    def __init__(self, step: Step, group: Processes, shards: int):
+        self.step, self.group = step, group
+        self.sums = Sums(group, shards)
+
+    def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
+        """Take one step after the other; between two of them other threads may read the weights."""
+        results = []
+        for batch in batches:
+            with self.step.chain.lock:
+                results.append(self.take(x, batch))
+        return results
+
+    def at_once(self, batch_size: int) -> int:
+        """Return 1: the processes meet in every step."""
+        return 1
+
+    def take(self, x: np.ndarray, batch: Batch) -> Result:
+        """Take one step: forward, loss, backward, sum over shards, update."""
+        chain, optimizer = self.step.chain, self.step.optimizer
+        self.n = len(batch.y_true)
+        shards = self._shards(x, batch)
+        for place in range(len(chain.links)):
+            self._forward(place, shards)
+        for shard in shards:
+            shard.end_forward()
+        through_activation = joined(chain, self.step.loss)
+        count = self._count()
+        for shard in shards:
+            shard.begin_backward(through_activation, count)
+        gradients = self._backward(shards, len(chain.links) - through_activation)
+        gradients.sum()
+        loss, y_pred = self._result(shards, count)
+        loss += chain.regularize()
+        optimizer.step(chain.trainable_parameters, self.step.kernels)
+        return loss, y_pred
+
+    def outputs(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the predictions for some rows of x, of which each process computes its shards."""
+        chain, places = self.step.chain, bounds(len(rows), self.sums.shards)
+        own = [
+            chain.forward(gather(x, rows[places[shard] : places[shard + 1]], chain.dtype)).copy()
+            for shard in self.sums.mine
+            if places[shard] < places[shard + 1]
+        ]
+        return self._joined(own, places)
+
+    # --- a step's parts -------------------------------------------------------------------------------------
+
+    def _shards(self, x: np.ndarray, batch: Batch) -> list[Shard]:
+        """Return the shards of the batch that this process computes; empty ones are left out."""
+        rows, y_true, weight = batch
+        weight = self.step.loss.sample_weight(y_true, weight)  # of the whole batch: it may count classes
+        places, shards = bounds(self.n, self.sums.shards), []
+        for number in self.sums.mine:
+            part = slice(places[number], places[number + 1])
+            if part.start < part.stop:
+                own = Batch(rows[part], y_true[part], None if weight is None else weight[part])
+                shards.append(Shard(number, self.step, x, own))
+        return shards
+
+    def _count(self) -> float:
+        """Return what the sum of all losses is divided by."""
+        if self.step.loss.reduction == "sum":
+            return 1.0
+        return self.n * math.prod(self.step.chain.output_shape[:-1])
+
+    def _forward(self, place: int, shards: list[Shard]) -> None:
+        """Go through one link."""
+        link = self.step.chain.links[place]
+        if normalizes_batches(link):
+            self._normalize(link, place, shards)
+            return
+        for shard in shards:
+            shard.flow = shard.links[place].forward(shard.flow, training=True)
+
+    def _backward(self, shards: list[Shard], behind: int) -> "Gradients":
+        """Go back from before the link at ``behind`` to the first that learns; return this process's sums."""
+        chain = self.step.chain
+        summed = [p for link in chain.links if normalizes_batches(link) for p in link.parameters]
+        gradients = Gradients(self.sums, [p for p in chain.trainable_parameters if p not in summed])
+        first = next(i for i, link in enumerate(chain.links) if link.trainable and link.parameters)
+        for place in range(behind - 1, first - 1, -1):
+            link = chain.links[place]
+            if normalizes_batches(link):
+                self._normalize_backward(link, place, shards)
+                continue
+            parts: dict[Parameter, dict[int, np.ndarray]] = {p: {} for p in link.parameters}
+            for shard in shards:
+                own = shard.links[place]
+                if place > first:
+                    shard.flow = own.backward(shard.flow)
+                else:
+                    own.backward_parameters(shard.flow)  # nobody asks for the gradient of the data
+                for parameter in link.parameters:
+                    parts[parameter][shard.number] = parameter.grad
+            gradients.add(parts)
+        return gradients
+
+    def _result(self, shards: list[Shard], count: float) -> Result:
+        """Return the loss and the predictions of the whole batch."""
+        totals = np.zeros(len(self.sums.mine))
+        for shard in shards:
+            totals[shard.number - self.sums.mine.start] = shard.total
+        everywhere = self.group.gather_parts(totals, self.sums.counts)
+        loss = add_up(0, self.sums.shards, {(i, i + 1): total for i, total in enumerate(everywhere)})
+        y_pred = self._joined([shard.y_pred for shard in shards], bounds(self.n, self.sums.shards))
+        return float(loss) / count, y_pred
+
+    def _joined(self, own: list[np.ndarray], places: list[int]) -> np.ndarray:
+        """Return the outputs of all shards, of which each process has some."""
+        chain = self.step.chain
+        part = np.concatenate([np.empty((0, *chain.output_shape), chain.dtype), *own], dtype=chain.dtype)
+        ends = np.cumsum([0, *self.sums.counts])
+        rows = [places[high] - places[low] for low, high in pairwise(ends)]
+        return self.group.gather_parts(part, rows)
+
+    # --- batch normalisation ----------------------------------------------------------------------------------
+
+    def _normalize(self, link: BatchNormalization, place: int, shards: list[Shard]) -> None:
+        """Normalise with the statistics of the whole batch; the moving averages follow them."""
+        columns = {shard.number: shard.flow.reshape(-1, shard.flow.shape[-1]) for shard in shards}
+        count = self._positions(link)
+        mean = self._sum(link, {k: x.sum(axis=0) for k, x in columns.items()})[0] / count
+        squares = {k: np.square(x - mean).sum(axis=0) for k, x in columns.items()}
+        variance = self._sum(link, squares)[0] / count
+        link.follow(mean, variance)
+        for shard in shards:
+            own, shape = shard.links[place], shard.flow.shape
+            shard.flow = own.normalize(columns[shard.number], mean, variance).reshape(shape)  # type: ignore[attr-defined]
+
+    def _normalize_backward(self, link: BatchNormalization, place: int, shards: list[Shard]) -> None:
+        """Set dgamma and dbeta; go back through the statistics of the whole batch."""
+        columns = {shard.number: shard.flow.reshape(-1, shard.flow.shape[-1]) for shard in shards}
+        normalized = {shard.number: shard.links[place].normalized for shard in shards}
+        kernels = self.step.kernels
+        sums = {k: kernels.batch_norm_backward_parameters(dy, normalized[k]) for k, dy in columns.items()}
+        dgamma, dbeta = self._sum(link, {k: np.stack(pair) for k, pair in sums.items()}, 2)
+        for parameter, gradient in ((link.gamma, dgamma), (link.beta, dbeta)):
+            if parameter is not None:
+                parameter.grad = gradient
+        count = self._positions(link)
+        gamma = np.ones_like(dgamma) if link.gamma is None else link.gamma.value
+        for shard in shards:
+            k, variance = shard.number, shard.links[place].variance
+            dx = reference.batch_norm_backward_input_given(
+                columns[k], normalized[k], gamma, variance, link.epsilon, dbeta / count, dgamma / count
+            )
+            shard.flow = dx.reshape(shard.flow.shape)
+
+    def _positions(self, link: BatchNormalization) -> int:
+        """Return how many numbers a statistic of the whole batch is made of."""
+        return self.n * math.prod(link.input_shape[:-1])  # type: ignore[index]
+
+    def _sum(self, link: BatchNormalization, parts: dict[int, np.ndarray], rows: int = 1) -> np.ndarray:
+        """Return sums over all shards of numbers for each feature."""
+        return self.sums.of(parts, (rows, link.moving_mean.size), self.step.chain.dtype)
+
+
+def normalizes_batches(link: Layer) -> TypeGuard[BatchNormalization]:
+    """Whether a link takes the statistics of a batch, as it does while it trains."""
+    return isinstance(link, BatchNormalization) and link.trainable
+
+
+class Gradients:
+    """The gradients of a step, side by side in one array, so that they are summed together."""
+
+    def __init__(self, sums: Sums, parameters: list[Parameter]):
+        self.sums, self.parameters = sums, parameters
+        ends = np.cumsum([parameter.size for parameter in parameters]).tolist()
+        self.starts = dict(zip(parameters, [0, *ends], strict=False))
+        self.space = sums.space(ends[-1] if ends else 0, parameters[0].dtype if parameters else np.dtype("f4"))
+
+    def add(self, parts: dict[Parameter, dict[int, np.ndarray]]) -> None:
+        """Take in the gradients of parameters by shard; those of parameters that do not learn are left out."""
+        for parameter, by_shard in parts.items():
+            if parameter in self.starts:
+                self.sums.add_own(by_shard, self.space, self.starts[parameter])
+
+    def sum(self) -> None:
+        """Set the parameters' gradients to the sums over all shards."""
+        total = self.sums.over_processes(self.space)
+        for parameter, start in self.starts.items():
+            parameter.grad = total[start : start + parameter.size].reshape(parameter.shape)
