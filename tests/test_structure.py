@@ -16,7 +16,7 @@ ROOT = Path(npnet.__file__).parent
 # Lowest first. A module imports only from earlier rows; those of one row do not know each other.
 ROWS = [
     {"internal", "kernels"},
-    {"constraints", "datasets", "distribution", "initializers", "losses", "plotting", "regularizers"},
+    {"constraints", "datasets", "initializers", "losses", "plotting", "regularizers"},
     {"callbacks", "layers", "metrics", "utils"},
     {"optimizers"},
     {"training"},

@@ -10,7 +10,6 @@ import platform
 import secrets
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,14 @@ TAGS = 30_000  # MPI guarantees tags up to 32,767
 GRACE = 0.5  # seconds by which other processes let the first one report what befell all alike
 
 SIZES = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}  # of Open MPI; of the others
+
+
+def pause(seconds: float) -> None:
+    """Let other processes have the CPU, which may be those that are waited for."""
+    if seconds or not hasattr(os, "sched_yield"):
+        time.sleep(seconds)
+    else:
+        os.sched_yield()
 
 
 class Processes:
@@ -50,7 +57,8 @@ class Processes:
 
     def __init__(self, communicator: Any = None):
         self.communicator = communicator
-        self.rank, self.size = (0, 1) if communicator is None else (communicator.rank, communicator.size)
+        self.rank: int = 0 if communicator is None else communicator.rank
+        self.size: int = 1 if communicator is None else communicator.size
         self.resume = ""
         self.sent = 0  # how many exchanges there have been
         self.hosts = [text.decode() for text in self.gather_bytes(platform.node().encode())]
@@ -94,8 +102,7 @@ class Processes:
             if not waiting:
                 return
             now = time.monotonic()
-            if now - began > EAGER:
-                time.sleep(PAUSE)
+            pause(PAUSE if now - began > EAGER else 0)
             if now - told > PATIENCE:
                 told = now
                 self._say_who_is_late({other for other, _ in waiting}, now - began)
@@ -197,7 +204,9 @@ def announced() -> int:
 
 def announced_rank() -> int:
     """Return which of them this one is, by the same source."""
-    return max((int(os.environ[name]) for name in SIZES.values() if os.environ.get(name, "").isdigit()), default=0)
+    return max(
+        (int(os.environ[name]) for name in SIZES.values() if os.environ.get(name, "").isdigit()), default=0
+    )
 
 
 def join() -> Processes:
@@ -225,7 +234,7 @@ def _communicator() -> Any:
     try:
         import mpi4py
 
-        mpi4py.rc.initialize, mpi4py.rc.thread_level = False, "serialized"
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True  # so that the library can be named first
         from mpi4py import MPI
     except ImportError:
         raise ImportError(f"{lacks} pip install 'npnet[mpi]'") from None
@@ -251,12 +260,12 @@ def _beside_python() -> str:
 
 
 def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Report an exception that nobody caught, and end all processes: they would wait for this one for ever."""
+    """Report an exception that nobody caught, and end all processes, which would wait for this one."""
     if issubclass(kind, KeyboardInterrupt):
         world().stop("Stopped.", 130)
     if not world().first:
         time.sleep(GRACE)
-    traceback.print_exception(kind, error, trace)
+    sys.__excepthook__(kind, error, trace)
     world().fail(f"{kind.__name__}: {error}")
 
 

@@ -211,7 +211,7 @@ class DistributedStep:
         rows = [places[high] - places[low] for low, high in pairwise(ends)]
         return self.group.gather_parts(part, rows)
 
-    # --- batch normalisation ----------------------------------------------------------------------------------
+    # --- batch normalisation --------------------------------------------------------------------------------
 
     def _normalize(self, link: BatchNormalization, place: int, shards: list[Shard]) -> None:
         """Normalise with the statistics of the whole batch; the moving averages follow them."""
@@ -228,7 +228,8 @@ class DistributedStep:
     def _normalize_backward(self, link: BatchNormalization, place: int, shards: list[Shard]) -> None:
         """Set dgamma and dbeta; go back through the statistics of the whole batch."""
         columns = {shard.number: shard.flow.reshape(-1, shard.flow.shape[-1]) for shard in shards}
-        normalized = {shard.number: shard.links[place].normalized for shard in shards}
+        own: dict[int, Any] = {shard.number: shard.links[place] for shard in shards}
+        normalized = {number: its.normalized for number, its in own.items()}
         kernels = self.step.kernels
         sums = {k: kernels.batch_norm_backward_parameters(dy, normalized[k]) for k, dy in columns.items()}
         dgamma, dbeta = self._sum(link, {k: np.stack(pair) for k, pair in sums.items()}, 2)
@@ -238,7 +239,7 @@ class DistributedStep:
         count = self._positions(link)
         gamma = np.ones_like(dgamma) if link.gamma is None else link.gamma.value
         for shard in shards:
-            k, variance = shard.number, shard.links[place].variance
+            k, variance = shard.number, own[shard.number].variance
             dx = reference.batch_norm_backward_input_given(
                 columns[k], normalized[k], gamma, variance, link.epsilon, dbeta / count, dgamma / count
             )
@@ -265,10 +266,12 @@ class Gradients:
         self.sums, self.parameters = sums, parameters
         ends = np.cumsum([parameter.size for parameter in parameters]).tolist()
         self.starts = dict(zip(parameters, [0, *ends], strict=False))
-        self.space = sums.space(ends[-1] if ends else 0, parameters[0].dtype if parameters else np.dtype("f4"))
+        self.space = sums.space(
+            ends[-1] if ends else 0, parameters[0].dtype if parameters else np.dtype("f4")
+        )
 
     def add(self, parts: dict[Parameter, dict[int, np.ndarray]]) -> None:
-        """Take in the gradients of parameters by shard; those of parameters that do not learn are left out."""
+        """Take in the gradients of parameters by shard; parameters that do not learn are left out."""
         for parameter, by_shard in parts.items():
             if parameter in self.starts:
                 self.sums.add_own(by_shard, self.space, self.starts[parameter])

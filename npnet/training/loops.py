@@ -148,9 +148,7 @@ def fit(
                     _train_epoch(model, step, train, at_once, means, call, interrupt)
                     logs = means.logs()
                     if validation is not None and validate_after(epoch) and validation.open(0):
-                        values = _evaluate(
-                            model, setup, step, validation, call, interrupt=interrupt
-                        ).logs()
+                        values = _evaluate(model, setup, step, validation, call, interrupt=interrupt).logs()
                         logs |= {f"val_{name}": value for name, value in values.items()}
                     params["steps"] = train.steps
                     if model.position.batch == train.steps:
@@ -319,7 +317,9 @@ def test_on_batch(
     batch = setup.samples(x, y, sample_weight)
     feed = ArrayFeed(batch, len(batch))
     feed.open(0)
-    return _evaluate(model, setup, setup.readable_step(), feed, CallbackList([], model, {})).reported(return_dict)
+    return _evaluate(model, setup, setup.readable_step(), feed, CallbackList([], model, {})).reported(
+        return_dict
+    )
 
 
 @contextmanager

@@ -8,14 +8,12 @@ import numpy as np
 from npnet import losses, optimizers
 from npnet import metrics as metric_names
 from npnet.callbacks.callback import Callback
-from npnet.distribution import distribution
 from npnet.internal import checks, processes
 from npnet.kernels import load, name_of, restored
 from npnet.layers.chain import Chain
 from npnet.layers.more import Whole
 from npnet.metrics import Means, Metric
-from npnet.training.alike import Alike
-from npnet.training.distributed import DistributedStep
+from npnet.training.distribution import distribution
 from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
 from npnet.training.step import Step, Steps
@@ -155,6 +153,8 @@ class Setup:
         self._bind_optimizer()
         shared = distribution()
         if shared is not None and shared.shards > 1:
+            from npnet.training.distributed import DistributedStep
+
             return DistributedStep(self.readable_step(), processes.group(), shared.shards)
         if not self.fused or name_of(self.kernels) != "numba":
             return self.readable_step()
@@ -166,7 +166,11 @@ class Setup:
     def watchers(self) -> list[Callback]:
         """Return what watches that the processes of a distributed training do the same."""
         group = processes.group()
-        return [Alike(group, self)] if group.size > 1 else []
+        if group.size == 1:
+            return []
+        from npnet.training.alike import Alike
+
+        return [Alike(group, self)]
 
     def _bind_optimizer(self) -> None:
         """Let the optimizer count this model's steps and no other's."""

@@ -3,8 +3,8 @@
     mpiexec -n 4 python program.py
 
     npnet.distribution.set_distribution(npnet.distribution.DataParallel())
-    model = ...                                                # after it: the processes then draw the same seed
-    model.fit(x, y, batch_size=1024)                           # the batch of all processes together
+    model = ...                         # after it: the processes then draw the same seed
+    model.fit(x, y, batch_size=1024)    # samples of all processes together
 
 Every process runs the same program on the same data. ``fit`` and ``train_on_batch`` are computed by all of
 them together and must be called by all; ``predict`` and ``evaluate`` are computed by each for itself.
@@ -92,7 +92,9 @@ def _divide_cpus(group: processes.Processes) -> None:
     _divided = True
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     here = (group.hosts[group.rank], allowed)
-    sharing = sum((host, its) == here for host, its in zip(group.hosts, group.gather_values(allowed), strict=True))
+    sharing = sum(
+        (host, its) == here for host, its in zip(group.hosts, group.gather_values(allowed), strict=True)
+    )
     if sharing > 1:
         threads.set_threads(max(1, min(cpus.usable_cpus(), threads.get_threads()) // sharing))
 
@@ -110,8 +112,8 @@ def set_distribution(value: DataParallel | None) -> None:
         size = processes.world().size
         if size > value.shards:
             raise ValueError(
-                f"shards must be at least the number of processes, {size}, got {value.shards}: some would have"
-                f" nothing to do. DataParallel(shards={size})"
+                f"shards must be at least the number of processes, {size}, got {value.shards}: some would"
+                f" have nothing to do. DataParallel(shards={size})"
             )
     _distribution = value
     processes.train_together(value is not None)
