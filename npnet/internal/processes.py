@@ -18,7 +18,17 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-__all__ = ["Processes", "announced", "announced_rank", "group", "join", "say", "world"]
+__all__ = [
+    "Processes",
+    "announced",
+    "announced_rank",
+    "group",
+    "join",
+    "say",
+    "tell",
+    "train_together",
+    "world",
+]
 
 PATIENCE = 120.0  # seconds after which a process that waits says for whom
 EAGER = 2e-3  # seconds for which it asks without a pause whether the others have sent
@@ -267,6 +277,12 @@ def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackTy
         time.sleep(GRACE)
     sys.__excepthook__(kind, error, trace)
     world().fail(f"{kind.__name__}: {error}")
+
+
+def tell(message: object) -> None:
+    """Print a line, in the first of the processes that train together."""
+    if group().first:
+        print(message)
 
 
 def say(message: str) -> None:
