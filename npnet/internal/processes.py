@@ -4,6 +4,7 @@ A program that nobody distributes is one process, ``Processes()``, and MPI is no
 sent point to point, so whoever waits knows for whom, can be interrupted by Ctrl-C, and says so after a while.
 """
 
+import io
 import json
 import os
 import platform
@@ -14,21 +15,14 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
 __all__ = [
-    "Processes",
-    "announced",
-    "announced_rank",
-    "group",
-    "join",
-    "say",
-    "tell",
-    "train_together",
-    "world",
-]
+    "OtherMPIError", "Prefixed", "Processes", "announced", "announced_rank", "group", "join", "say", "tell",
+    "train_together", "world",
+]  # fmt: skip
 
 PATIENCE = 120.0  # seconds after which a process that waits says for whom
 EAGER = 2e-3  # seconds for which it asks without a pause whether the others have sent
@@ -37,6 +31,10 @@ TAGS = 30_000  # MPI guarantees tags up to 32,767
 GRACE = 0.5  # seconds by which other processes let the first one report what befell all alike
 
 SIZES = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}  # of Open MPI; of the others
+
+
+class OtherMPIError(RuntimeError):
+    """mpiexec and mpi4py belong to different MPIs: each process would train alone."""
 
 
 def pause(seconds: float) -> None:
@@ -226,7 +224,7 @@ def join() -> Processes:
     ------
     ImportError
         Without mpi4py, or an MPI that it can load.
-    RuntimeError
+    OtherMPIError
         If mpiexec belongs to another MPI than mpi4py's: each process would train alone.
     """
     global _world
@@ -256,11 +254,11 @@ def _communicator() -> Any:
         f" each would train alone. Use the mpiexec of that MPI{_beside_python()}."
     )
     if "OMPI_COMM_WORLD_SIZE" in os.environ and not library.startswith("Open MPI"):
-        raise RuntimeError(mixed)
+        raise OtherMPIError(mixed)
     if not MPI.Is_initialized():
         MPI.Init_thread(MPI.THREAD_SERIALIZED)
     if MPI.COMM_WORLD.size != size:
-        raise RuntimeError(mixed)
+        raise OtherMPIError(mixed)
     return MPI.COMM_WORLD.Dup()
 
 
@@ -277,6 +275,23 @@ def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackTy
         time.sleep(GRACE)
     sys.__excepthook__(kind, error, trace)
     world().fail(f"{kind.__name__}: {error}")
+
+
+class Prefixed(io.TextIOBase):
+    """A stream whose lines begin with the number of this process, each written in one piece."""
+
+    def __init__(self, stream: TextIO):
+        self.stream, self.line = stream, ""
+
+    def write(self, text: str) -> int:
+        """Write the lines that are whole."""
+        *whole, self.line = (self.line + text).split("\n")
+        self.stream.write("".join(f"[{announced_rank()}] {line}\n" for line in whole))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is there."""
+        self.stream.flush()
 
 
 def tell(message: object) -> None:

@@ -17,7 +17,7 @@ __all__ = ["Alike", "digest", "require_alike"]
 
 
 def require_alike(group: Processes, when: str, values: dict[str, Any]) -> None:
-    """Raise a RuntimeError that names the processes that differ, and in what, if any do.
+    """Raise a ValueError that names the processes that differ, and in what, if any do.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def require_alike(group: Processes, when: str, values: dict[str, Any]) -> None:
         if odd:
             named = ", ".join(f"rank {rank} (on {group.hosts[rank]}) has {texts[rank]}" for rank in odd)
             others = "the other has" if group.size == 2 else "the others have"
-            raise RuntimeError(f"{when}: of {name}, {named}, {others} {usual}.")
+            raise ValueError(f"{when}: of {name}, {named}, {others} {usual}.")
 
 
 class Alike(Callback):
