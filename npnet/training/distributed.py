@@ -126,34 +126,42 @@ class DistributedStep:
             shard.begin_backward(through_activation, count)
         gradients = self._backward(shards, len(chain.links) - through_activation)
         gradients.sum()
-        loss, y_pred = self._result(shards, count)
+        loss, y_pred = self._result(shards, count, self._places(batch))
         loss += chain.regularize()
         optimizer.step(chain.trainable_parameters, self.step.kernels)
         return loss, y_pred
 
-    def outputs(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the predictions for some rows of x, of which each process computes its shards."""
-        chain, places = self.step.chain, bounds(len(rows), self.sums.shards)
-        own = [
-            chain.forward(gather(x, rows[places[shard] : places[shard + 1]], chain.dtype)).copy()
-            for shard in self.sums.mine
-            if places[shard] < places[shard + 1]
-        ]
-        return self._joined(own, places)
+    def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
+        """Return the predictions for a batch, of which each process computes its shards."""
+        chain, own = self.step.chain, self._own_parts(batch)
+        y_pred = [chain.forward(gather(x, rows, chain.dtype)).copy() for _, rows, _ in own]
+        return self._joined(y_pred, self._places(batch))
 
     # --- a step's parts -------------------------------------------------------------------------------------
 
     def _shards(self, x: np.ndarray, batch: Batch) -> list[Shard]:
         """Return the shards of the batch that this process computes; empty ones are left out."""
-        rows, y_true, weight = batch
-        weight = self.step.loss.sample_weight(y_true, weight)  # of the whole batch: it may count classes
-        places, shards = bounds(self.n, self.sums.shards), []
-        for number in self.sums.mine:
-            part = slice(places[number], places[number + 1])
-            if part.start < part.stop:
-                own = Batch(rows[part], y_true[part], None if weight is None else weight[part])
-                shards.append(Shard(number, self.step, x, own))
-        return shards
+        y_true = batch.y_true
+        weight = self.step.loss.sample_weight(y_true, batch.sample_weight)  # may count the batch
+        return [
+            Shard(number, self.step, x, Batch(rows, y_true[part], None if weight is None else weight[part]))
+            for number, rows, part in self._own_parts(batch)
+        ]
+
+    def _places(self, batch: Batch) -> list[int]:
+        """Return where the shards of a batch begin, and where the last one ends."""
+        return batch.places or bounds(len(batch.y_true), self.sums.shards)
+
+    def _own_parts(self, batch: Batch) -> list[tuple[int, np.ndarray, slice]]:
+        """Return number, rows of x, and place in the batch of this process's shards that are not empty."""
+        places, mine = self._places(batch), self.sums.mine
+        before = 0 if batch.places is None else places[mine.start]  # samples that are not in this process's x
+        parts = [(number, slice(places[number], places[number + 1])) for number in mine]
+        return [
+            (number, batch.rows[part.start - before : part.stop - before], part)
+            for number, part in parts
+            if part.start < part.stop
+        ]
 
     def _count(self) -> float:
         """Return what the sum of all losses is divided by."""
@@ -193,15 +201,14 @@ class DistributedStep:
             gradients.add(parts)
         return gradients
 
-    def _result(self, shards: list[Shard], count: float) -> Result:
+    def _result(self, shards: list[Shard], count: float, places: list[int]) -> Result:
         """Return the loss and the predictions of the whole batch."""
         totals = np.zeros(len(self.sums.mine))
         for shard in shards:
             totals[shard.number - self.sums.mine.start] = shard.total
         everywhere = self.group.gather_parts(totals, self.sums.counts)
         loss = add_up(0, self.sums.shards, {(i, i + 1): total for i, total in enumerate(everywhere)})
-        y_pred = self._joined([shard.y_pred for shard in shards], bounds(self.n, self.sums.shards))
-        return float(loss) / count, y_pred
+        return float(loss) / count, self._joined([shard.y_pred for shard in shards], places)
 
     def _joined(self, own: list[np.ndarray], places: list[int]) -> np.ndarray:
         """Return the outputs of all shards, of which each process has some."""

@@ -231,8 +231,8 @@ def _evaluate(
         setup.prepare(feed.some.x)
         for number, (x, [batch]) in enumerate(feed.groups()):
             call("on_test_batch_begin", number, {})
-            rows, y, weight = batch
-            y_pred = step.outputs(x, rows)
+            _, y, weight, _ = batch
+            y_pred = step.outputs(x, batch)
             means.update(setup.loss.forward(y, y_pred, weight) + model.penalty(), y, y_pred, weight)
             call("on_test_batch_end", number, means.logs())
             if progress:

@@ -27,8 +27,8 @@ class Steps(Protocol):
     def at_once(self, batch_size: int) -> int:
         """Return how many steps of this many samples to take in one call."""
 
-    def outputs(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the predictions for some rows of ``x``, to validate."""
+    def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
+        """Return the predictions for a batch, to validate."""
 
 
 class Step:
@@ -84,9 +84,9 @@ class Step:
         """Return 1: there is nothing to save."""
         return 1
 
-    def outputs(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the predictions for some rows of ``x``."""
-        return self.chain.forward(gather(x, rows, self.chain.dtype))
+    def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
+        """Return the predictions for a batch."""
+        return self.chain.forward(gather(x, batch.rows, self.chain.dtype))
 
 
 JOINABLE = Known([activations.Softmax, activations.Sigmoid])

@@ -88,9 +88,9 @@ class FusedStep:
         present = self.current()
         return 1 if present is None else present.at_once(batch_size)
 
-    def outputs(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the predictions for some rows of ``x``."""
-        return self.step.outputs(x, rows)
+    def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
+        """Return the predictions for a batch."""
+        return self.step.outputs(x, batch)
 
     def current(self) -> "Plan | None":
         """Return the plan for the step as it is now."""
