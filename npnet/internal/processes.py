@@ -123,10 +123,10 @@ class Processes:
 
     def gather(self, array: np.ndarray) -> np.ndarray:
         """Return the arrays of all processes, each of this one's shape and dtype, along a new first axis."""
-        array = np.ascontiguousarray(array)
-        all_of_them = np.empty((self.size, *array.shape), array.dtype)
-        self.exchange([array] * self.size, list(all_of_them))
-        return all_of_them
+        flat = np.ascontiguousarray(array).reshape(-1)
+        all_of_them = np.empty((self.size, flat.size), flat.dtype)
+        self.exchange([flat] * self.size, list(all_of_them))
+        return all_of_them.reshape(self.size, *np.shape(array))
 
     def gather_parts(self, part: np.ndarray, rows: Sequence[int]) -> np.ndarray:
         """Return the parts of all processes one after the other; process q has ``rows[q]`` rows of it."""
