@@ -9,7 +9,7 @@ and predictions have the same bits on every number of processes.
 """
 
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from npnet.training.batches import Batch, gather
 from npnet.training.shards import Sums, add_up, bounds
 from npnet.training.step import Result, Step, joined
 
-__all__ = ["DistributedStep", "Shard"]
+__all__ = ["DistributedStep", "Gradients", "Shard", "normalizes_batches", "own_stream", "twin"]
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Shard:
         self.links = [twin(link) for link in step.chain.links]
         for place, link in enumerate(self.links):
             if link.rng is not None:
-                link.rng = _own_stream(link, step, number, place)
+                link.rng = own_stream(link, step, number, place)
         self.loss: Loss = twin(step.loss)
         self.loss.reduction = "sum"
         self.flow = gather(x, batch.rows, step.chain.dtype)
@@ -75,7 +75,7 @@ def twin(thing: T) -> T:
     return other
 
 
-def _own_stream(link: Any, step: Step, shard: int, place: int) -> np.random.Generator:
+def own_stream(link: Any, step: Step, shard: int, place: int) -> np.random.Generator:
     """Return the random numbers of a link for a shard of this step: whoever computes it draws the same."""
     own = getattr(link, "seed", None)
     seed = step.chain.seed if own is None else own
@@ -124,10 +124,12 @@ class DistributedStep:
         count = self._count()
         for shard in shards:
             shard.begin_backward(through_activation, count)
-        gradients = self._backward(shards, len(chain.links) - through_activation)
-        gradients.sum()
-        loss, y_pred = self._result(shards, count, self._places(batch))
-        loss += chain.regularize()
+        self._backward(shards, len(chain.links) - through_activation)
+        totals = np.zeros(len(self.sums.mine))
+        for shard in shards:
+            totals[shard.number - self.sums.mine.start] = shard.total
+        loss = self._loss(totals) / count + chain.regularize()
+        y_pred = self._joined([shard.y_pred for shard in shards], self._places(batch))
         optimizer.step(chain.trainable_parameters, self.step.kernels)
         return loss, y_pred
 
@@ -178,37 +180,36 @@ class DistributedStep:
         for shard in shards:
             shard.flow = shard.links[place].forward(shard.flow, training=True)
 
-    def _backward(self, shards: list[Shard], behind: int) -> "Gradients":
-        """Go back from before the link at ``behind`` to the first that learns; return this process's sums."""
+    def _backward(self, shards: list[Shard], behind: int) -> None:
+        """Go back from before the link at ``behind`` to the first that learns; set the gradients."""
         chain = self.step.chain
         summed = [p for link in chain.links if normalizes_batches(link) for p in link.parameters]
-        gradients = Gradients(self.sums, [p for p in chain.trainable_parameters if p not in summed])
+        sizes = {p: p.size for p in chain.trainable_parameters if p not in summed}
+        gradients = Gradients(self.sums, sizes, chain.dtype)
         first = next(i for i, link in enumerate(chain.links) if link.trainable and link.parameters)
         for place in range(behind - 1, first - 1, -1):
             link = chain.links[place]
             if normalizes_batches(link):
                 self._normalize_backward(link, place, shards)
                 continue
-            parts: dict[Parameter, dict[int, np.ndarray]] = {p: {} for p in link.parameters}
+            parts: dict[Parameter, dict[int, np.ndarray]] = {p: {} for p in link.parameters if p in sizes}
             for shard in shards:
                 own = shard.links[place]
                 if place > first:
                     shard.flow = own.backward(shard.flow)
                 else:
                     own.backward_parameters(shard.flow)  # nobody asks for the gradient of the data
-                for parameter in link.parameters:
+                for parameter in parts:
                     parts[parameter][shard.number] = parameter.grad
-            gradients.add(parts)
-        return gradients
+            for parameter, by_shard in parts.items():
+                gradients.add(parameter, by_shard)
+        for parameter, total in gradients.sum().items():
+            parameter.grad = total.reshape(parameter.shape)
 
-    def _result(self, shards: list[Shard], count: float, places: list[int]) -> Result:
-        """Return the loss and the predictions of the whole batch."""
-        totals = np.zeros(len(self.sums.mine))
-        for shard in shards:
-            totals[shard.number - self.sums.mine.start] = shard.total
+    def _loss(self, totals: np.ndarray) -> float:
+        """Return the sum of the losses of all shards, given those of this process."""
         everywhere = self.group.gather_parts(totals, self.sums.counts)
-        loss = add_up(0, self.sums.shards, {(i, i + 1): total for i, total in enumerate(everywhere)})
-        return float(loss) / count, self._joined([shard.y_pred for shard in shards], places)
+        return float(add_up(0, self.sums.shards, {(i, i + 1): total for i, total in enumerate(everywhere)}))
 
     def _joined(self, own: list[np.ndarray], places: list[int]) -> np.ndarray:
         """Return the outputs of all shards, of which each process has some."""
@@ -267,24 +268,26 @@ def normalizes_batches(link: Layer) -> TypeGuard[BatchNormalization]:
 
 
 class Gradients:
-    """The gradients of a step, side by side in one array, so that they are summed together."""
+    """The gradients of a step, side by side in one array, so that they are summed together.
 
-    def __init__(self, sums: Sums, parameters: list[Parameter]):
-        self.sums, self.parameters = sums, parameters
-        ends = np.cumsum([parameter.size for parameter in parameters]).tolist()
-        self.starts = dict(zip(parameters, [0, *ends], strict=False))
-        self.space = sums.space(
-            ends[-1] if ends else 0, parameters[0].dtype if parameters else np.dtype("f4")
-        )
+    Parameters
+    ----------
+    sums
+        Who adds up.
+    sizes
+        How many numbers there are of each parameter, or of whatever else has a gradient.
+    """
 
-    def add(self, parts: dict[Parameter, dict[int, np.ndarray]]) -> None:
-        """Take in the gradients of parameters by shard; parameters that do not learn are left out."""
-        for parameter, by_shard in parts.items():
-            if parameter in self.starts:
-                self.sums.add_own(by_shard, self.space, self.starts[parameter])
+    def __init__(self, sums: Sums, sizes: dict[Any, int], dtype: np.dtype):
+        self.sums, self.sizes = sums, sizes
+        self.starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
+        self.space = sums.space(sum(sizes.values()), dtype)
 
-    def sum(self) -> None:
-        """Set the parameters' gradients to the sums over all shards."""
+    def add(self, key: Any, by_shard: dict[int, np.ndarray]) -> None:
+        """Take in the gradients of one parameter by shard."""
+        self.sums.add_own(by_shard, self.space, self.starts[key])
+
+    def sum(self) -> dict[Any, np.ndarray]:
+        """Return the sums over all shards, each as one row of numbers."""
         total = self.sums.over_processes(self.space)
-        for parameter, start in self.starts.items():
-            parameter.grad = total[start : start + parameter.size].reshape(parameter.shape)
+        return {key: total[start : start + self.sizes[key]] for key, start in self.starts.items()}

@@ -78,10 +78,12 @@ class Setup:
                 reported.add(key)
         warn_about_last_layer(chain.links, self.loss)
         self._fused_step: FusedStep | None = None
+        self._fused_distributed_step: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan belongs to one model; it is made again.
-        return vars(self) | {"kernels": name_of(self.kernels), "_fused_step": None}
+        plans = {"_fused_step": None, "_fused_distributed_step": None}
+        return vars(self) | {"kernels": name_of(self.kernels)} | plans
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, kernels=restored(state["kernels"]))
@@ -153,15 +155,32 @@ class Setup:
         self._bind_optimizer()
         shared = distribution()
         if shared is not None and shared.shards > 1:
-            from npnet.training.distributed import DistributedStep
-
-            return DistributedStep(self.readable_step(), processes.group(), shared.shards)
-        if not self.fused or name_of(self.kernels) != "numba":
+            return self._distributed_step(shared.shards)
+        if not self._fuses:
             return self.readable_step()
         if self._fused_step is None:
             self._fused_step = FusedStep(self.readable_step())
         self._fused_step.look_at_classes()
         return self._fused_step
+
+    @property
+    def _fuses(self) -> bool:
+        return self.fused and name_of(self.kernels) == "numba"
+
+    def _distributed_step(self, shards: int) -> Steps:
+        """Return who takes the steps of several processes."""
+        from npnet.training.distributed import DistributedStep
+        from npnet.training.fused.sharded import FusedDistributedStep
+
+        group = processes.group()
+        if not self._fuses:
+            return DistributedStep(self.readable_step(), group, shards)
+        present = self._fused_distributed_step
+        if present is None or (present.group, present.sums.shards) != (group, shards):
+            present = FusedDistributedStep(self.readable_step(), group, shards)
+            self._fused_distributed_step = present
+        present.fused.look_at_classes()
+        return present
 
     def watchers(self) -> list[Callback]:
         """Return what watches that the processes of a distributed training do the same."""

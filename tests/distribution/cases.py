@@ -1,6 +1,6 @@
 """Run under mpiexec by the tests: trains small networks and prints, in the first process, what came of them.
 
-mpiexec -n 2 python cases.py OUT.json SHARDS
+mpiexec -n 2 python cases.py OUT.json SHARDS [KERNELS]
 """
 
 import hashlib
@@ -135,6 +135,15 @@ def single_steps(kernels, fit):
     return fit(model, x, y, batch_size=64, epochs=1) | {"logs": str(logs)}
 
 
+def fused(kernels, fit):
+    """Shards of 10 samples and of fewer; two fused layers with a plain one between."""
+    x, _, y = data()
+    layers = [Flatten(), Dense(24, "relu"), Dropout(0.3), Dense(CLASSES, "softmax")]
+    model = compiled(layers, kernels, Adam(0.01, global_clipnorm=0.5), fused=True)
+    model.train_on_batch(x[:3], y[:3])
+    return fit(model, x, y, batch_size=40, epochs=2, class_weight={1: 2.0})
+
+
 CASES = [clipping, convolution, muon, ignored, dataset, single_steps]
 
 
@@ -153,14 +162,19 @@ def fit(model, x, y=None, **options):
 def main(out, shards, kernels="numpy"):
     warnings.simplefilter("ignore")
     distribution.set_distribution(distribution.DataParallel(int(shards)))
+    found = {"fused": fused(kernels, fit)} if kernels == "numba" else with_numpy(out, kernels)
+    if processes.group().first:
+        Path(out).write_text(json.dumps(found))
+
+
+def with_numpy(out, kernels):
     found = {case.__name__: case(kernels, fit) for case in CASES}
     folder = Path(out).parent / f"files-{Path(out).stem}"
     folder.mkdir(exist_ok=True)
     found["restored"] = restored(kernels, fit, folder)
     seed = npnet.Sequential([Dense(2)]).seed
     assert len(set(processes.group().gather_values(seed))) == 1
-    if processes.group().first:
-        Path(out).write_text(json.dumps(found))
+    return found
 
 
 if __name__ == "__main__":

@@ -64,6 +64,36 @@ def test_weights_history_and_predictions_have_the_same_bits_on_any_number_of_pro
     assert found[2] == found[3] == found[4] == found[1]
 
 
+def test_fused_steps_have_the_same_bits_on_any_number_of_processes(mpi, tmp_path):
+    pytest.importorskip("numba")
+    found = []
+    for n in (1, 2, 3):
+        ended_well = ended(mpi(n, HERE / "cases.py", tmp_path / "out.json", 4, "numba"), seconds=200)
+        assert ended_well[0] == 0, ended_well
+        found.append(json.loads((tmp_path / "out.json").read_text()))
+    assert found[0] == found[1] == found[2]
+
+
+def test_fused_steps_of_shards_are_those_of_the_whole_batch():
+    pytest.importorskip("numba")
+    x, _, y = cases.data()
+    weights = []
+    for shards in (None, 4, 7):
+        distribution.set_distribution(None if shards is None else distribution.DataParallel(shards))
+        try:
+            layers = [Flatten(), Dense(24, "relu"), Dense(4, "softmax")]
+            model = npnet.Sequential(layers, seed=1)
+            model.compile(npnet.optimizers.Adam(0.01, global_clipnorm=0.5), "categorical_crossentropy")
+            model.fit(x, y, 40, epochs=2, verbose=0, class_weight={1: 2.0})
+        finally:
+            distribution.set_distribution(None)
+        step = model.setup.step() if shards is None else model.setup._fused_distributed_step.fused
+        assert step.current() is not None, "it is fused"
+        weights.append(np.concatenate([w.ravel() for w in model.get_weights()]))
+    for others in weights[1:]:
+        np.testing.assert_allclose(others, weights[0], atol=2e-5)
+
+
 def trained(shards, layers, loss, y, **options):
     """Train in this process alone, batches cut into shards or not, in float64; return weights and history."""
     x = cases.data()[0]

@@ -14,7 +14,8 @@ the end of the step and gets the numbers copied back first (``Weights.give_back`
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -30,7 +31,7 @@ from npnet.training.fused.flows import Call, Flow, Memory, Todo
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
 from npnet.training.step import Result, Step, joined
 
-__all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan"]
+__all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan", "taking_steps"]
 
 MOST_STEPS = 32  # in one call
 WORK_AT_ONCE = 1 << 33  # multiplications of their forward passes: 0.15 s on two cores of a server
@@ -39,7 +40,9 @@ OUTPUT_AT_ONCE = 1 << 22  # predictions of one call: 16 MiB of float32
 _this_thread = threading.local()  # ``steps``: it is taking a fused step
 
 
-def plan(step: Step, whole_gradients: bool = False) -> "Plan | None":
+def plan(
+    step: Step, whole_gradients: bool = False, begin_update: Callable[[Memory], None] | None = None
+) -> "Plan | None":
     """Return a plan for the step, or None where there is nothing to fuse.
 
     That is without a trained Dense, where the optimizer is not one whose rule the kernels know, or where it
@@ -49,10 +52,12 @@ def plan(step: Step, whole_gradients: bool = False) -> "Plan | None":
     ----------
     whole_gradients
         Compute all gradients before the first parameter changes: to clip them, to look at them.
+    begin_update
+        What an update with whole gradients begins with, instead of adding the regularizers' gradients.
     """
     if step.optimizer not in KNOWN or step.optimizer.use_ema or not any(map(can_fuse, step.chain.links)):
         return None
-    return Plan(step, whole_gradients or step.optimizer.clips)
+    return Plan(step, whole_gradients or step.optimizer.clips, begin_update)
 
 
 def can_fuse(link: Layer) -> bool:
@@ -62,11 +67,30 @@ def can_fuse(link: Layer) -> bool:
     return all(p.trainable and p.regularizer is None and p.constraint is None for p in link.parameters)
 
 
-class FusedStep:
-    """Training steps with as much fused as can be: a plan, made anew when something has changed."""
+@contextmanager
+def taking_steps() -> Iterator[None]:
+    """Take fused steps in this block and thread, which then does not wait for their end to read weights."""
+    _this_thread.steps = True
+    try:
+        yield
+    finally:
+        _this_thread.steps = False
 
-    def __init__(self, step: Step):
+
+class FusedStep:
+    """Training steps with as much fused as can be: a plan, made anew when something has changed.
+
+    Parameters
+    ----------
+    step
+        What the steps are.
+    begin_update
+        Of plans with whole gradients; None: they are made as the optimizer needs them.
+    """
+
+    def __init__(self, step: Step, begin_update: Callable[[Memory], None] | None = None):
         self.step = step
+        self.begin_update = begin_update
         self.plan: Plan | None = None
         self.made_from: Any = None
         self.as_written = True
@@ -76,11 +100,8 @@ class FusedStep:
         with self.step.chain.lock:
             present = self.current()
             if present is not None:
-                _this_thread.steps = True
-                try:
+                with taking_steps():
                     return present(x, batches)
-                finally:
-                    _this_thread.steps = False
         return self.step(x, batches)
 
     def at_once(self, batch_size: int) -> int:
@@ -96,7 +117,8 @@ class FusedStep:
         """Return the plan for the step as it is now."""
         made_from = _everything(self.step)
         if self.made_from is None or not same(self.made_from, made_from):
-            self.plan = plan(self.step) if self.as_written else None
+            whole = self.begin_update is not None
+            self.plan = plan(self.step, whole, self.begin_update) if self.as_written else None
             self.made_from = made_from
         return self.plan
 
@@ -203,9 +225,16 @@ class Weights:
 class Plan:
     """Fused training steps of one chain, loss and optimizer, as they are now."""
 
-    def __init__(self, step: Step, whole_gradients: bool):
+    def __init__(
+        self,
+        step: Step,
+        whole_gradients: bool,
+        begin_update: Callable[[Memory], None] | None = None,
+    ):
         self.step = step
         self.whole_gradients = whole_gradients
+        self.begin_update = Call(begin_update or self._regularize)
+        self.most_memories = 2 if begin_update is None else 4  # shards of a batch are of two sizes
         self.panel_counts: list[int] = []
         self.layers: list[tuple[int, int, bool]] = []
         self.constants: list[float] = []
@@ -355,7 +384,7 @@ class Plan:
         if self.whole_gradients:
             return [
                 *(todo for stage, x, dy in learns for todo in stage.gradients(x, dy)),
-                Call(self._regularize),
+                self.begin_update,
                 Call(self._clip),
                 *(todo for stage in self.fused for todo in stage.apply()),
                 Call(lambda memory: optimizer.apply(self.plain_parameters, self.step.kernels)),
@@ -391,10 +420,10 @@ class Plan:
         for _, alike in groupby(batches, lambda batch: len(batch.rows)):
             together = list(alike)
             if self.whole:
-                results += self._take(x, together)
+                results += self.take(x, together)
             else:
                 for batch in together:
-                    results += self._take(x, [batch])
+                    results += self.take(x, [batch])
         return results
 
     def at_once(self, batch_size: int) -> int:
@@ -409,8 +438,8 @@ class Plan:
         output = batch_size * self.fused[-1].units
         return max(1, min(MOST_STEPS, WORK_AT_ONCE // work, OUTPUT_AT_ONCE // output))
 
-    def _take(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
-        """Take a step for each of some batches of one size."""
+    def take(self, x: np.ndarray, batches: list[Batch], ends_at_gradients: bool = False) -> list[Result]:
+        """Take a step for each of some batches of one size, or, of whole gradients, leave out the update."""
         from npnet.kernels.fused import program
 
         steps, n = len(batches), len(batches[0].rows)
@@ -435,12 +464,14 @@ class Plan:
         )  # fmt: skip
         before = optimizer.iterations
         for part in self._parts(memory, steps):
+            if ends_at_gradients and part is self.begin_update:
+                break
             if isinstance(part, Call):
                 part.do(memory)
             else:
                 operations, table, work = part
                 program.run(operations, table, operands, work)
-        optimizer.iterations = before + steps
+        optimizer.iterations = before + (0 if ends_at_gradients else steps)
         if not isinstance(self.end, stages.SoftmaxLoss):
             loss, predictions = memory.result
             return [(loss + memory.penalty, predictions)]
@@ -464,9 +495,9 @@ class Plan:
         return decay, np.array(numbers, np.float64)
 
     def _memory(self, n: int) -> Memory:
-        """Return the flows of n samples; those of two sizes are kept: an epoch's last batch is shorter."""
+        """Return the flows of n samples; those of some sizes are kept: an epoch's last batch is shorter."""
         if n not in self.memories:
-            while len(self.memories) > 1:
+            while len(self.memories) >= self.most_memories:
                 del self.memories[next(iter(self.memories))]
             self.memories[n] = Memory(n, self.panel_counts, self.step.chain.dtype)
         return self.memories[n]
