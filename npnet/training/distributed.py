@@ -22,7 +22,7 @@ from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
 from npnet.losses import Loss
 from npnet.training.batches import Batch, gather
-from npnet.training.shards import Sums, add_up, bounds
+from npnet.training.shards import Space, Sums, add_up, bounds
 from npnet.training.step import Result, Step, joined
 
 __all__ = ["DistributedStep", "Gradients", "Shard", "normalizes_batches", "own_stream", "twin"]
@@ -98,6 +98,7 @@ class DistributedStep:
     def __init__(self, step: Step, group: Processes, shards: int):
         self.step, self.group = step, group
         self.sums = Sums(group, shards)
+        self.gradients: Gradients | None = None
 
     def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
         """Take one step after the other; between two of them other threads may read the weights."""
@@ -185,7 +186,7 @@ class DistributedStep:
         chain = self.step.chain
         summed = [p for link in chain.links if normalizes_batches(link) for p in link.parameters]
         sizes = {p: p.size for p in chain.trainable_parameters if p not in summed}
-        gradients = Gradients(self.sums, sizes, chain.dtype)
+        gradients = self._gradients_of(sizes)
         first = next(i for i, link in enumerate(chain.links) if link.trainable and link.parameters)
         for place in range(behind - 1, first - 1, -1):
             link = chain.links[place]
@@ -205,6 +206,12 @@ class DistributedStep:
                 gradients.add(parameter, by_shard)
         for parameter, total in gradients.sum().items():
             parameter.grad = total.reshape(parameter.shape)
+
+    def _gradients_of(self, sizes: dict[Any, int]) -> "Gradients":
+        """Return where gradients of these sizes are summed, the same memory in each step."""
+        if self.gradients is None or self.gradients.sizes != sizes:
+            self.gradients = Gradients(self.sums, sizes, self.step.chain.dtype)
+        return self.gradients
 
     def _loss(self, totals: np.ndarray) -> float:
         """Return the sum of the losses of all shards, given those of this process."""
@@ -281,13 +288,13 @@ class Gradients:
     def __init__(self, sums: Sums, sizes: dict[Any, int], dtype: np.dtype):
         self.sums, self.sizes = sums, sizes
         self.starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
-        self.space = sums.space(sum(sizes.values()), dtype)
+        self.space = Space(sums, sum(sizes.values()), dtype)
 
     def add(self, key: Any, by_shard: dict[int, np.ndarray]) -> None:
         """Take in the gradients of one parameter by shard."""
-        self.sums.add_own(by_shard, self.space, self.starts[key])
+        self.sums.add_own(by_shard, self.space, self.starts[key], self.sizes[key])
 
     def sum(self) -> dict[Any, np.ndarray]:
-        """Return the sums over all shards, each as one row of numbers."""
+        """Return the sums over all shards, each as one row of numbers, valid until the next step."""
         total = self.sums.over_processes(self.space)
         return {key: total[start : start + self.sizes[key]] for key, start in self.starts.items()}

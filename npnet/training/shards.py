@@ -12,7 +12,7 @@ import numpy as np
 
 from npnet.internal.processes import Processes
 
-__all__ = ["Sums", "add_up", "bounds", "share", "subtrees"]
+__all__ = ["Space", "Sums", "add_up", "bounds", "share", "subtrees"]
 
 Subtree = tuple[int, int]  # the first of its shards, and the one behind its last
 ALIGNED = 16  # pieces of sums are multiples of this, so that each begins on a line of the cache
@@ -44,12 +44,41 @@ def subtrees(low: int, high: int, within: range) -> list[Subtree]:
     return subtrees(low, between, within) + subtrees(between, high, within)
 
 
-def add_up(low: int, high: int, parts: Mapping[Subtree, np.ndarray]) -> np.ndarray:
-    """Return the sum over shards low to high - 1, of which ``parts`` has the sums of some subtrees."""
+def add_up(low: int, high: int, parts: Mapping[Subtree, np.ndarray], overwrites: bool = False) -> np.ndarray:
+    """Return the sum over shards low to high - 1, of which ``parts`` has the sums of some subtrees.
+
+    Parameters
+    ----------
+    overwrites
+        Whether parts may be overwritten by sums.
+    """
     if (low, high) in parts:
         return parts[low, high]
     between = middle(low, high)
-    return add_up(low, between, parts) + add_up(between, high, parts)
+    left, right = (add_up(*half, parts, overwrites) for half in ((low, between), (between, high)))
+    is_ours = overwrites or (low, between) not in parts
+    return np.add(left, right, out=left if is_ours and np.ndim(left) else None)
+
+
+class Space:
+    """Memory for a sum of so many numbers over all shards, which one step after the other uses.
+
+    Attributes
+    ----------
+    own
+        The sums of this process's subtrees, a row each.
+    incoming
+        One piece of the numbers, of the subtrees of each process.
+    total
+        The sum over all shards.
+    """
+
+    def __init__(self, sums: "Sums", n: int, dtype: np.dtype):
+        size = sums.group.size
+        piece = -(-n // (ALIGNED * size)) * ALIGNED
+        self.own = np.zeros((len(sums.own), size * piece), dtype)
+        self.incoming = [np.empty((len(trees), piece), dtype) for trees in sums.subtrees]
+        self.total = np.empty((size, piece), dtype)
 
 
 class Sums:
@@ -59,6 +88,8 @@ class Sums:
     ----------
     mine
         The shards of this process.
+    counts
+        How many shards each process has.
     """
 
     def __init__(self, group: Processes, shards: int):
@@ -69,44 +100,38 @@ class Sums:
         self.own = self.subtrees[group.rank]
         self.counts = [len(within) for within in shares]
 
-    def space(self, n: int, dtype: np.dtype) -> np.ndarray:
-        """Return zeros for n numbers of each of this process's subtrees, (subtrees, at least n)."""
-        aligned = ALIGNED * self.group.size
-        return np.zeros((len(self.own), -(-n // aligned) * aligned), dtype)
-
-    def add_own(self, parts: Mapping[int, np.ndarray], space: np.ndarray, start: int = 0) -> None:
-        """Write the sum of each own subtree to ``space[:, start:]``, where ``parts`` has arrays of shards.
+    def add_own(self, parts: Mapping[int, np.ndarray], space: Space, start: int, size: int) -> None:
+        """Write the sums of ``size`` numbers over own subtrees to ``space``; ``parts`` has them by shard.
 
         What it lacks, empty shards, counts as zeros. (Left out, they would leave a -0 that another number
         of processes makes a 0.)
         """
-        if not parts:
-            return
-        nothing = np.zeros((), space.dtype)
+        nothing = np.zeros((), space.own.dtype)
         leaves = {(shard, shard + 1): parts.get(shard, nothing) for shard in self.mine}
-        for row, subtree in zip(space, self.own, strict=True):
-            total = add_up(*subtree, leaves)
-            row[start : start + total.size] = total.reshape(-1)
+        for row, subtree in zip(space.own, self.own, strict=True):
+            row[start : start + size] = add_up(*subtree, leaves).reshape(-1)
 
-    def over_processes(self, space: np.ndarray) -> np.ndarray:
+    def over_processes(self, space: Space) -> np.ndarray:
         """Return the sum over all shards, given the sums of this process's subtrees.
 
         Each process receives one piece of all subtrees, adds it up, and sends it to the others. Where it has
         one subtree it sends 2 (P-1)/P of the numbers, as little as can be (Patarasuk & Yuan 2009).
         """
-        pieces = space.reshape(len(self.own), self.group.size, -1).swapaxes(0, 1)
-        incoming = [np.empty((len(trees), pieces.shape[2]), space.dtype) for trees in self.subtrees]
-        self.group.exchange(list(np.ascontiguousarray(pieces)), incoming)
+        size = self.group.size
+        pieces = np.ascontiguousarray(space.own.reshape(len(self.own), size, -1).swapaxes(0, 1))
+        self.group.exchange(list(pieces), space.incoming)
         parts = {
             tree: row
-            for trees, rows in zip(self.subtrees, incoming, strict=True)
+            for trees, rows in zip(self.subtrees, space.incoming, strict=True)
             for tree, row in zip(trees, rows, strict=True)
         }
-        return self.group.gather(add_up(0, self.shards, parts)).reshape(-1)
+        piece = add_up(0, self.shards, parts, overwrites=True)
+        self.group.exchange([piece] * size, list(space.total))
+        return space.total.reshape(-1)
 
     def of(self, parts: Mapping[int, np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return the sum over all shards of arrays of one shape; ``parts`` has those of this process."""
         size = int(np.prod(shape))
-        space = self.space(size, dtype)
-        self.add_own(parts, space)
+        space = Space(self, size, dtype)
+        self.add_own(parts, space, 0, size)
         return self.over_processes(space)[:size].reshape(shape)

@@ -11,7 +11,7 @@ import numpy as np
 
 from npnet.internal.processes import Processes
 from npnet.training.batches import Batch
-from npnet.training.distributed import DistributedStep, Gradients, normalizes_batches, own_stream
+from npnet.training.distributed import DistributedStep, normalizes_batches, own_stream
 from npnet.training.fused.flows import Memory
 from npnet.training.fused.plan import FusedStep, Plan, taking_steps
 from npnet.training.step import Result, Step
@@ -63,7 +63,7 @@ class FusedDistributedStep(DistributedStep):
             last = number == parts[-1][0]
             [(loss, its_y_pred)] = plan.take(x, [self._shard(batch, rows, part)], ends_at_gradients=not last)
             if not last:
-                self._keep()
+                self._keep(plan.gradients.copy())
             totals[number - self.sums.mine.start] = loss
             y_pred.append(its_y_pred)
         if not parts:  # of a short batch this process has nothing; its plan computes something all the same
@@ -80,19 +80,20 @@ class FusedDistributedStep(DistributedStep):
             weight = np.full(len(rows), share) if weight is None else weight * share
         return Batch(rows, batch.y_true[part], weight)
 
-    def _keep(self) -> None:
+    def _keep(self, fused: np.ndarray) -> None:
         """Keep the gradients of the present shard."""
         if self.number is not None:
-            self.parts[FUSED][self.number] = self.plan.gradients.copy()
+            self.parts[FUSED][self.number] = fused
             for parameter in self.plan.plain_parameters:
                 self.parts[parameter][self.number] = parameter.grad
 
     def _sum_gradients(self, memory: Memory) -> None:
         """Begin the update: put the sums over all shards where the plan has this process's last shard."""
-        self._keep()
         plan = self.plan
-        sizes = {FUSED: plan.gradients.size} | {p: p.size for p in plan.plain_parameters}
-        gradients = Gradients(self.sums, sizes, self.step.chain.dtype)
+        self._keep(plan.gradients)
+        gradients = self._gradients_of(
+            {FUSED: plan.gradients.size} | {p: p.size for p in plan.plain_parameters}
+        )
         for key, by_shard in self.parts.items():
             gradients.add(key, by_shard)
         total = gradients.sum()
