@@ -1,6 +1,6 @@
-"""Two machines on one: network namespaces joined by a link of limited speed, for a block of code.
+"""Two machines on one: network namespaces joined by a link of limited speed; what links cost by arithmetic.
 
-Needs root and the programs ``ip`` and ``tc`` of Linux. What is made is removed at the end of the block.
+``link`` needs root and the programs ``ip`` and ``tc`` of Linux. What it makes it removes again.
 """
 
 import contextlib
@@ -13,6 +13,49 @@ from pathlib import Path
 
 NAMES = "npnet-a", "npnet-b"
 ADDRESSES = "10.77.0.1", "10.77.0.2"
+
+
+GOODPUT = 0.94  # of a link's speed, without the headers of Ethernet, IP and TCP
+
+
+def milliseconds_to_sum(megabytes, gigabits, processes, latency_us=30):
+    """Return how long the processes need to sum so much over links of this speed, at best.
+
+    Each sends 2 (P-1)/P of the bytes and receives as many, in two rounds of messages.
+    """
+    sent = 2 * (processes - 1) / processes * megabytes
+    return sent * 8 / (GOODPUT * gigabits) + 2 * latency_us * 1e-3
+
+
+def efficiency(step_ms, megabytes, gigabits, processes):
+    """Return the part of the time in which processes compute, if each takes ``step_ms`` for its samples."""
+    return step_ms / (step_ms + milliseconds_to_sum(megabytes, gigabits, processes))
+
+
+# Milliseconds that two cores take for a step of so many samples, and megabytes of gradients.
+MLP, CNN = 7.36, 1.08
+STEPS = {
+    ("MLP", 128): (2.86, MLP),
+    ("MLP", 512): (10.6, MLP),
+    ("MLP", 2048): (40.6, MLP),
+    ("CNN", 32): (12.8, CNN),
+}
+SPEEDS, NUMBERS = (1, 10, 25, 100), (2, 8, 64)
+
+
+def scaling_table():
+    """Return the table of docs/distributed.md: per cent of the time that is left for computing."""
+    head = ["network, samples of one process", "link", *(f"{number} processes" for number in NUMBERS)]
+    rows = [
+        [
+            f"{name}, {batch}",
+            f"{speed} Gb/s",
+            *(f"{100 * efficiency(*step, speed, n):.0f} %" for n in NUMBERS),
+        ]
+        for (name, batch), step in STEPS.items()
+        for speed in SPEEDS
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 class LinkError(Exception):

@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except (OSError, ValueError, ImportError, processes.OtherMPIError) as error:
         if processes.world().size > 1:
-            processes.world().fail(_sentence(error))
+            processes.world().stop(processes.world().failure(_sentence(error)), 1)
         if processes.announced_rank() == 0:
             print(f"npnet {arguments.command}: {_sentence(error)}", file=sys.stderr)
         return 1

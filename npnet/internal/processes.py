@@ -28,7 +28,7 @@ PATIENCE = 120.0  # seconds after which a process that waits says for whom
 EAGER = 2e-3  # seconds for which it asks without a pause whether the others have sent
 PAUSE = 5e-5  # seconds between two questions from then on
 TAGS = 30_000  # MPI guarantees tags up to 32,767
-GRACE = 0.5  # seconds by which other processes let the first one report what befell all alike
+GRACE = 0.5  # seconds in which processes that fail alike are expected to do so
 
 SIZES = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}  # of Open MPI; of the others
 
@@ -65,6 +65,8 @@ class Processes:
 
     def __init__(self, communicator: Any = None):
         self.communicator = communicator
+        self.endings = communicator and communicator.Dup()
+        self.exchanging = False
         self.rank: int = 0 if communicator is None else communicator.rank
         self.size: int = 1 if communicator is None else communicator.size
         self.resume = ""
@@ -94,7 +96,7 @@ class Processes:
         incoming[self.rank][...] = outgoing[self.rank]
         if self.size == 1:
             return
-        tag, self.sent = self.sent % TAGS, self.sent + 1
+        tag, self.sent, self.exchanging = self.sent % TAGS, self.sent + 1, True
         # Every process begins with its successor, so that they do not all send to one at a time.
         others = [(self.rank + distance) % self.size for distance in range(1, self.size)]
         begin = self.communicator.Irecv, self.communicator.Isend
@@ -108,6 +110,7 @@ class Processes:
         while True:
             waiting = [(other, request) for other, request in waiting if not request.Test()]
             if not waiting:
+                self.exchanging = False
                 return
             now = time.monotonic()
             pause(PAUSE if now - began > EAGER else 0)
@@ -160,24 +163,32 @@ class Processes:
 
     # --- ending ---------------------------------------------------------------------------------------------
 
-    def stop(self, message: str, code: int) -> NoReturn:
-        """Print why this process ends, and end all of them with this exit code.
+    def all_end(self) -> bool:
+        """Return whether all processes end, as this one does: what befalls all alike is reported once."""
+        if self.exchanging:  # MPI's own end would wait for what is under way
+            return False
+        request, deadline = self.endings.Ibarrier(), time.monotonic() + GRACE
+        while not (together := request.Test()) and time.monotonic() < deadline:
+            pause(PAUSE)
+        return bool(together)
 
-        What befalls all processes alike, a setting that does not fit, is reported by the first alone: the
-        others wait until it has ended them.
-        """
-        if not self.first:
-            time.sleep(GRACE)
-        say(message)
+    def stop(self, message: str, code: int) -> NoReturn:
+        """Print why this process ends, and end all of them with this exit code."""
+        together = self.all_end()
+        if self.first or not together:
+            say(message)
+        if not together:
+            self.abort(code)
+        raise SystemExit(code)
+
+    def abort(self, code: int) -> None:
+        """End the other processes, which do not know that they should."""
         sys.stdout.flush()
         self.communicator.Abort(code)
-        raise SystemExit(code)  # Abort does not return
 
-    def fail(self, reason: str, code: int = 1) -> NoReturn:
-        """End all processes because of what happened in this one."""
-        self.stop(
-            f"npnet: {self.name}: {reason.rstrip('.')}. The other processes are stopped. {self.resume}", code
-        )
+    def failure(self, reason: str) -> str:
+        """Return the message about what happened in this process and ends all."""
+        return f"npnet: {self.name}: {reason.rstrip('.')}. The other processes are stopped. {self.resume}"
 
 
 _world: Processes | None = None  # those that mpiexec started, once asked for
@@ -248,7 +259,7 @@ def _communicator() -> Any:
         raise ImportError(f"{lacks} pip install 'npnet[mpi]'") from None
     except RuntimeError as error:  # no libmpi
         raise ImportError(f"{lacks} it finds no MPI. {str(error).splitlines()[0]}") from None
-    library = MPI.Get_library_version().split("\n")[0].split(",")[0].strip("\0 ")
+    library = " ".join(MPI.Get_library_version().split(",")[0].split("\n")[0].replace("Version:", "").split())
     mixed = (
         f"mpiexec started {size} processes, but it belongs to another MPI than mpi4py, which uses {library}:"
         f" each would train alone. Use the mpiexec of that MPI{_beside_python()}."
@@ -269,12 +280,16 @@ def _beside_python() -> str:
 
 def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Report an exception that nobody caught, and end all processes, which would wait for this one."""
-    if issubclass(kind, KeyboardInterrupt):
-        world().stop("Stopped.", 130)
-    if not world().first:
-        time.sleep(GRACE)
-    sys.__excepthook__(kind, error, trace)
-    world().fail(f"{kind.__name__}: {error}")
+    group = _world
+    if group is None:  # it was the search for the others that failed
+        sys.__excepthook__(kind, error, trace)
+        return
+    together = group.all_end()
+    if group.first or not together:
+        sys.__excepthook__(kind, error, trace)
+        say(group.failure(f"{kind.__name__}: {error}"))
+    if not together:
+        group.abort(130 if issubclass(kind, KeyboardInterrupt) else 1)
 
 
 class Prefixed(io.TextIOBase):
