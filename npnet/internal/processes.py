@@ -59,6 +59,8 @@ class Processes:
         The number of this process, from 0, and how many there are.
     hosts
         The name of each process's machine.
+    pids
+        The number that its system knows each process by.
     resume
         What to do after a failure, for the message about one.
     """
@@ -72,6 +74,7 @@ class Processes:
         self.resume = ""
         self.sent = 0  # how many exchanges there have been
         self.hosts = [text.decode() for text in self.gather_bytes(platform.node().encode())]
+        self.pids = self.gather_values(os.getpid())
         if self.size > 1:
             self._random = np.random.default_rng(self.broadcast(secrets.randbits(64)))
 
@@ -84,6 +87,14 @@ class Processes:
     def name(self) -> str:
         """Return "rank 1 of 4 on node7"."""
         return f"rank {self.rank} of {self.size} on {self.hosts[self.rank]}"
+
+    @property
+    def places(self) -> list[str]:
+        """Return "2 on node7 (PID 311, 312)" for each machine: who was killed is named by its PID."""
+        pids: dict[str, list[int]] = {}
+        for host, pid in zip(self.hosts, self.pids, strict=True):
+            pids.setdefault(host, []).append(pid)
+        return [f"{len(those)} on {host} (PID {', '.join(map(str, those))})" for host, those in pids.items()]
 
     def random_seed(self) -> int:
         """Return a random number, the same on all processes if each asks as often."""

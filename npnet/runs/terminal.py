@@ -3,7 +3,6 @@
 import shutil
 import sys
 import textwrap
-from collections import Counter
 from typing import Any
 
 import npnet
@@ -51,8 +50,7 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
     say("Kernels", f"numba, {threads.get_threads()} threads" if compiled else "numpy")
     if settings["shards"] is not None:
         group = processes.group()
-        hosts = ", ".join(f"{count} on {host}" for host, count in Counter(group.hosts).items())
-        say("Processes", f"{hosts}; {settings['shards']} shards a batch")
+        say("Processes", f"{', '.join(group.places)}; {settings['shards']} shards a batch")
     say("Seed", str(settings["seed"]))
     say("Folder", str(folder.path))
     epoch, steps, _ = model.position

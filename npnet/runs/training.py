@@ -117,7 +117,7 @@ def _start_together(
                 run.write_json(DATA, dataset.about)
             run.write_json("config.json", settings)
             about = environment.occasion() | environment.describe(settings["kernels"], sha256)
-            run.write_json("env.json", about | {"hosts": group.hosts})
+            run.write_json("env.json", about)
             model.save(run / LAST)
         recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
         return Training(run, settings, dataset, model, recorder).run(tensorboard)
