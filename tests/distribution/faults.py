@@ -1,6 +1,7 @@
 """Run under mpiexec by the tests: a training in which something, named by the argument, happens to one."""
 
 import os
+import signal
 import sys
 import time
 
@@ -20,8 +21,8 @@ def happens(what, rank):
             return
         if what == "exception":
             raise OSError(28, "No space left on device")
-        if what == "kill":
-            os.kill(os.getpid(), 9)
+        if what in ("SIGKILL", "SIGINT"):
+            os.kill(os.getpid(), getattr(signal, what))
         if what == "late":
             time.sleep(1.5)
         if what == "weights":
@@ -41,6 +42,12 @@ model.compile("sgd", "mse", kernels="numpy")
 rows = 12 + (what == "data" and rank)
 x, y = np.ones((rows, 2), np.float32), np.ones((rows, 3), np.float32)
 act = npnet.callbacks.LambdaCallback(on_epoch_end=happens(what, rank))
-model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[act])
+try:
+    model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[act])
+except KeyboardInterrupt:
+    steps = processes.group().gather_values(model.optimizer.iterations)
+    if rank == 0:
+        print(f"stopped after steps {steps}")
+    sys.exit(130)
 if rank == 0:
     print("trained")

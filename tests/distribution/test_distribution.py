@@ -221,7 +221,7 @@ def test_processes_may_have_samples_of_their_own(mpi, tmp_path):
 def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
     began = time.monotonic()
     running = {
-        what: mpi(2, HERE / "faults.py", what) for what in ("exception", "kill", "seed", "data", "weights")
+        what: mpi(2, HERE / "faults.py", what) for what in ("exception", "SIGKILL", "seed", "data", "weights")
     }
     said = {what: ended(process) for what, process in running.items()}
     assert time.monotonic() - began < 60, "nobody waits for ever"
@@ -236,6 +236,11 @@ def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
     assert re.search(r"be alike: of seed, rank \d \(on \S+\) has [01], the other has [01]", said["seed"][2])
     assert "be alike: of steps an epoch, rank" in said["data"][2]
     assert "The processes differ after epoch 2: of weights (their SHA-256), rank" in said["weights"][2]
+
+
+def test_ctrl_c_in_one_process_ends_all_after_the_same_step(mpi):
+    code, out, err = ended(mpi(2, HERE / "faults.py", "SIGINT"))
+    assert (code, out, err) == (130, "stopped after steps [6, 6]\n", "")
 
 
 def test_who_waits_long_says_for_whom(mpi):
