@@ -129,8 +129,8 @@ class DistributedStep:
         totals = np.zeros(len(self.sums.mine))
         for shard in shards:
             totals[shard.number - self.sums.mine.start] = shard.total
-        loss = self._loss(totals) / count + chain.regularize()
-        y_pred = self._joined([shard.y_pred for shard in shards], self._places(batch))
+        total, y_pred = self._results(totals, [shard.y_pred for shard in shards], batch)
+        loss = total / count + chain.regularize()
         optimizer.step(chain.trainable_parameters, self.step.kernels)
         return loss, y_pred
 
@@ -138,7 +138,7 @@ class DistributedStep:
         """Return the predictions for a batch, of which each process computes its shards."""
         chain, own = self.step.chain, self._own_parts(batch)
         y_pred = [chain.forward(gather(x, rows, chain.dtype)).copy() for _, rows, _ in own]
-        return self._joined(y_pred, self._places(batch))
+        return self.group.gather_parts(self._as_rows(y_pred), self._rows_of_each(batch))
 
     # --- a step's parts -------------------------------------------------------------------------------------
 
@@ -213,18 +213,32 @@ class DistributedStep:
             self.gradients = Gradients(self.sums, sizes, self.step.chain.dtype)
         return self.gradients
 
-    def _loss(self, totals: np.ndarray) -> float:
-        """Return the sum of the losses of all shards, given those of this process."""
-        everywhere = self.group.gather_parts(totals, self.sums.counts)
-        return float(add_up(0, self.sums.shards, {(i, i + 1): total for i, total in enumerate(everywhere)}))
+    def _results(self, totals: np.ndarray, y_pred: list[np.ndarray], batch: Batch) -> Result:
+        """Return the sum of the losses of all shards and the predictions, given those of this process."""
+        own = np.concatenate([totals.view(np.uint8), self._as_rows(y_pred).reshape(-1).view(np.uint8)])
+        row = math.prod(self.step.chain.output_shape) * self.step.chain.dtype.itemsize
+        sizes = [
+            totals.itemsize * count + row * rows
+            for count, rows in zip(self.sums.counts, self._rows_of_each(batch), strict=True)
+        ]
+        everywhere = np.split(self.group.gather_parts(own, sizes), np.cumsum(sizes)[:-1])
+        losses, rows = [], []
+        for count, message in zip(self.sums.counts, everywhere, strict=True):
+            losses.append(message[: totals.itemsize * count].copy().view(totals.dtype))
+            rows.append(message[totals.itemsize * count :].copy().view(self.step.chain.dtype))
+        leaves = {(i, i + 1): loss for i, loss in enumerate(np.concatenate(losses))}
+        whole = np.concatenate(rows).reshape(-1, *self.step.chain.output_shape)
+        return float(add_up(0, self.sums.shards, leaves)), whole
 
-    def _joined(self, own: list[np.ndarray], places: list[int]) -> np.ndarray:
-        """Return the outputs of all shards, of which each process has some."""
+    def _as_rows(self, y_pred: list[np.ndarray]) -> np.ndarray:
+        """Return the outputs of this process's shards together; there may be none."""
         chain = self.step.chain
-        part = np.concatenate([np.empty((0, *chain.output_shape), chain.dtype), *own], dtype=chain.dtype)
-        ends = np.cumsum([0, *self.sums.counts])
-        rows = [places[high] - places[low] for low, high in pairwise(ends)]
-        return self.group.gather_parts(part, rows)
+        return np.concatenate([np.empty((0, *chain.output_shape), chain.dtype), *y_pred], dtype=chain.dtype)
+
+    def _rows_of_each(self, batch: Batch) -> list[int]:
+        """Return how many samples of the batch each process computes."""
+        places, ends = self._places(batch), accumulate(self.sums.counts, initial=0)
+        return [places[high] - places[low] for low, high in pairwise(ends)]
 
     # --- batch normalisation --------------------------------------------------------------------------------
 

@@ -12,11 +12,19 @@ them together and must be called by all; ``predict`` and ``evaluate`` are comput
 """
 
 import os
+from functools import cache
 
 from npnet.internal import checks, config, processes
 from npnet.kernels.machine import cpus, threads
 
-__all__ = ["DataParallel", "distribution", "initialize", "list_devices", "set_distribution"]
+__all__ = [
+    "DataParallel",
+    "distribution",
+    "initialize",
+    "list_devices",
+    "set_distribution",
+    "warn_of_strangers",
+]
 
 
 class DataParallel:
@@ -122,6 +130,16 @@ def set_distribution(value: DataParallel | None) -> None:
 def distribution() -> DataParallel | None:
     """Return what ``set_distribution`` was given last."""
     return _distribution
+
+
+@cache
+def warn_of_strangers() -> None:
+    """Warn, once, where mpiexec started several processes and each trains a model of its own."""
+    if processes.announced() > 1 and processes.announced_rank() == 0:
+        checks.warn(
+            f"mpiexec started {processes.announced()} processes, and each trains a model of its own. To train"
+            " one together: npnet.distribution.set_distribution(npnet.distribution.DataParallel())."
+        )
 
 
 def list_devices(device_type: str | None = None) -> list[str]:

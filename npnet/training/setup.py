@@ -13,7 +13,7 @@ from npnet.kernels import load, name_of, restored
 from npnet.layers.chain import Chain
 from npnet.layers.more import Whole
 from npnet.metrics import Means, Metric
-from npnet.training.distribution import distribution
+from npnet.training.distribution import distribution, warn_of_strangers
 from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
 from npnet.training.step import Step, Steps
@@ -156,6 +156,8 @@ class Setup:
         shared = distribution()
         if shared is not None and shared.shards > 1:
             return self._distributed_step(shared.shards)
+        if shared is None:
+            warn_of_strangers()
         if not self._fuses:
             return self.readable_step()
         if self._fused_step is None:

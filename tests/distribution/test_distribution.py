@@ -18,6 +18,7 @@ from npnet import distribution
 from npnet.internal import processes
 from npnet.layers import BatchNormalization, Conv2D, Dense, Flatten
 from npnet.losses import SparseCategoricalCrossentropy
+from npnet.runs import train
 from npnet.training.shards import add_up, bounds, share, subtrees
 
 HERE = Path(__file__).parent
@@ -83,7 +84,8 @@ def test_fused_steps_of_shards_are_those_of_the_whole_batch():
         try:
             layers = [Flatten(), Dense(24, "relu"), Dense(4, "softmax")]
             model = npnet.Sequential(layers, seed=1)
-            model.compile(npnet.optimizers.Adam(0.01, global_clipnorm=0.5), "categorical_crossentropy")
+            optimizer = npnet.optimizers.Adam(0.01, global_clipnorm=0.5)
+            model.compile(optimizer, "categorical_crossentropy", kernels="numba")
             model.fit(x, y, 40, epochs=2, verbose=0, class_weight={1: 2.0})
         finally:
             distribution.set_distribution(None)
@@ -263,6 +265,17 @@ def test_mpiexec_without_mpi4py_is_refused():
     assert "mpiexec started 4 processes, but without mpi4py each would train alone: pip install" in err
 
 
+def test_processes_that_nobody_joins_are_warned():
+    code = (
+        "import numpy as np, npnet; m = npnet.Sequential([npnet.layers.Dense(1)]);"
+        "m.compile('sgd', 'mse', kernels='numpy');"
+        "[m.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0) for _ in range(2)]"
+    )
+    err = alone(code, PMI_SIZE="2", PMI_RANK="0")
+    assert err.count("mpiexec started 2 processes, and each trains a model of its own") == 1
+    assert alone(code, PMI_SIZE="2", PMI_RANK="1") == ""
+
+
 def test_the_mpiexec_of_another_mpi_is_refused():
     pytest.importorskip("mpi4py.MPI", reason="needs mpi4py with an MPI")
     err = alone("import npnet; npnet.distribution.initialize()", OMPI_COMM_WORLD_SIZE="2")
@@ -292,8 +305,9 @@ def test_a_run_is_stopped_killed_and_gone_on_with_on_other_numbers_of_processes(
     second.kill()
     ended(second)
     last = mpi(1, *command("--resume", "run"), cwd=tmp_path)
-    whole = mpi(1, *command(*options, "--run-dir", "whole", "--shards", "8", "--quiet"), cwd=tmp_path)
-    assert ended(last)[0] == ended(whole)[0] == 0
+    settings = {"dataset": "spiral", "kernels": "numpy", "hidden": [8], "epochs": 40, "shards": 8}
+    train(settings, tmp_path / "whole", quiet=True)
+    assert ended(last)[0] == 0
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("run", "whole")]
     assert results[0]["digest"] == results[1]["digest"]
     run, whole = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("run", "whole"))

@@ -70,7 +70,8 @@ class FusedDistributedStep(DistributedStep):
             self.number = None
             some = Batch(np.zeros(1, int), batch.y_true[:1], np.zeros(1))
             plan.take(np.zeros((1, *x.shape[1:]), x.dtype), [some])
-        return self._loss(totals) + self.penalty, self._joined(y_pred, self._places(batch))
+        loss, whole = self._results(totals, y_pred, batch)
+        return loss + self.penalty, whole
 
     def _shard(self, batch: Batch, rows: np.ndarray, part: slice) -> Batch:
         """Return a shard whose mean loss is its fraction of the batch's: weighted by its size."""
