@@ -20,6 +20,10 @@ class Regularizer(config.Configurable):
         """Return d penalty / d weight."""
         raise NotImplementedError
 
+    def __call__(self, weight: np.ndarray) -> float:
+        """Return the penalty, as calling Keras's regularizers does."""
+        return self.penalty(np.asarray(weight))
+
 
 class L1L2(Regularizer):
     """penalty = l1 sum |w| + l2 sum w^2;  gradient = l1 sign(w) + 2 l2 w."""

@@ -140,3 +140,7 @@ def test_penalties():
     assert regularizers.get("l1").l1 == regularizers.get("l2").l2 == 0.01 and regularizers.get(None) is None
     with pytest.raises(ValueError, match="l2 must be finite and at least 0"):
         regularizers.L2(-0.1)
+
+
+def test_regularizers_are_called_on_weights_as_in_keras():
+    assert regularizers.l1_l2(0.1, 0.2)([1.0, 1.0, 1.0]) == pytest.approx(0.9)

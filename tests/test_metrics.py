@@ -310,3 +310,10 @@ def test_samples_of_the_ignored_class_do_not_count():
 def test_what_cannot_be_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_mean_takes_one_weight_for_all():
+    mean = metrics.Mean()
+    mean.update_state([1, 2, 3])
+    mean.update_state(5, sample_weight=2)
+    assert mean.result() == 3.2  # Keras's

@@ -124,7 +124,17 @@ def test_matplotlib_is_imported_inside_functions_only():
 
 
 def test_nothing_unsafe_or_unlisted_is_imported():
-    allowed = {"jinja2", "llvmlite", "matplotlib", "npnet", "numba", "numpy", "PIL", "safetensors"}
+    allowed = {
+        "jinja2",
+        "llvmlite",
+        "matplotlib",
+        "npnet",
+        "numba",
+        "numpy",
+        "PIL",
+        "platformdirs",
+        "safetensors",
+    }
     allowed |= {"mpi4py", "onnx", "sklearn", "tensorboard"}  # each behind the extra of its name
     third_party = {
         name.split(".")[0]

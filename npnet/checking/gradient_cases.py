@@ -158,7 +158,10 @@ EXAMPLES: dict[type[Configurable], Callable[[], list[Any]]] = {
         layers.CenterCrop(1, 2, input_shape=PICTURES),
         layers.CenterCrop(5, 4, input_shape=PICTURES),
     ],
-    layers.RandomCrop: lambda: [layers.RandomCrop(1, 2, input_shape=PICTURES)],
+    layers.RandomCrop: lambda: [
+        layers.RandomCrop(1, 2, input_shape=PICTURES),
+        layers.RandomCrop(5, 4, input_shape=PICTURES),  # larger than they are
+    ],
     layers.RandomBrightness: lambda: [layers.RandomBrightness(0.2, (-2, 2), input_shape=PICTURES)],
     layers.RandomContrast: lambda: [layers.RandomContrast(0.5, (-2, 2), input_shape=PICTURES)],
     layers.RandomRotation: lambda: [

@@ -7,8 +7,9 @@ over the tolerance: it keeps rounding alone from making a gradient wrong.
 
 Correct code must never be accused. Where the loss has a kink (a ReLU just changing sides) there is no
 derivative to compare with, and the differences do not settle. Unless their own error is within the
-tolerance, the check moves on to another point, each time twice as far away. Weights and samples move from the
-start, because weights of exactly 0 put every unit on its kink.
+tolerance, the check moves on to another point, each time twice as far away. A gradient is called wrong only
+if it is with smaller steps, too: two differences beside a bend may agree by accident. Weights and samples
+move from the start, because weights of exactly 0 put every unit on its kink.
 """
 
 import copy
@@ -56,6 +57,8 @@ __all__ = [
 ]
 
 ATTEMPTS = 10
+FOCAL = (losses.BinaryFocalCrossentropy, losses.CategoricalFocalCrossentropy)
+CLOSER = 64  # times smaller are the steps of the second look, before a gradient is called wrong
 NEAREST = 1e-3  # standard deviation of the first move
 READING = (
     "A wrong dx spoils every layer nearer the input; layers nearer the loss stay right. Read from the bottom"
@@ -209,13 +212,18 @@ def _compare(
         if values.size > entries:
             chosen = np.sort(rng.choice(values.size, entries, replace=False))
         analytic = gradient.reshape(-1)[chosen]
-        numeric = differentiate(point.loss, values, chosen, epsilon, noise)
+        direction = None
         if values.size > entries:
             direction = rng.standard_normal(values.shape) / values.size**0.5
             analytic = np.append(analytic, (gradient * direction).sum())
-            whole = differentiate_along(point.loss, values, direction, epsilon, noise)
-            numeric = Derivatives(*(np.append(*parts) for parts in zip(numeric, whole, strict=True)))
-        error = compare(analytic, numeric, tolerance)
+        error: float | None = np.inf
+        for step in (epsilon, epsilon / CLOSER):
+            if error is not None and error > tolerance:
+                numeric = differentiate(point.loss, values, chosen, step, noise)
+                if direction is not None:
+                    whole = differentiate_along(point.loss, values, direction, step, noise)
+                    numeric = Derivatives(*(np.append(*parts) for parts in zip(numeric, whole, strict=True)))
+                error = compare(analytic, numeric, tolerance)
         if error is None:
             return None
         rows.append(Row(name, values.shape, len(chosen), error, error <= tolerance))
@@ -348,12 +356,13 @@ def measured_loss(model: Sequential) -> tuple[list[Layer], Loss] | None:
 
     Cross-entropies clip probabilities to [1e-7, 1 - 1e-7] where they report the loss, which is flat beyond,
     but not where they learn. If the last ``forward`` clipped one, the loss of logits, which needs no clip,
-    stands for the last activation and the loss. None if that activation does not belong to the loss.
+    stands for the last activation and the loss. None if that activation does not belong to the loss, or if
+    it is a focal one, which clips the probabilities of logits, too.
     """
     loss = model.loss
     if not _clipped(loss):
         return model.links, loss
-    if not joined(model, loss) or type(loss) not in losses.NAMES.values():
+    if isinstance(loss, FOCAL) or not joined(model, loss) or type(loss) not in losses.NAMES.values():
         return None
     of_logits = type(loss)(**(loss.get_config() | {"from_logits": True}))
     of_logits.kernels = loss.kernels
@@ -362,9 +371,13 @@ def measured_loss(model: Sequential) -> tuple[list[Layer], Loss] | None:
 
 def _clipped(loss: Loss) -> bool:
     """Return whether the last ``forward`` of the loss clipped a probability that counts."""
-    if not isinstance(loss, losses.Crossentropy) or loss.from_logits:
-        return False
     p = loss.y_pred
+    if isinstance(loss, losses.KLDivergence):
+        return bool((p < PROBABILITY_CLIP).any())
+    if isinstance(loss, FOCAL):
+        p = loss.probabilities(p)
+    elif not isinstance(loss, losses.Crossentropy) or loss.from_logits:
+        return False
     if isinstance(loss, losses.CategoricalCrossentropy):
         p = (p / p.sum(axis=-1, keepdims=True))[loss.y_true != 0]
     return bool((np.minimum(p, 1 - p) < PROBABILITY_CLIP).any())

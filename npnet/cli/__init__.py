@@ -39,7 +39,7 @@ COMMANDS = (
 
 EPILOG = """\
 examples:
-  npnet train spiral          a demonstration, in seconds once kernels are compiled
+  npnet train spiral          a demonstration, in a few seconds
   npnet train                 the tutorial's network on CIFAR-10
   npnet explain               what happens in one training step
   npnet train --help          all about a command
@@ -105,8 +105,8 @@ def command_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    What a user can put right (a missing file or package, a damaged dataset, a wrong value) ends in one line
-    on standard error and code 1; anything else is a defect and keeps its traceback.
+    What a user can put right (a missing file or package, a damaged dataset, a wrong value, too little memory)
+    ends in one line on standard error and code 1; anything else is a defect and keeps its traceback.
     """
     # Streams that whoever started it has closed. What is meant for one never goes to the other.
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError, ImportError, processes.OtherMPIError) as error:
+    except (OSError, ValueError, ImportError, MemoryError, processes.OtherMPIError) as error:
         if processes.world().size > 1:
             processes.world().stop(processes.world().failure(_sentence(error)), 1)
         if processes.announced_rank() == 0:
@@ -146,6 +146,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename is not None else ""
         return f"{place}{error.strerror}."
+    if isinstance(error, MemoryError):
+        return f"There is not enough memory. {error}".rstrip()
     return str(error)
 
 

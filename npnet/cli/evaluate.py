@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     say("model", str(model))
     if "quantity" in result:
-        say("test part", f"{result['quantity']['samples']:,} rows of {model.settings['data']}")
+        of = model.settings["data"] or model.settings["dataset"]
+        say("test part", f"{result['quantity']['samples']:,} rows of {of}")
         say("error", describe_error(result))
         return 0
     confusion = np.array(result["confusion"])

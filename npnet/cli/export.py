@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the file."""
     model = trained.load(arguments.run_folder, arguments.last)
     about = {"class_names": list(model.class_names)}
-    if model.settings["dataset"] in datasets.OWN:
+    if model.settings["dataset"] in datasets.DESCRIBED:
         about |= model.about
     onnx.export(model.model, arguments.file, {name: json.dumps(value) for name, value in about.items()})
     say("model", str(model))

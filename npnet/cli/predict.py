@@ -21,7 +21,9 @@ from npnet.cli.values import positive
 from npnet.internal.files import write_atomically
 from npnet.internal.progress import can_encode
 from npnet.kernels.machine.announce import announce_compilation
+from npnet.models import load_model
 from npnet.runs import trained
+from npnet.runs.dataset import ROWS
 from npnet.runs.terminal import columns, say
 
 __all__ = ["BAR", "EXAMPLES", "HELP", "add_arguments", "run", "show"]
@@ -32,6 +34,7 @@ examples:
   npnet predict runs/cifar10-001 cat.jpg
   npnet predict runs/cifar10-001 *.png --top 3
   npnet predict runs/cifar10-001 cat.jpg --json
+  npnet predict model.safetensors cat.jpg
   npnet predict runs/houses-001 new.csv --output predicted.csv
 
 exit codes: 0 all pictures answered, 1 one could not be read, 2 wrong options
@@ -42,7 +45,7 @@ BAR = 30  # cells at most
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.epilog = EXAMPLES
-    parser.add_argument("run_folder", metavar="RUN", help="folder of a run")
+    parser.add_argument("run_folder", metavar="RUN", help="folder of a run, or a model file of pictures")
     parser.add_argument("images", metavar="FILE", nargs="+", help="picture file, or the CSV file of a table")
     parser.add_argument(
         "--last", action="store_true", help="the last model, not the best on samples held out"
@@ -54,20 +57,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Classify and print."""
+    if Path(arguments.run_folder).is_file():
+        return _predict_by_file(arguments)
     model = trained.load(arguments.run_folder, arguments.last)
-    if model.settings["dataset"] == "table":
+    if model.settings["dataset"] in ROWS:
         return _predict_table(model, arguments)
     if arguments.output:
         arguments.parser.error("--output is for runs of a table")
     with announce_compilation(sys.stderr):
         answers = model.classify(arguments.images)
+    return _print(arguments, answers, str(model), {"run": str(model.folder.path), "model": model.which})
+
+
+def _predict_by_file(arguments: argparse.Namespace) -> int:
+    """Classify by a model file away from its run: it knows its classes, but no columns of a table."""
+    if arguments.output or arguments.last:
+        arguments.parser.error(f"--output and --last are for runs; {arguments.run_folder} is a file")
+    file = arguments.run_folder
+    model = load_model(file, compile=False)
+    with announce_compilation(sys.stderr):
+        answers = trained.classify(model, model.class_names, arguments.images, file)
+    return _print(arguments, answers, file, {"model": file})
+
+
+def _print(
+    arguments: argparse.Namespace, answers: list[dict[str, Any]], model: str, about: dict[str, str]
+) -> int:
+    """Print what pictures were taken for; return the exit code."""
     for answer in answers:
         if answer["classes"]:
             answer["classes"] = answer["classes"][: arguments.top]
     if arguments.json:
-        print(json.dumps({"run": str(model.folder.path), "model": model.which, "images": answers}, indent=2))
+        print(json.dumps({**about, "images": answers}, indent=2))
     else:
-        say("model", str(model))
+        say("model", model)
         for answer in answers:
             if not answer["error"]:
                 show(answer)

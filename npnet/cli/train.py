@@ -24,8 +24,9 @@ settings come from, each over the next: options, --config, --recipe
 
 examples:
   npnet train                                   the tutorial's network on CIFAR-10
-  npnet train spiral                            a demonstration: five seconds, once kernels are compiled
+  npnet train spiral                            a demonstration, in a few seconds
   npnet train mnist --epochs 5                  handwritten digits; also fashion_mnist, cifar100
+  npnet train california_housing                rows of numbers, what a house costs: a quantity to predict
   npnet train flowers/ --image-size 64          your own pictures, one sub-folder a class
   npnet train houses.csv --target price         your own table: a number or a class to predict
   npnet train shapes --epochs 5                 pictures drawn on the spot: no download
@@ -118,7 +119,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(run, "threads", "of the kernels [as many as CPUs are allowed]", type=int, metavar="N")
     words = "into which each batch is cut for several processes [8 under mpiexec, else none]"
     add(run, "shards", words, type=int, metavar="N")
-    add(run, "kernels", "numba, compiled, or numpy, readable [numba]", choices=list(MODULES), metavar="SET")
+    add(
+        run,
+        "kernels",
+        "numba, compiled, or numpy, readable [by the network]",
+        choices=list(MODULES),
+        metavar="SET",
+    )
     add(run, "tensorboard", "write the run for TensorBoard, in its folder", action="store_true")
     add(run, "quiet", "print nothing but errors", action="store_true")
 

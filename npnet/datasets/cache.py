@@ -17,28 +17,10 @@ from npnet.datasets.errors import CorruptDatasetError
 from npnet.internal.files import write_atomically
 from npnet.internal.locking import locked
 
-__all__ = ["folder", "load", "save"]
+__all__ = ["load", "save"]
 
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 1 << 16
-
-
-def folder() -> Path:
-    """Where npnet keeps data: ``NPNET_CACHE``, else ``XDG_CACHE_HOME/npnet``, else ``~/.cache/npnet``.
-
-    Raises
-    ------
-    OSError
-        None of these is set and there is no home folder.
-    """
-    if chosen := os.environ.get("NPNET_CACHE"):
-        return Path(chosen).expanduser()
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "npnet"
-    try:
-        return Path.home() / ".cache" / "npnet"
-    except RuntimeError as error:
-        raise OSError("there is no home folder to keep data in; set NPNET_CACHE to a folder") from error
 
 
 def save(place: Path, arrays: Mapping[str, np.ndarray], origin: str) -> None:

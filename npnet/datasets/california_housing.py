@@ -9,12 +9,14 @@ from npnet.datasets import npz, published
 from npnet.datasets.published import KERAS, Arrays, File, Form, Published
 from npnet.internal import checks
 
-__all__ = ["DATASET", "FEATURE_NAMES", "Split", "load_data"]
+__all__ = ["DATASET", "FEATURE_NAMES", "TARGET_NAME", "Split", "load_data"]
 
 FEATURE_NAMES = (
     "longitude", "latitude", "housing_median_age", "total_rooms", "total_bedrooms", "population",
     "households", "median_income",
 )  # fmt: skip
+
+TARGET_NAME = "median_house_value"
 
 SHAPES: dict[str, tuple[int, ...]] = {"x": (20_640, 8), "y": (20_640,)}
 SMALL = 600  # districts of the version "small"

@@ -11,6 +11,7 @@ import numpy as np
 from npnet.datasets import cache, cifar10_files
 from npnet.datasets.errors import CorruptDatasetError, DatasetUnavailableError, DownloadError
 from npnet.internal import checks
+from npnet.kernels.machine.places import cache_folder
 
 __all__ = ["CLASS_NAMES", "SOURCES", "Arrays", "Split", "load_data"]
 
@@ -34,7 +35,7 @@ def load_data(path: str | os.PathLike[str] | None = None, limit: int | None = No
     With a `path`, or the environment variable ``NPNET_DATA``, these files and no others are read. Otherwise
     npnet's cache is looked at first, then Keras's, then torchvision's usual ``./data``, and last the archive
     is fetched from its author's page or a mirror (``NPNET_CIFAR10_URL`` names one of your own). What was read
-    once is kept in npnet's cache (``NPNET_CACHE``, else ``~/.cache/npnet``) and mapped from there.
+    once is kept in npnet's cache (``NPNET_CACHE``, or the system's folder for caches) and mapped from there.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def _fetch(urls: tuple[str, ...], sha256: str, size: int) -> Arrays:
         slot, origin, name = "given", f"sha256 {sha256}", f"cifar-10-{sha256[:12]}.tar.gz"
         if arrays := _cached(slot, origin):
             return arrays
-    archive = cache.folder() / name
+    archive = cache_folder() / name
     download.fetch(urls, archive, sha256=sha256, size=size)
     return _keep(slot, origin, cifar10_files.read(archive))
 
@@ -173,7 +174,7 @@ def _unavailable(tried: list[str]) -> str:
 
 def _cached(slot: str, origin: str) -> Arrays | None:
     try:
-        return cache.load(cache.folder() / "cifar10" / slot, cifar10_files.shapes(), origin)
+        return cache.load(cache_folder() / "cifar10" / slot, cifar10_files.shapes(), origin)
     except CorruptDatasetError as error:
         _say(f"{error}; making it again")
     except OSError:  # why nothing can be kept is said when keeping fails
@@ -183,7 +184,7 @@ def _cached(slot: str, origin: str) -> Arrays | None:
 
 def _keep(slot: str, origin: str, arrays: Arrays) -> Arrays:
     try:
-        place = cache.folder() / "cifar10" / slot
+        place = cache_folder() / "cifar10" / slot
         cache.save(place, arrays, origin)
         return cache.load(place, cifar10_files.shapes(), origin) or arrays
     except OSError as error:

@@ -15,6 +15,7 @@ import numpy as np
 
 from npnet.datasets import cache
 from npnet.datasets.errors import CorruptDatasetError, DatasetUnavailableError, DownloadError
+from npnet.kernels.machine.places import cache_folder
 
 __all__ = ["KERAS", "Arrays", "File", "Form", "Published", "load"]
 
@@ -176,7 +177,7 @@ def _folders(dataset: Published) -> list[tuple[str, Path, Form]]:
     found = []
     for form in dataset.forms:
         if form.servers:
-            found.append(("npnet's cache", cache.folder() / dataset.name, form))
+            found.append(("npnet's cache", cache_folder() / dataset.name, form))
         found += [(f"Keras's cache {keras}", keras / name, form) for name in form.keras]
         found += [("torchvision's ./data", Path("data") / name, form) for name in form.torchvision]
     return found
@@ -199,7 +200,7 @@ def _fetch(dataset: Published, form: Form) -> dict[str, Path]:
     servers = (f"{mirror.rstrip('/')}/{dataset.name}/",) if mirror else form.servers
     files = {}
     for file in form.files:
-        files[file.name] = cache.folder() / dataset.name / file.name
+        files[file.name] = cache_folder() / dataset.name / file.name
         download.fetch(
             [server + file.name for server in servers],
             files[file.name],
@@ -231,7 +232,7 @@ def _read(dataset: Published, form: Form, files: dict[str, Path]) -> Arrays:
 
 def _cached(dataset: Published) -> Arrays | None:
     try:
-        return cache.load(cache.folder() / dataset.name / "published", dataset.shapes, "published")
+        return cache.load(cache_folder() / dataset.name / "published", dataset.shapes, "published")
     except CorruptDatasetError as error:
         _say(f"{error}; making it again")
     except OSError:  # why nothing can be kept is said when keeping fails
@@ -243,7 +244,7 @@ def _keep(dataset: Published, arrays: Arrays) -> Arrays:
     if not dataset.kept:
         return arrays
     try:
-        place = cache.folder() / dataset.name / "published"
+        place = cache_folder() / dataset.name / "published"
         cache.save(place, arrays, "published")
         return cache.load(place, dataset.shapes, "published") or arrays
     except OSError as error:

@@ -14,7 +14,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MISSING", "MOST_CATEGORIES", "Encoding", "Table", "describe", "encode", "numbers_of", "read"]
+__all__ = [
+    "MISSING",
+    "MOST_CATEGORIES",
+    "Encoding",
+    "Table",
+    "describe",
+    "encode",
+    "measure",
+    "numbers_of",
+    "read",
+]
 
 Encoding = list[dict[str, Any]]  # of each column: its "name", and "mean" and "deviation" or its "categories"
 
@@ -116,6 +126,13 @@ def numbers_of(cells: Sequence[str]) -> np.ndarray | None:
     return np.array(values, np.float64)
 
 
+def measure(values: np.ndarray) -> dict[str, float]:
+    """Mean and deviation to standardise by; 0 and 1 of no values, deviation 1 of equal ones."""
+    if not values.size:
+        return {"mean": 0.0, "deviation": 1.0}
+    return {"mean": float(values.mean()), "deviation": float(values.std()) or 1.0}
+
+
 def describe(table: Table, names: Sequence[str], rows: np.ndarray, fill: bool) -> Encoding:
     """How the columns ``names`` are to be encoded: means and deviations of some rows, categories of all.
 
@@ -137,8 +154,7 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray, fill: bool) -
         values = numbers_of(cells)
         if values is not None:
             some = values[rows][~np.isnan(values[rows])]
-            mean, deviation = (float(some.mean()), float(some.std())) if some.size else (0.0, 0.0)
-            encoding.append({"name": name, "mean": mean, "deviation": deviation or 1.0})
+            encoding.append({"name": name, **measure(some)})
             continue
         categories = sorted({cell for cell in cells if not is_missing(cell)})
         if len(categories) > MOST_CATEGORIES:

@@ -44,12 +44,14 @@ __all__ = [
 CHUNK = 1 << 22  # elements looked at together, so that checking needs no copy of a large array
 
 
-def integer(name: str, value: Any, least: int = 1) -> int:
-    """Return ``value`` as an int of at least ``least``."""
+def integer(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """Return ``value`` as an int of at least ``least``, and at most ``most``."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be an integer, got {value!r} ({type(value).__name__}).")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}.")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most}, got {value}.")
     return int(value)
 
 

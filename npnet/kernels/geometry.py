@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
 
-__all__ = ["Geometry", "Pair", "Place", "geometry", "halves", "span", "taps", "transposed_geometry"]
+__all__ = [
+    "Geometry", "Pair", "Place", "geometry", "halves", "span", "taps", "transposed_geometry", "trimmed",
+]  # fmt: skip
 
 Pair = tuple[int, int]
 Place = tuple[slice, slice]
@@ -113,6 +115,24 @@ def transposed_geometry(
             size.append((n - 1) * stride + least + output_padding[axis])
         sides.append(halves((n - 1) * stride + k - size[axis]))
     return Geometry((size[0], size[1]), kernel, strides, dilation, (sides[0], sides[1]), 1)
+
+
+def trimmed(geometry: Geometry) -> Geometry:
+    """Return the windows of an undilated pooling without the taps that stand on no pixel at any place.
+
+    They change nothing there, because padding counts neither as a maximum nor in a mean, but they would take
+    time and memory: a window of a billion pixels has a border as wide. Along an axis of n pixels tap t
+    stands on one at place i for 0 <= i stride + t - before < n.
+    """
+    kernel, padding = [], []
+    for n, k, stride, places, (before, after) in zip(
+        geometry.size, geometry.kernel, geometry.strides, geometry.places, geometry.padding, strict=True
+    ):
+        first = max(0, before - (places - 1) * stride)
+        last = min(k - 1, before + n - 1)
+        kernel.append(last + 1 - first)
+        padding.append((before - first, after - (k - 1 - last)))
+    return geometry._replace(kernel=(kernel[0], kernel[1]), padding=(padding[0], padding[1]))
 
 
 def taps(geometry: Geometry) -> Iterator[tuple[Pair, Place]]:

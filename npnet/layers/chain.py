@@ -3,7 +3,7 @@
 import copy
 import re
 import threading
-from itertools import count
+from itertools import count, dropwhile
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ from npnet.internal import checks, config
 from npnet.internal.streams import WEIGHTS, stream
 from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, UsesKernels
-from npnet.layers.core import Input
+from npnet.layers.core import Flatten, Input
 from npnet.layers.layer import Layer, Shape, check_shape, output_shape
+from npnet.layers.more import Whole
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
+from npnet.layers.reshaping import Permute, Reshape
 
 __all__ = ["Chain"]
 
@@ -152,8 +154,27 @@ class Chain(Strict, UsesKernels, WeightNames):
         for index, layer in enumerate(self.layers):
             self._build_layer(layer, shape, index)
             shape = output_shape(layer, shape)
+        self._refuse_computed_numbers()
         self.input_shape = first
         self.built = True
+
+    def _computing(self) -> list[Layer]:
+        """Return the links from the first one on that does more than to move numbers."""
+        return list(dropwhile(lambda link: isinstance(link, (Flatten, Permute, Reshape)), self.links))
+
+    @property
+    def takes_whole_numbers(self) -> bool:
+        """Whether the samples are numbers that stand for things."""
+        return isinstance(next(iter(self._computing()), None), Whole)
+
+    def _refuse_computed_numbers(self) -> None:
+        """Raise a ValueError if a layer computes what one behind it takes for numbers of things."""
+        for link in self._computing()[1:]:
+            if isinstance(link, Whole):
+                raise ValueError(
+                    f"{type(link).__name__} {link.name!r} takes whole numbers, which layers before it would"
+                    " compute with. Put it first; before it there may be Flatten, Permute and Reshape."
+                )
 
     def _build_layer(self, layer: Layer, input_shape: Shape, index: int) -> None:
         """Create a layer's weights from the stream of its place, unless it has them already."""

@@ -493,12 +493,14 @@ class Conv2DTranspose(Convolution):
 
     def places(self, input_shape: Shape) -> Shape:
         """Return the output's height and width."""
-        height, width = self.windows(input_shape).size
+        found = self.windows(input_shape)
+        height, width = found.size
         if min(height, width) < 1:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r}: its output of {height} x {width} pixels would be"
                 " empty. Leave output_padding out, or use an odd kernel_size."
             )
+        self.refuse_wide_borders(found, self.filters)
         return height, width
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:

@@ -1,5 +1,7 @@
 """The protocol every layer follows."""
 
+import copy
+import math
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -13,9 +15,13 @@ from npnet.kernels import UsesKernels
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
 
-__all__ = ["Layer", "Shape", "check_shape", "output_shape", "refuse_layers", "shapes_in_file"]
+__all__ = [
+    "MOST_NUMBERS", "Layer", "Shape", "check_shape", "output_shape", "refuse_larger", "refuse_layers",
+    "shapes_in_file",
+]  # fmt: skip
 
 Shape = tuple[int, ...]
+MOST_NUMBERS = 2**30  # that a sample becomes anywhere in a network: 4 GiB in float32
 
 # While a model is loaded: what the file holds, so that nothing is allocated that it does not hold.
 shapes_in_file: ContextVar[Mapping[str, Shape] | None] = ContextVar("shapes_in_file", default=None)
@@ -127,24 +133,38 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
         return [self]
 
     def __call__(self, x: np.ndarray, training: bool = False) -> np.ndarray:
-        """Run the whole chain of this built layer on a batch.
+        """Run the whole chain of this layer on a batch.
+
+        A layer without weights, such as an adapted Normalization, may be called before it is in a model. It
+        computes in float64 then if x is of that dtype, else in float32.
 
         Raises
         ------
         TypeError
             If ``x`` is a layer: there is no functional API.
         RuntimeError
-            If the layer has not been built.
+            If the layer has weights and has not been built.
         """
         refuse_layers(x)
         if not self.built and type(self).build is not Layer.build:
-            raise RuntimeError(
-                f"{type(self).__name__} {self.name!r} is not built: what it computes with is made when it is"
-                " added to a model, Sequential([Input(shape=(4,)), layer]), or by its build."
-            )
+            return self._built_for(np.asarray(x))(x, training)
         for link in self.chain():
             x = link.forward(x, training)
         return x
+
+    def _built_for(self, x: np.ndarray) -> "Layer":
+        """Return a copy built for one batch, so that a model may still build the layer in its own dtype."""
+        twin = copy.deepcopy(self)
+        output_shape(twin, x.shape[1:])
+        dtype = np.dtype(np.float64 if x.dtype == np.float64 else np.float32)
+        twin.build(x.shape[1:], np.random.default_rng(), dtype)
+        twin.built = True
+        if twin.parameters:
+            raise RuntimeError(
+                f"{type(self).__name__} {self.name!r} is not built: its weights are made when it is"
+                " added to a model, Sequential([Input(shape=(4,)), layer]), or by its build."
+            )
+        return twin
 
     def add_parameter(
         self,
@@ -203,12 +223,27 @@ def output_shape(layer: Layer, input_shape: Shape) -> Shape:
     """Return what ``compute_output_shape`` returns, or raise a TypeError if that is no shape."""
     shape = layer.compute_output_shape(input_shape)
     try:
-        return check_shape("shape", shape)
+        shape = check_shape("shape", shape)
     except ValueError:
         raise TypeError(
             f"{type(layer).__name__}.compute_output_shape must return the shape of one sample, without the"
             f" batch axis, such as (32,), got {shape!r}."
         ) from None
+    refuse_larger(layer, "output", shape)
+    return shape
+
+
+def refuse_larger(layer: Layer, what: str, shape: Shape) -> None:
+    """Raise a ValueError if what a layer makes of one sample has more than ``MOST_NUMBERS`` numbers.
+
+    A slip or a strange model file would take all the memory of the machine otherwise.
+    """
+    if math.prod(shape) > MOST_NUMBERS:
+        raise ValueError(
+            f"{type(layer).__name__} {layer.name!r}: its {what} {shape} of one sample would have"
+            f" {math.prod(shape):,} numbers, at most {MOST_NUMBERS:,} are possible. Give it smaller"
+            " arguments or smaller samples."
+        )
 
 
 def check_shape(name: str, shape: Any) -> Shape:

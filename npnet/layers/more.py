@@ -6,7 +6,7 @@ import numpy as np
 
 from npnet import constraints, initializers, regularizers
 from npnet.internal import checks, config
-from npnet.layers.layer import Layer, Shape
+from npnet.layers.layer import Layer, Shape, refuse_larger
 
 __all__ = ["CategoryEncoding", "Embedding", "GaussianNoise", "PReLU", "Whole"]
 
@@ -94,9 +94,22 @@ class PReLU(Layer):
 
 
 class Whole(Layer):
-    """Base of layers whose inputs are whole numbers from 0 on, which have no gradient."""
+    """Base of layers whose inputs are whole numbers from 0 on, which have no gradient.
+
+    Before one there may only be layers that move numbers: what a layer computes is rarely whole, and rounding
+    it, as Keras does without a word, makes a network that cannot learn. ``Chain.build`` refuses it.
+    """
 
     takes_integers = True
+
+    def expect_exact(self, count: int, dtype: np.dtype) -> None:
+        """Raise a ValueError unless ``dtype`` holds all whole numbers below ``count``."""
+        exact = 2 ** (np.finfo(dtype).nmant + 1)
+        if count > exact:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} takes {count:,} whole numbers, but {dtype} holds those"
+                f' up to {exact:,} only: Sequential(dtype="float64").'
+            )
 
     def numbers(self, x: np.ndarray, count: int) -> np.ndarray:
         """Return x, rounded to whole numbers, all below ``count``."""
@@ -153,6 +166,7 @@ class Embedding(Whole):
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Create E (input_dim, output_dim)."""
+        self.expect_exact(self.input_dim, dtype)
         self.embeddings = self.add_parameter(
             "embeddings", (self.input_dim, self.output_dim), self.embeddings_initializer, rng, dtype,
             self.embeddings_regularizer, constraint=self.embeddings_constraint,
@@ -195,10 +209,12 @@ class CategoryEncoding(Whole):
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Remember in which dtype zeros and ones are wanted."""
+        self.expect_exact(self.num_tokens, dtype)
         self.dtype = np.dtype(dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (K,) or (L, K)."""
+        refuse_larger(self, "categories", (*input_shape, self.num_tokens))
         kept = input_shape if self.output_mode == "one_hot" and input_shape[-1] != 1 else input_shape[:-1]
         return (*kept, self.num_tokens)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from npnet.internal import checks, config
 from npnet.kernels.reference import more_pictures as formulas
-from npnet.layers.layer import Layer, Shape
+from npnet.layers.layer import Layer, Shape, refuse_larger
 from npnet.layers.preprocessing import FILL_MODES, Pictures, choice, limits
 
 __all__ = [
@@ -57,7 +57,7 @@ class Resizing(Pictures):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (height, width, channels)."""
-        return (self.height, self.width, super().compute_output_shape(input_shape)[-1])
+        return resized(self, super().compute_output_shape(input_shape))
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return R x S' of each picture."""
@@ -72,6 +72,13 @@ class Resizing(Pictures):
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Return R' dy S."""
         return formulas.resize_backward(dy, self.rows, self.columns)
+
+
+def resized(layer: Any, shape: Shape) -> Shape:
+    """Return the shape of pictures with a layer's height and width; refuse matrices beyond all memory."""
+    for size, new in zip(shape, (layer.height, layer.width), strict=False):
+        refuse_larger(layer, "matrix", (new, size))
+    return (layer.height, layer.width, shape[-1])
 
 
 class CenterCrop(Pictures):
@@ -96,7 +103,7 @@ class CenterCrop(Pictures):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (height, width, channels)."""
-        return (self.height, self.width, super().compute_output_shape(input_shape)[-1])
+        return resized(self, super().compute_output_shape(input_shape))
 
     def enlarges(self, rows: int, columns: int) -> bool:
         """Tell whether pictures of these sides are too small to be cut."""
@@ -133,7 +140,11 @@ class CenterCrop(Pictures):
 
 
 class RandomCrop(CenterCrop):
-    """A part of each picture: in training anywhere, else the middle; of pictures that are at least as large.
+    """A part of each picture: in training anywhere, else the middle.
+
+    Of pictures that are smaller, the largest window in the middle with this aspect ratio is enlarged instead.
+    So Keras documents it; Keras 3.15 itself enlarges a window of another aspect ratio in training, and
+    outside of training it leaves all pictures as they are.
 
     Parameters
     ----------
@@ -151,17 +162,6 @@ class RandomCrop(CenterCrop):
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Keep the stream that is drawn from."""
         Pictures.build(self, input_shape, rng, dtype)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        """Return (height, width, channels)."""
-        shape = super().compute_output_shape(input_shape)
-        if self.enlarges(*input_shape[:2]):
-            raise ValueError(
-                f"{type(self).__name__} {self.name!r} cuts {self.height} x {self.width} pixels out of"
-                f" pictures of {input_shape[0]} x {input_shape[1]}. Put Resizing({self.height}, {self.width})"
-                " in its place."
-            )
-        return shape
 
     def corners(self, x: np.ndarray, training: bool) -> tuple[Any, Any]:
         """Return random places in training, else the middle's."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from npnet.internal import checks
+from npnet.kernels.geometry import Geometry, trimmed
 from npnet.layers.layer import Layer, Shape
 from npnet.layers.windows import Windowed, channels_last, expect_places, sizes
 
@@ -47,6 +48,11 @@ class Pooling(Windowed):
     def window(self) -> Shape:
         """The size of the window."""
         return self.pool_size
+
+    def windows(self, input_shape: Shape) -> Geometry:
+        """Return where the window stands in samples of a shape."""
+        found = super().windows(input_shape)
+        return trimmed(found) if self.padding == "same" else found
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (H', W', C)."""

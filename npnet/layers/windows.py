@@ -6,7 +6,7 @@ import numpy as np
 
 from npnet.internal import checks
 from npnet.kernels.geometry import Geometry, Pair, geometry
-from npnet.layers.layer import Layer, Shape
+from npnet.layers.layer import Layer, Shape, refuse_larger
 
 __all__ = ["Windowed", "channels_last", "expect_places", "pair", "sizes"]
 
@@ -102,7 +102,13 @@ class Windowed(Layer):
                 f' of {window} has no place in {picture} pixels: make it smaller, use padding="same", or'
                 " shrink the pictures less before."
             )
+        self.refuse_wide_borders(found, input_shape[-1])
         return found.places[2 - self.rank :]
+
+    def refuse_wide_borders(self, geometry: Geometry, channels: int) -> None:
+        """Raise a ValueError if a sample with its padding is more than memory can be meant for."""
+        height, width = (n + sum(sides) for n, sides in zip(geometry.size, geometry.padding, strict=True))
+        refuse_larger(self, "padded picture", (height, width, channels))
 
     def as_pictures(self, x: np.ndarray) -> np.ndarray:
         """Return a batch as pictures."""

@@ -197,18 +197,19 @@ class CategoricalFocalCrossentropy(CategoricalCrossentropy):
     def _numbers(self, y_pred: np.ndarray) -> tuple[np.ndarray, float]:
         return np.asarray(self.alpha, y_pred.dtype), self.gamma
 
-    def _probabilities(self, y_pred: np.ndarray) -> np.ndarray:
+    def probabilities(self, y_pred: np.ndarray) -> np.ndarray:
+        """Return softmax(y_pred) of logits, else y_pred divided by its sum."""
         if self.from_logits:
             return self.kernels.softmax_forward(y_pred)
         return y_pred / y_pred.sum(axis=-1, keepdims=True)
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the focal cross-entropy of each sample."""
-        return formulas.focal_forward(y_true, self._probabilities(y_pred), *self._numbers(y_pred))
+        return formulas.focal_forward(y_true, self.probabilities(y_pred), *self._numbers(y_pred))
 
     def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return g_k / y_k - sum g / sum y, or of logits g_k - p_k sum g."""
-        p = self._probabilities(y_pred)
+        p = self.probabilities(y_pred)
         if self.from_logits:
             return self.joint_gradient(y_true, p)
         g = formulas.focal_backward(y_true, p, *self._numbers(y_pred))
@@ -255,17 +256,18 @@ class BinaryFocalCrossentropy(BinaryCrossentropy):
     def _weight(self, y_true: np.ndarray) -> Any:
         return y_true * self.alpha + (1 - y_true) * (1 - self.alpha) if self.apply_class_balancing else 1
 
-    def _probabilities(self, y_pred: np.ndarray) -> np.ndarray:
+    def probabilities(self, y_pred: np.ndarray) -> np.ndarray:
+        """Return sigmoid(y_pred) of logits, else y_pred."""
         return self.kernels.elementwise(rules.sigmoid, y_pred) if self.from_logits else y_pred
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the mean over outputs."""
-        p = self._probabilities(y_pred)
+        p = self.probabilities(y_pred)
         return formulas.binary_focal_forward(y_true, p, self._weight(y_true), self.gamma)
 
     def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return g / (p (1-p)), or g of logits."""
-        p = self._probabilities(y_pred)
+        p = self.probabilities(y_pred)
         g = self.joint_gradient(y_true, p)
         if self.from_logits:
             return g

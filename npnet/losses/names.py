@@ -6,57 +6,36 @@ from typing import Any
 import numpy as np
 
 from npnet.internal import config
-from npnet.losses.loss import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    Loss,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    SparseCategoricalCrossentropy,
-)
-from npnet.losses.more import (
-    BinaryFocalCrossentropy,
-    CategoricalFocalCrossentropy,
-    CategoricalHinge,
-    CosineSimilarity,
-    Hinge,
-    Huber,
-    KLDivergence,
-    LogCosh,
-    MeanAbsolutePercentageError,
-    MeanSquaredLogarithmicError,
-    Poisson,
-    SquaredHinge,
-)
+from npnet.losses import loss, more
 
 __all__ = ["FUNCTIONS", "NAMES", "get"]
 
-NAMES: dict[str, type[Loss]] = {
-    "categorical_crossentropy": CategoricalCrossentropy,
-    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
-    "binary_crossentropy": BinaryCrossentropy,
-    "mean_squared_error": MeanSquaredError,
-    "mse": MeanSquaredError,
-    "mean_absolute_error": MeanAbsoluteError,
-    "mae": MeanAbsoluteError,
-    "mean_absolute_percentage_error": MeanAbsolutePercentageError,
-    "mape": MeanAbsolutePercentageError,
-    "mean_squared_logarithmic_error": MeanSquaredLogarithmicError,
-    "msle": MeanSquaredLogarithmicError,
-    "huber": Huber,
-    "log_cosh": LogCosh,
-    "poisson": Poisson,
-    "kl_divergence": KLDivergence,
-    "cosine_similarity": CosineSimilarity,
-    "hinge": Hinge,
-    "squared_hinge": SquaredHinge,
-    "categorical_hinge": CategoricalHinge,
-    "binary_focal_crossentropy": BinaryFocalCrossentropy,
-    "categorical_focal_crossentropy": CategoricalFocalCrossentropy,
+NAMES: dict[str, type[loss.Loss]] = {
+    "categorical_crossentropy": loss.CategoricalCrossentropy,
+    "sparse_categorical_crossentropy": loss.SparseCategoricalCrossentropy,
+    "binary_crossentropy": loss.BinaryCrossentropy,
+    "mean_squared_error": loss.MeanSquaredError,
+    "mse": loss.MeanSquaredError,
+    "mean_absolute_error": loss.MeanAbsoluteError,
+    "mae": loss.MeanAbsoluteError,
+    "mean_absolute_percentage_error": more.MeanAbsolutePercentageError,
+    "mape": more.MeanAbsolutePercentageError,
+    "mean_squared_logarithmic_error": more.MeanSquaredLogarithmicError,
+    "msle": more.MeanSquaredLogarithmicError,
+    "huber": more.Huber,
+    "log_cosh": more.LogCosh,
+    "poisson": more.Poisson,
+    "kl_divergence": more.KLDivergence,
+    "cosine_similarity": more.CosineSimilarity,
+    "hinge": more.Hinge,
+    "squared_hinge": more.SquaredHinge,
+    "categorical_hinge": more.CategoricalHinge,
+    "binary_focal_crossentropy": more.BinaryFocalCrossentropy,
+    "categorical_focal_crossentropy": more.CategoricalFocalCrossentropy,
 }
 
 
-def _function(name: str, cls: type[Loss]) -> Callable[..., np.ndarray]:
+def _function(name: str, cls: type[loss.Loss]) -> Callable[..., np.ndarray]:
     """Return the function (y_true, y_pred, and the loss's own options) -> one number a sample."""
 
     def function(y_true: Any, y_pred: Any, **options: Any) -> Any:
@@ -70,14 +49,14 @@ def _function(name: str, cls: type[Loss]) -> Callable[..., np.ndarray]:
 FUNCTIONS = {name: _function(name, cls) for name, cls in NAMES.items()}
 
 
-def get(identifier: Any) -> Loss:
+def get(identifier: Any) -> loss.Loss:
     """Return the loss meant by a name, an instance, a class, a dict, or one of the functions."""
     for name, function in FUNCTIONS.items():
         if identifier is function:
             return NAMES[name]()
-    if callable(identifier) and not isinstance(identifier, (Loss, type)):
+    if callable(identifier) and not isinstance(identifier, (loss.Loss, type)):
         raise TypeError(
             "loss is a plain function, whose derivative npnet cannot know. Write a subclass of"
             " npnet.losses.Loss with values and gradient, and pass an instance of that."
         )
-    return config.get("loss", identifier, Loss, NAMES)
+    return config.get("loss", identifier, loss.Loss, NAMES)

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 EPSILON = 1e-7  # Keras's
+MOST_THRESHOLDS = 2**20  # counted at in one metric: a strange model file may ask for any number
 NOBODY = -1e10  # what top_k makes of a prediction that is not among the k largest, as in Keras
 
 
@@ -180,7 +181,7 @@ class AtBest(Counts):
 
     def _begin(self, bound: str, num_thresholds: int, class_id: int | None, name: str | None) -> None:
         self.least = checks.number(bound, getattr(self, bound), 0, 1)
-        self.num_thresholds = checks.integer("num_thresholds", num_thresholds)
+        self.num_thresholds = checks.integer("num_thresholds", num_thresholds, most=MOST_THRESHOLDS)
         Counts.__init__(self, class_id=class_id, name=name)
         self._use(np.array([0.5]) if num_thresholds == 1 else np.linspace(0, 1, num_thresholds))
         self.reset_state()
@@ -314,7 +315,7 @@ class AUC(Counts):
         label_weights: Any = None,
         from_logits: bool = False,
     ):
-        self.num_thresholds = checks.integer("num_thresholds", num_thresholds, least=2)
+        self.num_thresholds = checks.integer("num_thresholds", num_thresholds, 2, MOST_THRESHOLDS)
         config.lookup("curve", curve, dict.fromkeys(("ROC", "PR")))
         config.lookup(
             "summation_method",

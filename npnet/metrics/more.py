@@ -206,8 +206,11 @@ class Mean(Metric):
     key = "mean"
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
-        """Take in one number, or one or more a sample."""
-        self._take_in(np.atleast_1d(checks.numbers("values", values)), sample_weight)
+        """Take in one number, or one or more a sample; one weight is that of all."""
+        values = np.atleast_1d(checks.numbers("values", values))
+        if sample_weight is not None and np.ndim(sample_weight) == 0:
+            sample_weight = np.full(len(values), sample_weight)
+        self._take_in(values, sample_weight)
 
     def __call__(self, values: Any, sample_weight: Any = None) -> float:  # type: ignore[override]
         """Take in numbers and return the mean so far."""

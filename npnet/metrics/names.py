@@ -7,95 +7,53 @@ import numpy as np
 
 from npnet import losses
 from npnet.internal import checks, config
-from npnet.metrics.confusion import (
-    AUC,
-    F1Score,
-    FalseNegatives,
-    FalsePositives,
-    FBetaScore,
-    Precision,
-    PrecisionAtRecall,
-    Recall,
-    RecallAtPrecision,
-    SensitivityAtSpecificity,
-    SpecificityAtSensitivity,
-    TrueNegatives,
-    TruePositives,
-)
-from npnet.metrics.metric import (
-    BinaryAccuracy,
-    CategoricalAccuracy,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    Metric,
-    SparseCategoricalAccuracy,
-    SparseTopKCategoricalAccuracy,
-    TopKCategoricalAccuracy,
-)
-from npnet.metrics.more import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    CategoricalHinge,
-    CosineSimilarity,
-    Hinge,
-    KLDivergence,
-    LogCoshError,
-    Mean,
-    MeanAbsolutePercentageError,
-    MeanMetricWrapper,
-    MeanSquaredLogarithmicError,
-    Poisson,
-    R2Score,
-    RootMeanSquaredError,
-    SparseCategoricalCrossentropy,
-    SquaredHinge,
-)
+from npnet.metrics import confusion, metric, more
 
 __all__ = ["FUNCTIONS", "NAMES", "get"]
 
-NAMES: dict[str, type[Metric]] = {
-    "accuracy": CategoricalAccuracy,
-    "acc": CategoricalAccuracy,
-    "categorical_accuracy": CategoricalAccuracy,
-    "sparse_categorical_accuracy": SparseCategoricalAccuracy,
-    "binary_accuracy": BinaryAccuracy,
-    "top_k_categorical_accuracy": TopKCategoricalAccuracy,
-    "sparse_top_k_categorical_accuracy": SparseTopKCategoricalAccuracy,
-    "mean_squared_error": MeanSquaredError,
-    "mse": MeanSquaredError,
-    "mean_absolute_error": MeanAbsoluteError,
-    "mae": MeanAbsoluteError,
-    "mean_absolute_percentage_error": MeanAbsolutePercentageError,
-    "mape": MeanAbsolutePercentageError,
-    "mean_squared_logarithmic_error": MeanSquaredLogarithmicError,
-    "msle": MeanSquaredLogarithmicError,
-    "root_mean_squared_error": RootMeanSquaredError,
-    "r2_score": R2Score,
-    "cosine_similarity": CosineSimilarity,
-    "log_cosh": LogCoshError,
-    "poisson": Poisson,
-    "kl_divergence": KLDivergence,
-    "hinge": Hinge,
-    "squared_hinge": SquaredHinge,
-    "categorical_hinge": CategoricalHinge,
-    "binary_crossentropy": BinaryCrossentropy,
-    "categorical_crossentropy": CategoricalCrossentropy,
-    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
-    "mean": Mean,
-    "auc": AUC,
-    "precision": Precision,
-    "recall": Recall,
-    "f1_score": F1Score,
-    "fbeta_score": FBetaScore,
-    "true_positives": TruePositives,
-    "false_positives": FalsePositives,
-    "true_negatives": TrueNegatives,
-    "false_negatives": FalseNegatives,
-    "precision_at_recall": PrecisionAtRecall,
-    "recall_at_precision": RecallAtPrecision,
-    "sensitivity_at_specificity": SensitivityAtSpecificity,
-    "specificity_at_sensitivity": SpecificityAtSensitivity,
-    "mean_metric_wrapper": MeanMetricWrapper,
+NAMES: dict[str, type[metric.Metric]] = {
+    "accuracy": metric.CategoricalAccuracy,
+    "acc": metric.CategoricalAccuracy,
+    "categorical_accuracy": metric.CategoricalAccuracy,
+    "sparse_categorical_accuracy": metric.SparseCategoricalAccuracy,
+    "binary_accuracy": metric.BinaryAccuracy,
+    "top_k_categorical_accuracy": metric.TopKCategoricalAccuracy,
+    "sparse_top_k_categorical_accuracy": metric.SparseTopKCategoricalAccuracy,
+    "mean_squared_error": metric.MeanSquaredError,
+    "mse": metric.MeanSquaredError,
+    "mean_absolute_error": metric.MeanAbsoluteError,
+    "mae": metric.MeanAbsoluteError,
+    "mean_absolute_percentage_error": more.MeanAbsolutePercentageError,
+    "mape": more.MeanAbsolutePercentageError,
+    "mean_squared_logarithmic_error": more.MeanSquaredLogarithmicError,
+    "msle": more.MeanSquaredLogarithmicError,
+    "root_mean_squared_error": more.RootMeanSquaredError,
+    "r2_score": more.R2Score,
+    "cosine_similarity": more.CosineSimilarity,
+    "log_cosh": more.LogCoshError,
+    "poisson": more.Poisson,
+    "kl_divergence": more.KLDivergence,
+    "hinge": more.Hinge,
+    "squared_hinge": more.SquaredHinge,
+    "categorical_hinge": more.CategoricalHinge,
+    "binary_crossentropy": more.BinaryCrossentropy,
+    "categorical_crossentropy": more.CategoricalCrossentropy,
+    "sparse_categorical_crossentropy": more.SparseCategoricalCrossentropy,
+    "mean": more.Mean,
+    "auc": confusion.AUC,
+    "precision": confusion.Precision,
+    "recall": confusion.Recall,
+    "f1_score": confusion.F1Score,
+    "fbeta_score": confusion.FBetaScore,
+    "true_positives": confusion.TruePositives,
+    "false_positives": confusion.FalsePositives,
+    "true_negatives": confusion.TrueNegatives,
+    "false_negatives": confusion.FalseNegatives,
+    "precision_at_recall": confusion.PrecisionAtRecall,
+    "recall_at_precision": confusion.RecallAtPrecision,
+    "sensitivity_at_specificity": confusion.SensitivityAtSpecificity,
+    "specificity_at_sensitivity": confusion.SpecificityAtSensitivity,
+    "mean_metric_wrapper": more.MeanMetricWrapper,
 }
 
 
@@ -114,7 +72,7 @@ ACCURACIES = [name for name in NAMES if name.endswith("_accuracy")]
 FUNCTIONS = losses.FUNCTIONS | {name: _function(name) for name in ACCURACIES}
 
 
-def get(identifier: Any, sparse: bool = False, outputs: int = 2) -> Metric:
+def get(identifier: Any, sparse: bool = False, outputs: int = 2) -> metric.Metric:
     """Return the metric meant by a name, an instance, a class, a dict, or a function (y_true, y_pred).
 
     "accuracy" and "acc" mean binary accuracy for one output, sparse categorical accuracy for integer
@@ -122,11 +80,12 @@ def get(identifier: Any, sparse: bool = False, outputs: int = 2) -> Metric:
     """
     if isinstance(identifier, str) and identifier in ("accuracy", "acc"):
         if outputs == 1:
-            return BinaryAccuracy(identifier)
-        return SparseCategoricalAccuracy(identifier) if sparse else CategoricalAccuracy(identifier)
-    if callable(identifier) and not isinstance(identifier, (Metric, type)):
-        return MeanMetricWrapper(identifier)
-    metric = config.get("metric", identifier, Metric, NAMES)
+            return metric.BinaryAccuracy(identifier)
+        accuracy = metric.SparseCategoricalAccuracy if sparse else metric.CategoricalAccuracy
+        return accuracy(identifier)
+    if callable(identifier) and not isinstance(identifier, (metric.Metric, type)):
+        return more.MeanMetricWrapper(identifier)
+    found = config.get("metric", identifier, metric.Metric, NAMES)
     if isinstance(identifier, str):
-        metric.name = identifier
-    return metric
+        found.name = identifier
+    return found

@@ -134,9 +134,13 @@ def channels_last(graph: Graph, x: str, rank: int) -> str:
 
 def window(layer: Any) -> dict[str, Any]:
     """Return the attributes of an operator that moves a window: its size, strides and padding."""
-    sides = layer.windows(layer.input_shape).padding[2 - layer.rank :]
-    before, after = zip(*sides, strict=True)
-    return {"kernel_shape": layer.window, "strides": layer.strides, "pads": [*before, *after]}
+    found = layer.windows(layer.input_shape)
+    before, after = zip(*found.padding[2 - layer.rank :], strict=True)
+    return {
+        "kernel_shape": found.kernel[2 - layer.rank :],
+        "strides": layer.strides,
+        "pads": [*before, *after],
+    }
 
 
 def convolve(graph: Graph, layer: Any, x: str, bank: np.ndarray, bias: np.ndarray | None) -> str:

@@ -6,6 +6,7 @@ Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadat
     architecture  the layers: class names of a closed list with their arguments
     training      optimizer, loss and metrics as compiled, the optimizer's step, and the position in ``fit``
     streams       where Dropout's random streams stand
+    class_names   what the outputs stand for, if the model knows
     digest        SHA-256 over all of the above and the tensors, so that a damaged file is refused
 """
 
@@ -26,7 +27,7 @@ from npnet import layers
 from npnet.internal import checks, config
 from npnet.internal.files import owner_of, refuse_other_formats, write_atomically
 from npnet.kernels import why_no_numba
-from npnet.layers.layer import shapes_in_file
+from npnet.layers.layer import MOST_NUMBERS, shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.parameter import assign as assign_all
 from npnet.optimizers import average
@@ -38,7 +39,6 @@ from npnet.training.setup import Setup
 __all__ = [
     "FORMAT",
     "MOST_LAYERS",
-    "MOST_NUMBERS",
     "MOST_STEPS",
     "T",
     "Tensors",
@@ -61,9 +61,9 @@ __all__ = [
 ]
 
 FORMAT = "npnet 1"
-# What a file may describe. The time to build grows with the square of the layers; a sample of 2^30 numbers
-# takes 4 GiB in float32; and a step count is turned into a float, exactly.
-MOST_LAYERS, MOST_NUMBERS, MOST_STEPS = 1000, 2**30, 2**53
+# What a file may describe. The time to build grows with the square of the layers, and a step count is turned
+# into a float, exactly.
+MOST_LAYERS, MOST_STEPS = 1000, 2**53
 Tensors = dict[str, np.ndarray]
 T = TypeVar("T", bound=Trainee)
 
@@ -94,6 +94,8 @@ def save_model(model: Trainee, filepath: str | Path, overwrite: bool = True) -> 
         leaves = model.leaves().items()
         streams = {path: layer.rng.bit_generator.state for path, layer in leaves if layer.rng}
         metadata["streams"] = streams
+        if model.class_names:
+            metadata["class_names"] = model.class_names
         write(Path(filepath), tensors, metadata, overwrite)
 
 
@@ -163,6 +165,7 @@ def load_model(
                 if compile and "training" in metadata:
                     restore_training(model, metadata["training"], tensors)
                 _restore_streams(model, metadata["streams"])
+                model.class_names = metadata.get("class_names", [])
     finally:
         shapes_in_file.reset(token)
     return model

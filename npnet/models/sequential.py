@@ -67,9 +67,7 @@ class Sequential(loops.Trainee):
         refuse_layers(x)
         x = check_features(self, x)
         with self.lock:
-            if not self.built:
-                self.build((None, *x.shape[1:]))
-            self.use(self.kernels)
+            self.prepare(x.shape[1:])
             return self.forward(gather(x, np.arange(len(x)), self.dtype), training)
 
     # --- compile --------------------------------------------------------------------------------------------
@@ -96,8 +94,9 @@ class Sequential(loops.Trainee):
         metrics, weighted_metrics
             Names or objects; the latter are weighted by ``sample_weight`` and ``class_weight``.
         kernels
-            "numba" for the compiled kernels, "numpy" for the readable ones; by default Numba's where it is
-            installed.
+            "numba" for the compiled kernels, "numpy" for the readable ones. By default Numba's, where it is
+            installed; for networks with at most 10,000 weights and no filters NumPy's, which need not be
+            compiled first.
         fused
             Compute neighbouring operations as one where the kernels can. The results agree to rounding.
         steps_per_execution

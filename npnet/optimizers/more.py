@@ -9,33 +9,17 @@ from npnet.internal import checks, config
 from npnet.kernels import Kernels, more_rules, rules
 from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
 from npnet.layers.parameter import Parameter
-from npnet.optimizers.optimizer import NAMES, Adam, Optimizer
+from npnet.optimizers.optimizer import NAMES, Adam, Optimizer, TwoMoments
 
 __all__ = ["Adadelta", "Adamax", "Lion", "Muon", "Nadam"]
 
 
-class Nadam(Adam):
+class Nadam(TwoMoments):
     """Adam with Nesterov's momentum (Dozat 2016):  w <- w - lr (a m + b g) / (sqrt(c v) + epsilon).
 
     With u_t = beta_1 (1 - 0.96^t / 2), the momentum that grows from step to step, and U_t = u_1 u_2 ... u_t:
     a = u_(t+1) / (1 - U_(t+1)), b = (1 - u_t) / (1 - U_t), c = 1 / (1 - beta_2^t).
     """
-
-    @config.keras_arguments(amsgrad=False)
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **options)
-
-    @property
-    def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The running means of g and g^2."""
-        return ("first_moment", "second_moment")
 
     @property
     def rule(self) -> Callable[..., tuple]:
@@ -53,24 +37,10 @@ class Nadam(Adam):
         return self.learning_rate, ahead, now, self.beta_1, self.beta_2, correction, self.epsilon
 
 
-class Adamax(Adam):
+class Adamax(TwoMoments):
     """m, u <- running mean of g, falling maximum of |g|;  w <- w - lr / (1 - b1^t) m / (u + epsilon)."""
 
-    @config.keras_arguments(amsgrad=False)
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **options: Any,
-    ):
-        super().__init__(learning_rate, beta_1, beta_2, epsilon, **options)
-
-    @property
-    def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The running mean of g, and the falling maximum."""
-        return ("first_moment", "largest")
+    slot_names = ("first_moment", "largest")
 
     @property
     def rule(self) -> Callable[..., tuple]:

@@ -16,7 +16,7 @@ from npnet.kernels import Kernels, rules
 from npnet.layers.parameter import Parameter
 from npnet.optimizers import average, schedules
 
-__all__ = ["NAMES", "SGD", "SQUARES", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "get"]
+__all__ = ["NAMES", "SGD", "SQUARES", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "TwoMoments", "get"]
 
 SQUARES = frozenset(
     {"accumulator", "largest", "mean_square", "mean_square_step", "second_moment"}
@@ -302,7 +302,34 @@ class Adagrad(Optimizer):
         return self.learning_rate, self.epsilon
 
 
-class Adam(Optimizer):
+class TwoMoments(Optimizer):
+    """Base of Adam and its relatives, with a running mean of g and a memory of how large g is.
+
+    Parameters
+    ----------
+    beta_1, beta_2
+        How much of the old value stays in each of them.
+    epsilon
+        Added to the second before it divides.
+    """
+
+    slot_names = ("first_moment", "second_moment")
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **options: Any,
+    ):
+        super().__init__(learning_rate, **options)
+        self.beta_1 = checks.share("beta_1", beta_1)
+        self.beta_2 = checks.share("beta_2", beta_2)
+        self.epsilon = checks.positive("epsilon", epsilon)
+
+
+class Adam(TwoMoments):
     """m, v <- running means of g, g^2;  w <- w - a m / (sqrt(v) + epsilon),  a = lr sqrt(1-b2^t) / (1-b1^t).
 
     Keras adds epsilon after folding the bias correction into a ("epsilon hat" of the paper); PyTorch
@@ -323,16 +350,13 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         **options: Any,
     ):
-        super().__init__(learning_rate, **options)
-        self.beta_1 = checks.share("beta_1", beta_1)
-        self.beta_2 = checks.share("beta_2", beta_2)
-        self.epsilon = checks.positive("epsilon", epsilon)
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **options)
         self.amsgrad = amsgrad
 
     @property
     def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The running means of g and g^2, and the largest of the latter."""
-        return ("first_moment", "second_moment") + (("largest",) if self.amsgrad else ())
+        return super().slot_names + (("largest",) if self.amsgrad else ())
 
     @property
     def rule(self) -> Callable[..., tuple]:

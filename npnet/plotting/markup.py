@@ -7,7 +7,7 @@ CSS variables of ``COLORS`` and ``--muted``.
 import math
 from collections.abc import Callable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 from npnet.plotting.curves import Curve, Panel, panels
 
@@ -17,16 +17,20 @@ __all__ = [
     "HEIGHT",
     "LEFT",
     "MANY",
+    "MOST_NAMED",
     "NAME_HEIGHT",
+    "NAME_LETTERS",
     "RIGHT",
     "TOP",
     "WIDTH",
+    "Style",
     "apart",
     "dot",
     "learning",
     "line_chart",
     "panel_chart",
     "path",
+    "shortened",
     "table",
     "text",
     "ticks",
@@ -39,7 +43,16 @@ COLORS = {"training": "var(--training, #0072b2)", "validation": "var(--validatio
 WIDTH, HEIGHT = 400, 240
 LEFT, RIGHT, TOP, BOTTOM = 48, 84, 12, 40  # around the curves: ticks, names, nothing, ticks and a label
 NAME_HEIGHT = 32  # a curve's name and last value, two lines
+NAME_LETTERS = 12  # of a name that fits there
+MOST_NAMED = 6  # names that fit above one another
 MANY = 40  # points from which on they are drawn without dots
+
+
+class Style(NamedTuple):
+    """How a curve is drawn: its colour, and the lengths of its dashes and gaps as SVG has them."""
+
+    color: str
+    dash: str = ""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -95,6 +108,7 @@ def line_chart(
     x_label: str,
     percent: bool = False,
     best: tuple[float, float] | None = None,
+    styles: Sequence[Style] | None = None,
 ) -> str:
     """Return an SVG picture of curves, each named where it ends.
 
@@ -106,6 +120,9 @@ def line_chart(
         Whether the values are shares, to be written in percent.
     best
         A point to mark.
+    styles
+        Of each curve, in place of the colours of training and validation. More curves than ``MOST_NAMED`` are
+        not named: what they are is then said beside the picture.
 
     Raises
     ------
@@ -141,12 +158,16 @@ def line_chart(
     parts.append(text((LEFT + end) / 2, HEIGHT - 5, x_label, "middle"))
 
     names = []
-    for curve in curves:
-        color = COLORS.get(curve.name, COLORS["training"])
-        parts.append(f'<path d="{path(curve, place)}" fill="none" stroke="{color}" stroke-width="2"/>')
+    if styles is None:
+        styles = [Style(COLORS.get(curve.name, COLORS["training"])) for curve in curves]
+    for curve, (color, dash) in zip(curves, styles, strict=True):
+        dashed = f' stroke-dasharray="{dash}"' if dash else ""
+        parts.append(
+            f'<path d="{path(curve, place)}" fill="none" stroke="{color}" stroke-width="2"{dashed}/>'
+        )
         if len(curve.points) < MANY:
             parts += [dot(*place(x, y), color) for x, y in curve.points]
-        if curve.points:
+        if curve.points and len(curves) <= MOST_NAMED:
             names.append((place(*curve.points[-1])[1], curve, color))
     if best:
         across, down = place(*best)
@@ -157,12 +178,17 @@ def line_chart(
     names.sort(key=lambda name: name[0])
     for down, (_, curve, color) in zip(apart([name[0] for name in names]), names, strict=True):
         last = curve.points[-1][1]
-        parts.append(text(end + 12, down - 2, curve.name, color=color))
+        parts.append(text(end + 12, down - 2, shortened(curve.name), color=color))
         parts.append(text(end + 12, down + 13, f"{last:.1%}" if percent else f"{last:.4g}", color=color))
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="inherit" font-size="12">'
         f"<title>{escape(description)}</title>{''.join(parts)}</svg>"
     )
+
+
+def shortened(name: str) -> str:
+    """Return a name that fits beside the curves; of a long one its end, which tells numbered ones apart."""
+    return name if len(name) <= NAME_LETTERS else f"…{name[1 - NAME_LETTERS :]}"
 
 
 def ticks(low: float, high: float, count: int, least: float = 0) -> list[float]:

@@ -5,14 +5,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from npnet.internal.files import write_atomically
+from npnet.plotting import markup
 from npnet.plotting.canvas import COLORS, GREY, HAIRLINE, INK, PathLike, finish, new_figure, tidy
-from npnet.plotting.curves import Panel, panels
+from npnet.plotting.curves import Curve, Panel, panels
 from npnet.runs.folder import RunFolder
+from npnet.runs.report import page
 from npnet.runs.report.contents import readable
 
-__all__ = ["DASHES", "NO_SETTINGS", "Entry", "differing", "draw", "read", "rows"]
+__all__ = [
+    "DASHES",
+    "HEAD",
+    "NO_SETTINGS",
+    "STYLES",
+    "Entry",
+    "differing",
+    "draw",
+    "read",
+    "rows",
+    "write_page",
+]
 
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of the runs that come when all colours are used
+STYLES = [markup.Style(f"var(--run-{i})", dash) for dash in ("", "6 3", "2 3") for i in range(6)]
+HEAD = ("run", "accuracy", "loss", "epoch", "seconds", "samples/s")
 NO_SETTINGS = ("npnet", "data")  # what a config.json holds that decides nothing
 
 
@@ -81,8 +97,7 @@ def rows(runs: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     Figures with a * are those of the last validation of a run that has no result.
     """
     settings = differing(runs)
-    head = ["run", "accuracy", "loss", "epoch", "seconds", "samples/s"]
-    return [*head, *(name.replace("_", " ") for name in settings)], [
+    return [*HEAD, *(name.replace("_", " ") for name in settings)], [
         [run.name, *_figures(run), *(readable(run.config, name) for name in settings)] for run in runs
     ]
 
@@ -152,3 +167,66 @@ def draw(runs: Sequence[Entry], path: PathLike | None = None) -> Any:
     handles, labels = over_epochs.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=9, labelcolor=GREY)
     return finish(figure, path)
+
+
+# --- as a page ----------------------------------------------------------------------------------------------
+
+
+def write_page(runs: Sequence[Entry], path: str | Path) -> None:
+    """Write a page with the results, the curves and the settings of all runs, which needs nothing else.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    styles = [STYLES[i % len(STYLES)] for i in range(len(runs))]
+    apart = differing(runs)
+    content = {
+        "title": ", ".join(run.name for run in runs),
+        "head": HEAD,
+        "rows": [
+            {"name": run.name, "style": style, "cells": _figures(run)}
+            for run, style in zip(runs, styles, strict=True)
+        ],
+        "open": any(run.is_open for run in runs),
+        "charts": [
+            chart
+            for metric in ("accuracy", "loss")
+            for over in ("epochs", "time")
+            for chart in _chart(runs, styles, metric, over)
+        ],
+        "differing": [
+            (name.replace("_", " "), [readable(run.config, name) for run in runs]) for name in apart
+        ],
+        "same": [
+            (name.replace("_", " "), readable(runs[0].config, name))
+            for name in runs[0].config
+            if name not in (*apart, *NO_SETTINGS)
+        ],
+    }
+    write_atomically(Path(path), page("comparison.html", content).encode())
+
+
+def _chart(
+    runs: Sequence[Entry], styles: Sequence[markup.Style], metric: str, over: str
+) -> list[tuple[str, str, str]]:
+    """Return heading, remark and picture of a metric of all runs that have it, none if no run has."""
+    curves, chosen = [], []
+    for run, style in zip(runs, styles, strict=True):
+        if panel := run.panel(metric):
+            last = panel.curves[-1]
+            at = dict(zip(run.history["epoch"], run.history["seconds"], strict=True))
+            x = last.x if over == "epochs" else [at[epoch] for epoch in last.x]
+            curves.append(Curve(run.name, x, last.y))
+            chosen.append(style)
+    if not curves:
+        return []
+    grows = metric == "accuracy"
+    write = "{:.1%}".format if grows else "{:.4g}".format
+    ends = ", ".join(f"{curve.name} ends at {write(curve.points[-1][1])}" for curve in curves)
+    label = "epoch" if over == "epochs" else "seconds since the start"
+    picture = markup.line_chart(
+        f"{metric.capitalize()} over the {over}: {ends}.", curves, label, percent=grows, styles=chosen
+    )
+    return [(metric.capitalize(), f"over the {over}", picture)]

@@ -8,12 +8,14 @@ import numpy as np
 
 from npnet.utils import to_categorical
 
-__all__ = ["Dataset", "things"]
+__all__ = ["ROWS", "Dataset", "things"]
+
+ROWS = ("table", "california_housing")  # whose samples are rows of numbers, standardised
 
 
 def things(name: str) -> str:
     """Return what the samples of a dataset are called."""
-    return {"spiral": "points", "table": "rows"}.get(name, "images")
+    return "points" if name == "spiral" else "rows" if name in ROWS else "images"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Dataset:
     title
         What the user calls it, if not ``name``.
     about
-        What a run keeps of the user's own data, to read more of the kind: names of classes, encoding.
+        What a run keeps of a table or of the user's own data, to read more of the kind: names of classes,
+        encoding.
     """
 
     name: str

@@ -55,7 +55,7 @@ def describe(kernels: str | None, dataset_sha256: str) -> dict[str, Any]:
     Parameters
     ----------
     kernels
-        The set a model is compiled with: "numba", "numpy", or None for the default.
+        The set a model computes with, "numba" or "numpy"; None for the default of large ones.
     """
     compiled = name_of(load(kernels)) == "numba"
     machine: dict[str, Any] = dict.fromkeys(

@@ -5,8 +5,8 @@ import warnings
 from importlib import metadata
 from typing import Any
 
-from npnet.datasets import cache
 from npnet.kernels import why_no_numba
+from npnet.kernels.machine.places import cache_folder
 from npnet.runs import environment
 
 __all__ = ["EXTRA", "describe", "hints", "requirements", "version"]
@@ -34,7 +34,7 @@ def describe() -> dict[str, Any]:
             found |= {key: value for key, value in description.describe().items() if key.startswith("cache")}
     required, extras = requirements()
     found |= {
-        "data_folder": str(cache.folder()),
+        "data_folder": str(cache_folder()),
         "packages": {name: version(name) for name in required},
         "extras": {extra: [n for n in names if version(n) is None] for extra, names in extras.items()},
         "hints": [*(str(warning.message) for warning in caught)],

@@ -142,9 +142,9 @@ def table(settings: Mapping[str, Any]) -> Dataset:
     about: dict[str, Any] = {"target": target, "encoding": encoding, "fill": fill}
     values = tables.numbers_of(cells)
     if values is not None and ((values % 1).any() or len(set(values.tolist())) > MOST_CLASSES):
-        mean, deviation = float(values[train].mean()), float(values[train].std()) or 1.0
-        y = ((values - mean) / deviation).astype(np.float32)
-        about |= {"class_names": [], "mean": mean, "deviation": deviation}
+        measured = tables.measure(values[train])
+        y = ((values - measured["mean"]) / measured["deviation"]).astype(np.float32)
+        about |= {"class_names": [], **measured}
     else:
         classes = sorted(set(cells), key=(lambda cell: (float(cell), cell)) if values is not None else None)
         if len(classes) < 2:

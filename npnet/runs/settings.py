@@ -13,6 +13,7 @@ from npnet.internal import checks
 from npnet.internal.config import lookup, nearest
 from npnet.kernels import MODULES
 from npnet.runs import recipes
+from npnet.runs.dataset import ROWS
 from npnet.runs.datasets import LOADERS
 from npnet.runs.datasets import OWN as OWN_DATA
 
@@ -75,7 +76,7 @@ def complete(given: Mapping[str, Any]) -> Settings:
             raise ValueError(f"Unknown setting {name!r}.{nearest(name, list(NAMES))}")
     own = OWN | given
     recipe = dataclasses.asdict(recipes.RECIPES[CHECKS["recipe"]("recipe", own["recipe"])])
-    if CHECKS["dataset"]("dataset", own["dataset"]) in ("spiral", "table"):
+    if CHECKS["dataset"]("dataset", own["dataset"]) in ("spiral", *ROWS):
         recipe |= OF_SPIRAL
     settings = own | recipe | given
     checked = {name: CHECKS[name](name, settings[name]) for name in NAMES}
@@ -86,10 +87,10 @@ def complete(given: Mapping[str, Any]) -> Settings:
 def _check_together(settings: Settings) -> None:
     """Refuse settings that do not fit the dataset."""
     dataset = settings["dataset"]
-    if dataset in ("spiral", "table") and (settings["flip"] or settings["shift"] or settings["filters"]):
+    if dataset in ("spiral", *ROWS) and (settings["flip"] or settings["shift"] or settings["filters"]):
         what = "points of a plane" if dataset == "spiral" else "rows of a table"
         raise ValueError(f"flip, shift and filters are for pictures; the samples of {dataset} are {what}.")
-    if dataset == "table" and settings["inputs"] != "raw":
+    if dataset in ROWS and settings["inputs"] != "raw":
         raise ValueError("inputs is for pictures; numbers of a table are standardised in any case.")
     if dataset in OWN_DATA and settings["data"] is None:
         raise ValueError(f"data must say where the {dataset} lie: a folder, or a .csv file.")
@@ -103,6 +104,8 @@ def _check_together(settings: Settings) -> None:
     ):
         if dataset != of and settings[name] != OWN[name]:
             raise ValueError(f"{name} is for {of}, not for {dataset}. Leave it out.")
+    if dataset not in OWN_DATA and settings["test_split"] != OWN["test_split"]:
+        raise ValueError(f"test_split is for data of your own; {dataset} has a test part. Leave it out.")
 
 
 def learning_rate(settings: Mapping[str, Any]) -> float:

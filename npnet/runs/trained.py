@@ -1,6 +1,6 @@
 """The trained model of a run, asked about the test part and about pictures of one's own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from npnet.runs.outcome import BATCH, examine
 from npnet.runs.recorder import BEST, LAST
 from npnet.runs.settings import Settings, complete
 
-__all__ = ["Trained", "load"]
+__all__ = ["Trained", "classify", "load"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Trained:
     @property
     def class_names(self) -> tuple[str, ...]:
         """What the outputs stand for; empty where they are a quantity."""
-        if self.settings["dataset"] in datasets.OWN:
+        if self.settings["dataset"] in datasets.DESCRIBED:
             return tuple(self.about["class_names"])
         return datasets.LOADERS[self.settings["dataset"]][1]
 
@@ -54,38 +54,20 @@ class Trained:
             Where the data set lies, if not where the run found it.
         """
         settings = self.settings | {"data": data or self.settings["data"], "validation_split": 0.0}
-        if self.settings["dataset"] not in datasets.OWN:
+        if self.settings["dataset"] not in datasets.DESCRIBED:
             settings["limit"] = 1  # only the test part is used
         dataset = datasets.of(settings)
         if dataset.about and dataset.about != self.about:
             raise ValueError(
-                f"{settings['data']} is not the data that {self.folder.path} was trained on: its classes or"
-                " columns differ. Give it the data it had, or start a new run."
+                f"{settings['data'] or settings['dataset']} is not the data that {self.folder.path} was"
+                " trained on: its classes or columns differ. Give it the data it had, or start a new run."
             )
         probabilities = self.model.predict(dataset.x_test, batch_size=BATCH, verbose=0)
         return examine(self.model, dataset, probabilities)
 
     def classify(self, paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-        """Return what the model takes pictures for, the most probable class first.
-
-        Returns
-        -------
-        list of dict
-            For each path "file", "error" (None or a sentence), "size" (what was done to it) and "classes":
-            a list of {"class", "probability"}.
-
-        Raises
-        ------
-        ValueError
-            If the model was not trained on pictures.
-        """
-        shape = self.model.input_shape or ()
-        if len(shape) != 3:
-            raise ValueError(
-                f"{self.folder.path} was trained on {self.settings['dataset']}, samples of shape {shape}, and"
-                " knows no pictures. Name a run of pictures."
-            )
-        return [self._classify(path, shape) for path in paths]
+        """Return what the model takes pictures for; see ``classify``."""
+        return classify(self.model, self.class_names, paths, str(self.folder.path))
 
     def predict_table(self, path: str | Path) -> tuple[list[str], list[list[str]]]:
         """Return a CSV file with what the model predicts for its rows: names of columns, and rows.
@@ -108,21 +90,60 @@ class Trained:
             added = [[f"{row[0] * about['deviation'] + about['mean']:.9g}"] for row in answers]
         return [*found.columns, *names], [[*row, *more] for row, more in zip(found.rows, added, strict=True)]
 
-    def _classify(self, path: str | Path, shape: tuple[int, ...]) -> dict[str, Any]:
-        answer: dict[str, Any] = {"file": str(path), "error": None, "size": None, "classes": None}
-        try:
-            picture, answer["size"] = read_picture(path, shape)
-        except OSError as error:
-            return answer | {"error": f"{path} cannot be read: {error.strerror}."}
-        except ValueError as error:
-            return answer | {"error": str(error)}
-        probabilities = self.model.predict(picture[None], verbose=0)[0]
-        return answer | {
-            "classes": [
-                {"class": self.class_names[k], "probability": float(probabilities[k])}
-                for k in (-probabilities).argsort(kind="stable")
-            ]
-        }
+
+def classify(
+    model: Sequential, names: Sequence[str], paths: Iterable[str | Path], origin: str
+) -> list[dict[str, Any]]:
+    """Return what a model takes pictures for, the most probable class first.
+
+    Parameters
+    ----------
+    names
+        Of the classes; without any, they are numbers.
+    origin
+        Where the model comes from, for messages.
+
+    Returns
+    -------
+    list of dict
+        For each path "file", "error" (None or a sentence), "size" (what was done to it) and "classes":
+        a list of {"class", "probability"}.
+
+    Raises
+    ------
+    ValueError
+        If the model was not trained on pictures, or has another number of outputs than ``names``.
+    """
+    shape = model.input_shape or ()
+    if len(shape) != 3:
+        raise ValueError(
+            f"The model of {origin} was trained on samples of shape {shape} and knows no pictures. Name a run"
+            " of pictures."
+        )
+    (outputs,) = model.compute_output_shape(shape)
+    names = names or [str(number) for number in range(outputs)]
+    if len(names) != outputs:
+        raise ValueError(f"{origin} names {len(names)} classes, but its model has {outputs} outputs.")
+    return [_classify(model, names, path, shape) for path in paths]
+
+
+def _classify(
+    model: Sequential, names: Sequence[str], path: str | Path, shape: tuple[int, ...]
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {"file": str(path), "error": None, "size": None, "classes": None}
+    try:
+        picture, answer["size"] = read_picture(path, shape)
+    except OSError as error:
+        return answer | {"error": f"{path} cannot be read: {error.strerror}."}
+    except ValueError as error:
+        return answer | {"error": str(error)}
+    probabilities = model.predict(picture[None], verbose=0)[0]
+    return answer | {
+        "classes": [
+            {"class": names[k], "probability": float(probabilities[k])}
+            for k in (-probabilities).argsort(kind="stable")
+        ]
+    }
 
 
 def load(folder: str | Path, last: bool = False) -> Trained:

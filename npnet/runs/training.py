@@ -15,6 +15,7 @@ from npnet.callbacks import DivergedError, LambdaCallback, TensorBoard, Terminat
 from npnet.checking.divergence import first_non_finite
 from npnet.datasets import DatasetUnavailableError
 from npnet.internal import interrupts, processes
+from npnet.kernels import name_of
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import Normalization
@@ -116,7 +117,7 @@ def _start_together(
             if dataset.about:
                 run.write_json(DATA, dataset.about)
             run.write_json("config.json", settings)
-            about = environment.occasion() | environment.describe(settings["kernels"], sha256)
+            about = environment.occasion() | environment.describe(name_of(model.kernels), sha256)
             run.write_json("env.json", about)
             model.save(run / LAST)
         recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
@@ -238,7 +239,7 @@ def build(settings: Settings, dataset: Dataset) -> Sequential:
     measured = Normalization()
     if settings["inputs"] == "standardised":
         measured.adapt(dataset.x_train)
-    return recipes.build(
+    model = recipes.build(
         recipe_of(settings),
         dataset.x_train.shape[1:],
         len(dataset.class_names),
@@ -248,6 +249,8 @@ def build(settings: Settings, dataset: Dataset) -> Sequential:
         measured.mean,
         measured.variance,
     )
+    model.class_names = dataset.class_names
+    return model
 
 
 SHARDS = 8  # of a run that several processes begin and that does not say

@@ -1,7 +1,7 @@
 """Fit, evaluate, predict: the loops over epochs and batches."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ from npnet.internal.progress import NoPauses, Pauses, Progress, check_verbose, i
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.layers import BatchNormalization, Normalization, Rescaling
 from npnet.layers.chain import Chain
+from npnet.layers.layer import Shape
 from npnet.layers.more import Whole
 from npnet.metrics import Means
 from npnet.training import sources
@@ -41,6 +42,8 @@ class Trainee(Chain):
         goes on from there, in the middle of an epoch too, to the same bits as if it had never stopped.
     epochs_trained
         Epochs that all calls of ``fit`` together have ended. Each visits the samples in an order of its own.
+    class_names
+        What the outputs stand for, if somebody said so. It is saved with the model.
     """
 
     setup: Setup | None = None
@@ -48,12 +51,30 @@ class Trainee(Chain):
     stop_training = False
     position = Position()
     epochs_trained = 0
+    _class_names: tuple[str, ...] = ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the outputs stand for; empty where nobody said so."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: Sequence[str]) -> None:
+        if not isinstance(names, (list, tuple)):
+            raise TypeError(f"class_names must be a list of names, one for each output, got {names!r}.")
+        self._class_names = tuple(checks.text("class_names", name) for name in names)
 
     def adopt(self, setup: Setup) -> None:
         """Train as ``setup`` says from now on."""
         with self.lock:
             self.setup = setup
             self.use(setup.kernels)
+
+    def prepare(self, sample_shape: Shape) -> None:
+        """Build the model for samples of a shape if it is not, and give its links their kernels."""
+        if not self.built:
+            self.build((None, *sample_shape))
+        self.use(self.kernels if self.setup is None else self.setup.kernels)
 
 
 def fit(
@@ -260,9 +281,7 @@ def predict(
         call("on_predict_begin", {})
         with model.lock:
             shape = feed.some.x.shape[1:]
-            if not model.built:
-                model.build((None, *shape))
-            model.use(model.kernels)
+            model.prepare(shape)
             outputs = _outputs(model, feed, call, progress)
             if feed.rows is None:
                 y = np.concatenate(list(outputs))

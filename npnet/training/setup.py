@@ -9,16 +9,17 @@ from npnet import losses, optimizers
 from npnet import metrics as metric_names
 from npnet.callbacks.callback import Callback
 from npnet.internal import checks, processes
-from npnet.kernels import load, name_of, restored
+from npnet.kernels import Kernels, load, name_of, why_no_numba
 from npnet.layers.chain import Chain
-from npnet.layers.more import Whole
 from npnet.metrics import Means, Metric
 from npnet.training.distribution import distribution, warn_of_strangers
 from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
 from npnet.training.step import Step, Steps
 
-__all__ = ["Setup", "check_features"]
+__all__ = ["SMALL", "Setup", "check_features", "default_kernels"]
+
+SMALL = 10_000  # weights of a network that NumPy's kernels train before Numba's are compiled
 
 
 class Setup:
@@ -31,8 +32,7 @@ class Setup:
     metrics, weighted_metrics
         Names or objects; the latter are weighted by ``sample_weight`` and ``class_weight``.
     kernels
-        "numba" for the compiled kernels, "numpy" for the readable ones; by default Numba's where it is
-        installed.
+        "numba" for the compiled kernels, "numpy" for the readable ones; None: see ``default_kernels``.
     fused
         Compute neighbouring operations as one where the kernels can. The results agree to rounding.
     steps_per_execution
@@ -60,7 +60,8 @@ class Setup:
             raise ValueError('compile needs a loss, for instance loss="categorical_crossentropy".')
         self.chain = chain
         self.optimizer, self.loss = optimizers.get(optimizer), losses.get(loss)
-        self.kernels, self.requested_kernels = load(kernels), kernels
+        load(kernels)
+        self.requested_kernels = kernels
         if steps_per_execution != "auto":
             steps_per_execution = checks.integer("steps_per_execution", steps_per_execution)
         self.steps_per_execution = steps_per_execution
@@ -82,11 +83,18 @@ class Setup:
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan belongs to one model; it is made again.
-        plans = {"_fused_step": None, "_fused_distributed_step": None}
-        return vars(self) | {"kernels": name_of(self.kernels)} | plans
+        return vars(self) | {"_fused_step": None, "_fused_distributed_step": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, kernels=restored(state["kernels"]))
+        vars(self).update(state)
+        if why_no_numba():
+            self.requested_kernels = None
+
+    @property
+    def kernels(self) -> Kernels:
+        """The set of kernels that was chosen, or the default for the chain as it is now."""
+        name = self.requested_kernels
+        return default_kernels(self.chain) if name is None else load(name)
 
     # --- the gate -------------------------------------------------------------------------------------------
 
@@ -212,6 +220,18 @@ class Setup:
         return 1 if heard else step.at_once(batch_size)
 
 
+def default_kernels(chain: Chain) -> Kernels:
+    """Return the kernels for a chain whose user has not chosen: Numba's, but NumPy's for a small network.
+
+    A network is small if it is built, has at most 10,000 weights, and none of them are filters, which work at
+    every place of a picture. Compiling its kernels would take longer than most of its trainings. Nothing but
+    its shapes decides, so that the same program always gives the same numbers.
+    """
+    parameters = chain.parameters
+    small = sum(p.size for p in parameters) <= SMALL and all(len(p.shape) <= 2 for p in parameters)
+    return load("numpy" if chain.built and small else None)
+
+
 def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.ndarray:
     """Return the samples, at least so many, checked against the chain's input shape."""
     if not chain.layers:
@@ -219,7 +239,7 @@ def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.
     first = chain.layers[0]
     layer = f"{type(first).__name__} {first.name!r}"
     x = checks.features(name, x, chain.input_shape, layer, chain.dtype, least)
-    if isinstance(next(iter(chain.links), None), Whole):
+    if chain.takes_whole_numbers:
         checks.whole(name, x, layer)
     return x
 

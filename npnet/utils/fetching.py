@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from npnet.internal import checks
+from npnet.kernels.machine.places import cache_folder
 
 __all__ = ["get_file"]
 
@@ -48,7 +49,7 @@ def get_file(
     archive_format
         "zip", "tar" or "auto", by the file's name.
     cache_dir
-        The cache; by default npnet's (``NPNET_CACHE``, else ``~/.cache/npnet``).
+        The cache; by default npnet's (``NPNET_CACHE``, or the system's folder for caches).
     force_download
         Fetch it even if it is there.
 
@@ -61,12 +62,12 @@ def get_file(
     """
     from urllib.parse import unquote, urlsplit
 
-    from npnet.datasets import cache, download
+    from npnet.datasets import download
 
     if origin is None:
         raise ValueError('get_file needs origin, the address of the file: origin="https://...".')
     name = checks.text("fname", unquote(urlsplit(origin).path).rpartition("/")[2] if fname is None else fname)
-    folder = (cache.folder() if cache_dir is None else Path(cache_dir).expanduser()) / cache_subdir
+    folder = (cache_folder() if cache_dir is None else Path(cache_dir).expanduser()) / cache_subdir
     path = folder / name
     if not name or not path.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"fname must name a file below {folder}, got {name!r}.")

@@ -204,6 +204,22 @@ def test_a_clipped_loss_without_its_activation_is_refused():
         check(layers, one_hot(N, K), "categorical_crossentropy", x=255 * random(1, N, D))
 
 
+@pytest.mark.parametrize(
+    ("loss", "last"),
+    [
+        (losses.CategoricalFocalCrossentropy(), "softmax"),
+        (losses.CategoricalFocalCrossentropy(from_logits=True), None),
+        (losses.BinaryFocalCrossentropy(), "sigmoid"),
+        (losses.BinaryFocalCrossentropy(from_logits=True), None),
+        (losses.KLDivergence(), "softmax"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, str | None) else type(value).__name__,
+)
+def test_losses_that_clip_whatever_they_are_given_are_refused_where_they_do(loss, last):
+    with pytest.raises(RuntimeError, match="is clipped, because a probability is below 1e-7"):
+        check([Dense(K, last, input_shape=(D,))], one_hot(N, K), loss, x=255 * random(1, N, D))
+
+
 def test_a_loss_that_is_not_finite_is_refused():
     class Logarithm(Square):
         def forward(self, x, training=False):

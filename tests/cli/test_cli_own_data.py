@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from npnet.cli import main
+from npnet.datasets import california_housing
 from npnet.models import load_model
 from npnet.runs.folder import RunFolder
 
@@ -338,3 +339,62 @@ def test_names_that_are_no_data(capsys, houses):
     assert code == 2 and "--data is for published data sets" in err
     code, _, err = npnet(capsys, "train", "shapes", "--target", "a")
     assert code == 2 and "target is for table, not for shapes" in err
+
+
+def test_a_published_table(tmp_path, capsys, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0, 1000, (300, 8))
+    y = 50.0 * x[:, 7] + 1000
+    monkeypatch.setattr(california_housing, "load_data", lambda: ((x[:240], y[:240]), (x[240:], y[240:])))
+    code, out, err = npnet(capsys, "train", "california_housing", *FEW, *MORE, "--limit", 200)
+    assert (code, err) == (0, "")
+    assert "160 rows to train on, 40 held out" in flat(out)
+    assert "60 to test on, 8 features, one quantity" in flat(out)
+    run = "runs/california_housing-001"
+    result = RunFolder(run).read_json("result.json")
+    assert result["quantity"]["r2"] > 0.9 and result["quantity"]["target"] == "median_house_value"
+    page = (tmp_path / run / "report.html").read_text()
+    assert "60 test rows" in page and "npnet train california_housing --hidden" in page
+    code, out, _ = npnet(capsys, "evaluate", run)
+    assert code == 0 and "60 rows of california_housing" in out
+    write(tmp_path / "new.csv", x[240:243], california_housing.FEATURE_NAMES)
+    code, out, _ = npnet(capsys, "predict", run, "new.csv")
+    predicted = [float(row["predicted median_house_value"]) for row in read(out)]
+    assert code == 0 and np.abs(predicted - y[240:243]).max() < 10_000
+    code, _, err = npnet(capsys, "train", "california_housing", "--test-split", 0.3)
+    assert code == 2 and "test_split is for data of your own" in err
+    code, _, err = npnet(capsys, "train", "california_housing", "--flip")
+    assert code == 2 and "the samples of california_housing are rows of a table" in err
+
+
+def test_a_model_file_away_from_its_run_knows_its_classes(flowers, tmp_path, capsys):
+    assert npnet(capsys, "train", flowers, "--image-size", 12, *FEW, *MORE, "--run-dir", "run")[0] == 0
+    (tmp_path / "run/best.safetensors").rename(tmp_path / "flowers.safetensors")
+    paint(tmp_path / "new.webp", 40)
+    code, out, err = npnet(capsys, "predict", "flowers.safetensors", "new.webp")
+    assert (code, err) == (0, "") and out.split()[:2] == ["model", "flowers.safetensors"]
+    assert "\n  rose " in out
+    code, out, _ = npnet(capsys, "predict", "flowers.safetensors", "new.webp", "--json")
+    assert code == 0 and json.loads(out)["images"][0]["classes"][0]["class"] == "rose"
+    code, _, err = npnet(capsys, "predict", "flowers.safetensors", "new.webp", "--last")
+    assert code == 2 and "flowers.safetensors is a file" in err
+
+    model = load_model("flowers.safetensors")
+    assert model.class_names == ("daisy", "rose")
+    model.class_names = ()
+    model.save("old.safetensors")
+    code, out, _ = npnet(capsys, "predict", "old.safetensors", "new.webp")
+    assert code == 0 and "\n  1 " in out
+    model.class_names = ["one"]
+    model.save("wrong.safetensors")
+    code, _, err = npnet(capsys, "predict", "wrong.safetensors", "new.webp")
+    assert code == 1 and "names 1 classes, but its model has 2 outputs" in err
+    with pytest.raises(TypeError, match="class_names must be a list of names"):
+        model.class_names = "one"
+
+
+def test_a_model_file_of_a_table_is_no_model_of_pictures(houses, tmp_path, capsys):
+    few = [*FEW, "--ignore", "id,kind", "--run-dir", "run", "--target", "price"]
+    assert npnet(capsys, "train", houses, *few)[0] == 0
+    code, _, err = npnet(capsys, "predict", "run/last.safetensors", "new.webp")
+    assert code == 1 and "knows no pictures" in err

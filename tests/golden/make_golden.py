@@ -549,17 +549,18 @@ PICTURES = [  # factors with equal limits: nothing is left to chance
     ["CenterCrop", {"height": 7, "width": 4}],  # from here on larger than the pictures
     ["CenterCrop", {"height": 4, "width": 9}],
     ["CenterCrop", {"height": 1, "width": 20}],
+    ["RandomCrop", {"height": 10, "width": 12}],
 ]
 
 
 def write_pictures():
     """Write what layers of pictures make of some, to ``keras_pictures.json``."""
-    x = np.random.default_rng(0).uniform(0, 255, (2, 5, 6, 2))
+    x = np.random.default_rng(0).uniform(0, 255, (2, 5, 6, 2)).round(4)
     lines = []
     for name, arguments in PICTURES:
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
         y = getattr(keras.layers, name)(**given)(x, **({"training": True} if "Random" in name else {}))
-        lines.append(json.dumps([name, arguments, np.float32(y).tolist()]))
+        lines.append(json.dumps([name, arguments, np.asarray(y, float).round(4).tolist()]))
     text = f'{{"x": {json.dumps(x.tolist())},\n"cases": [\n' + ",\n".join(lines) + "\n]}\n"
     Path(__file__).with_name("keras_pictures.json").write_text(text)
 

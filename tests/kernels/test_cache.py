@@ -15,6 +15,7 @@ from effort import times
 import npnet
 from npnet.kernels.machine import cache
 from npnet.kernels.machine.jit import jit
+from npnet.kernels.machine.places import cache_folder
 
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 MISSES = "use(); print(sum(square._cache_misses.values()))"
@@ -311,3 +312,11 @@ def test_a_read_only_file_system(copied, holds_kernel, tmp_path):
         assert complaints == ""
     else:
         warned_once(complaints, "cannot be written")
+
+
+def test_without_a_home_the_reason_is_said(monkeypatch):
+    for name in ("NPNET_CACHE", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(OSError, match="there is no home folder to keep data in; set NPNET_CACHE"):
+        cache_folder()

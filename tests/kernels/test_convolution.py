@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npnet.kernels import parallel, reference
-from npnet.kernels.convolution import winograd
-from npnet.kernels.geometry import Geometry, geometry, halves, transposed_geometry
+from npnet.kernels import convolution, parallel, reference, rules
+from npnet.kernels.convolution import Epilogue, winograd
+from npnet.kernels.geometry import Geometry, geometry, halves, transposed_geometry, trimmed
 from npnet.kernels.machine import threads
 
 
@@ -116,6 +116,21 @@ def test_average_pooling_divides_by_the_pixels_that_are_there(g, channels):
     dy = random(1, *y.shape)
     dx = reference.average_pool_backward(dy, g)
     np.testing.assert_allclose((dx * x).sum(), (dy * y).sum(), rtol=1e-9, atol=1e-9)
+
+
+@given(POOLS, CHANNELS)
+def test_taps_that_stand_on_no_pixel_change_nothing(g, channels):
+    x, small = random(0, 2, *g.size, channels), trimmed(g)
+    assert small.places == g.places
+    assert all(k <= 2 * n for k, n in zip(small.kernel, g.size, strict=True))
+    results = []
+    for each in (small, g):
+        y, taken = reference.max_pool_forward(x, each)
+        means = reference.average_pool_forward(x, each)
+        backward = reference.max_pool_backward(y, taken, each), reference.average_pool_backward(y, each)
+        results.append((y, means, *backward))
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_nan_reaches_every_window_it_is_under_and_no_other():
@@ -311,6 +326,55 @@ def test_winograd_s_convolution_errs_by_little_more_than_a_sum(seed):
     exact = passes(reference, *(a.astype(np.float64) for a in given_), g)
     for ours, right in zip(passes(parallel, *given_, g), exact, strict=True):
         assert np.abs(ours - right).max() <= 2e-6 * np.abs(right).max()
+
+
+# --- what is applied to the sums ----------------------------------------------------------------------------
+
+# Height and width, channels, filters.
+OPERANDS = {"by the definition": (7, 9, 3, 18), "winograd": (9, 13, 17, 40)}
+
+
+@pytest.mark.parametrize("size", OPERANDS.values(), ids=OPERANDS.keys())
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("special", [None, np.nan, np.inf])
+def test_an_epilogue_is_what_an_operation_of_its_own_would_be(size, dtype, special):
+    *places, channels, filters = size
+    g = geometry(tuple(places), (3, 3), (1, 1), "same")
+    x, weight = (
+        random(0, 3, *places, channels).astype(dtype),
+        random(1, 3, 3, channels, filters).astype(dtype),
+    )
+    bias, dy = random(2, filters).astype(dtype), random(3, 3, *places, filters).astype(dtype)
+    if special is not None:
+        x[1, 4, 4, 1] = dy[1, 5, 6, 2] = special
+    close = {"rtol": 1e-5, "atol": 1e-4} if dtype is np.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    sums = reference.convolution_forward(x, weight, bias, g)
+    y, z = np.full_like(sums, 9), np.full_like(sums, 9)
+    convolution.convolution_forward(x, weight, bias, g, Epilogue(rules.elu, (0.7,), z), y)
+    np.testing.assert_allclose(z, sums, **close)
+    np.testing.assert_allclose(y, reference.elementwise(rules.elu, sums, 0.7), **close)
+    dx, beside = np.full_like(x, 9), random(4, *x.shape).astype(dtype)
+    epilogue = Epilogue(rules.relu_backward, (), beside, reads=True)
+    convolution.convolution_backward_input(dy, weight, g, epilogue, dx)
+    np.testing.assert_allclose(
+        dx, np.where(beside > 0, reference.convolution_backward_input(dy, weight, g), 0), **close
+    )
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13), (13, 10)])
+@pytest.mark.parametrize("special", [None, np.nan, np.inf])
+def test_pooling_in_the_write_out_is_pooling_afterwards(size, special):
+    g = geometry(size, (3, 3), (1, 1), "same")
+    x, weight = random(0, 3, *size, 16), random(1, 3, 3, 16, 33)
+    if special is not None:
+        x[1, 4, 4, 1] = special
+    with np.errstate(invalid="ignore"):
+        sums = np.maximum(reference.convolution_forward(x, weight, None, g), 0)  # many ties among zeros
+    best, taps = reference.max_pool_forward(sums, convolution.WINDOW_OF_TWO._replace(size=size))
+    y, taken = np.full_like(best, 9), np.full(best.shape, 9, np.int32)
+    convolution.convolution_forward(x, weight, None, g, Epilogue(rules.relu, taken=taken), y)
+    np.testing.assert_allclose(y, best, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(taken, taps)
 
 
 def pooled(kernels, x, dy, g):

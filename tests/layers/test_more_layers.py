@@ -16,12 +16,16 @@ from npnet.layers import (
     Embedding,
     Flatten,
     GaussianNoise,
+    Normalization,
     PReLU,
     RandomBrightness,
     RandomContrast,
     RandomCrop,
     RandomRotation,
     RandomZoom,
+    ReLU,
+    Rescaling,
+    Reshape,
     Resizing,
 )
 from npnet.models import load_model
@@ -94,8 +98,9 @@ def test_sizes():
     np.testing.assert_allclose(run(CenterCrop(12, 16), PICTURES), run(Resizing(12, 16), PICTURES))
     bytes_ = np.arange(12, dtype=np.uint8).reshape(1, 3, 4, 1)
     assert run(CenterCrop(6, 8), bytes_).dtype == np.float64
-    with pytest.raises(ValueError, match=r"cuts 7 x 3 pixels out of pictures of 6 x 8. Put Resizing"):
-        run(RandomCrop(7, 3), PICTURES)
+    for training in (False, True):
+        small = run(RandomCrop(7, 3), PICTURES, training)
+        np.testing.assert_array_equal(small, run(CenterCrop(7, 3), PICTURES))
     for layer in (Resizing(2, 2), RandomRotation(0.1), RandomCrop(1, 1)):
         with pytest.raises(ValueError, match="expects pictures"):
             Sequential([layer]).build((None, 4))
@@ -119,10 +124,30 @@ def test_numbers_that_stand_for_things():
 @pytest.mark.parametrize("layer", [Embedding(3, 4), CategoryEncoding(3, "one_hot")])
 def test_numbers_that_are_not_whole_are_refused(layer):
     inner = Sequential([layer])
-    for model in (Sequential([copy.deepcopy(layer), Flatten()]), Sequential([inner, Flatten()])):
+    models = [[copy.deepcopy(layer)], [inner], [Reshape((1,)), copy.deepcopy(layer)]]
+    for model in (Sequential([*each, Flatten()]) for each in models):
         assert len(model(np.array([[0.0], [2.0]]))) == 2
         with pytest.raises(ValueError, match=r"takes whole numbers, but x holds 0.5 at index \(1, 0\)"):
             model.predict(np.array([[0.0], [0.5]]), verbose=0)
+
+
+@pytest.mark.parametrize("layer", [Embedding(3, 4), CategoryEncoding(3, "one_hot")])
+@pytest.mark.parametrize("before", [ReLU, GaussianNoise, Dense, CategoryEncoding, Sequential])
+def test_what_a_layer_has_computed_is_not_taken_for_whole_numbers(layer, before):
+    first = before([Rescaling(0.5)]) if before is Sequential else before(1)
+    with pytest.raises(ValueError, match="takes whole numbers, which layers before it would compute with"):
+        Sequential([first, copy.deepcopy(layer)]).build((None, 2))
+
+
+def test_whole_numbers_that_float32_does_not_hold_are_refused():
+    many = 2**24 + 1
+    with pytest.raises(ValueError, match="takes 16,777,217 whole numbers, but float32 holds those up to"):
+        Sequential([Embedding(many, 1)]).build((None, 2))
+    with pytest.raises(ValueError, match="float32 holds those up to 16,777,216 only"):
+        Sequential([CategoryEncoding(many)]).build((None, 2))
+    model = Sequential([Embedding(many, 1)], dtype="float64", seed=1)
+    expected = model(np.array([[many - 1]]))
+    assert expected == model.layers[0].embeddings.value[-1]
 
 
 def test_embeddings_are_learnt_where_they_occur(kernels):
@@ -173,3 +198,18 @@ def test_saved(tmp_path):
     assert (
         layers.from_config({"class_name": "Embedding", "config": Embedding(3, 2).get_config()}).input_dim == 3
     )
+
+
+def test_layers_without_weights_may_be_called_on_data_before_they_are_in_a_model():
+    layer = Normalization()
+    layer.adapt(PICTURES)
+    y = layer(PICTURES)
+    assert y.dtype == np.float64 and not layer.built
+    np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(run(layer, PICTURES), y)
+    np.testing.assert_array_equal(CategoryEncoding(3, "one_hot")(np.array([[0], [2]])), np.eye(3)[[0, 2]])
+    assert Resizing(3, 4)(PICTURES).shape == (5, 3, 4, 3)
+    with pytest.raises(ValueError, match="expects pictures"):
+        Resizing(3, 4)(PICTURES[:, 0, 0])
+    with pytest.raises(RuntimeError, match="Embedding '' is not built: its weights are made when"):
+        Embedding(3, 4)(np.array([[0]]))

@@ -96,16 +96,16 @@ def many(count):
     return file({"__metadata__": {"format": "npnet 1"}, **header})
 
 
-def described(architecture):
+def described(architecture, **texts):
     """A file whose digest is right, with an architecture and no weights."""
-    texts = {"format": "npnet 1", "architecture": architecture}
+    texts |= {"format": "npnet 1", "architecture": architecture}
     texts["digest"] = saving.digest({}, texts)
     return safetensors.numpy.save({}, metadata=texts)
 
 
-def stack(layer, count, input_shape=(2,)):
+def stack(layer, count, input_shape=(2,), **texts):
     name = {"name": "n", "dtype": "float32", "seed": 0, "input_shape": input_shape}
-    return described(json.dumps({**name, "layers": [layer] * count}))
+    return described(json.dumps({**name, "layers": [layer] * count}), **texts)
 
 
 def of(class_name, **config):
@@ -113,6 +113,20 @@ def of(class_name, **config):
 
 
 FLAT = of("Flatten")
+PICTURE, BILLION = [8, 8, 1], 10**9
+GROWING = [
+    of("UpSampling2D", size=BILLION),
+    of("ZeroPadding2D", padding=BILLION),
+    of("Conv2D", filters=1, kernel_size=3, dilation_rate=BILLION, padding="same"),
+    of("Conv2D", filters=1, kernel_size=BILLION, padding="same"),
+    of("Conv2DTranspose", filters=1, kernel_size=3, strides=BILLION),
+    of("Conv2DTranspose", filters=1, kernel_size=3, dilation_rate=BILLION, padding="same"),
+    of("DepthwiseConv2D", kernel_size=3, depth_multiplier=BILLION),
+    of("Resizing", height=10**6, width=10**6),
+    of("Resizing", height=2**28, width=1),
+    of("CenterCrop", height=10**6, width=10**6),
+    of("RandomCrop", height=10**6, width=10**6),
+]
 HOSTILE = {
     "nothing": b"",
     "a pickle": pickle.dumps(Trap()),
@@ -163,6 +177,19 @@ HOSTILE = {
     "samples of 10^10 numbers, dropped": stack(of("Dropout", rate=0.5), 1, [10**10]),
     "samples of 10^10 numbers, normalised": stack(of("BatchNormalization"), 1, [10**10]),
     "samples of more numbers than 64 bits count": stack(FLAT, 1, [2**32, 2**32]),
+    "an embedding of 10^12 numbers": stack(of("Embedding", input_dim=10**12, output_dim=1), 1),
+    "an embedding in 10^12 numbers": stack(of("Embedding", input_dim=2, output_dim=10**12), 1),
+    "10^12 categories": stack(of("CategoryEncoding", num_tokens=10**12), 1),
+    **{f"a picture that grows, {i}": stack(layer, 1, PICTURE) for i, layer in enumerate(GROWING)},
+    "a sequence that grows": stack(
+        of("Conv1D", filters=1, kernel_size=3, dilation_rate=BILLION, padding="causal"), 1, [8, 1]
+    ),
+    "10^12 thresholds": stack(
+        FLAT, 1, streams="{}", training=json.dumps(
+            {"optimizer": "sgd", "loss": "mse", "metrics": [of("AUC", num_thresholds=10**12)],
+             "weighted_metrics": [], "kernels": "numpy", "fused": False}
+        ),
+    ),
 }  # fmt: skip
 
 
@@ -364,3 +391,12 @@ def test_edited_descriptions_are_refused_or_are_models(content, tmp_path):
             net.predict(np.zeros((2, *net.input_shape)), verbose=0)
             outcomes["taken"] += 1
     assert min(outcomes.values()) > 10, outcomes
+
+
+@pytest.mark.parametrize("name", ["MaxPooling2D", "AveragePooling2D"])
+def test_a_window_of_a_billion_pixels_is_as_large_as_the_picture(name, tmp_path):
+    layer = of(name, pool_size=BILLION, padding="same")
+    (tmp_path / "m").write_bytes(stack(layer, 1, PICTURE, streams="{}"))
+    x = np.arange(128.0, dtype=np.float32).reshape(2, *PICTURE)
+    expected = x.max((1, 2), keepdims=True) if name.startswith("Max") else x.mean((1, 2), keepdims=True)
+    np.testing.assert_allclose(load_model(tmp_path / "m").predict(x, verbose=0), expected)

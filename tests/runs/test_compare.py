@@ -1,5 +1,6 @@
 """`npnet report` and `npnet compare`, as a user calls them."""
 
+import re
 import shutil
 
 import pytest
@@ -143,3 +144,52 @@ def test_compare_refuses_what_is_no_pictures_name_first(output, runs, capsys):
 def test_a_file_is_no_run(runs, capsys):
     assert main(["report", str(runs[0].path / "config.json")]) == 1
     assert "config.json is a file, not the folder of a run." in capsys.readouterr().err
+
+
+# --- as a page ----------------------------------------------------------------------------------------------
+
+
+def page_of(runs, path):
+    assert main(["compare", *(str(run.path) for run in runs), "--html", str(path)]) == 0
+    return path.read_text(encoding="utf-8")
+
+
+def test_compare_writes_a_page_that_needs_nothing_else(runs, killed, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = page_of([*runs, killed], tmp_path / "page.html")
+    assert f"page: {tmp_path / 'page.html'}" in capsys.readouterr().out
+    assert not (tmp_path / "compare.png").exists()
+    text = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", page, flags=re.S)
+    cells = re.findall(r"<t[hd][^>]*>\s*(.*?)\s*</t[hd]>", text, flags=re.S)
+    test = runs[1].read_json("result.json")["test"]
+    assert f"{test['accuracy']:.4f}" in cells and "spiral-002" in cells
+    assert cells[cells.index("hidden") :][:5] == ["hidden", "32, 16", "8", "32, 16", "32, 16"]
+    assert "* from the last validation" in text, "killed"
+    titles = re.findall(r"<title>(.*?)</title>", page)[1:]
+    assert [title.partition(":")[0] for title in titles] == [
+        "Accuracy over the epochs", "Accuracy over the time", "Loss over the epochs", "Loss over the time",
+    ]  # fmt: skip
+    last = runs[1].read_json("history.json")["val_accuracy"][-1]
+    assert f"spiral-002 ends at {last:.1%}" in titles[0] and "spiral-003" not in titles[0]
+    assert not re.search(r"https?:|<script|<link|src=", page)
+
+
+def test_every_run_has_a_line_of_its_own_on_the_page(runs, tmp_path):
+    many = [shutil.copytree(runs[0].path, tmp_path / f"<run {i}>") for i in range(8)]
+    page = page_of(map(RunFolder, many), tmp_path / "page.html")
+    assert "<run 1>" not in page and "&lt;run 1&gt;" in page
+    chart = re.findall(r"<svg viewBox=\"0 0 400.*?</svg>", page, flags=re.S)[0]
+    lines = re.findall(r'fill="none" (stroke="var.*?)/>', chart)
+    assert len(set(lines)) == 8
+    assert "run 1" not in re.sub("<title>.*?</title>", "", chart), "more than fit are not named beside it"
+    assert "All settings are the same." in page
+
+
+def test_runs_that_have_just_begun_are_compared_on_a_page_too(runs, tmp_path):
+    assert "How they learned" not in page_of([runs[2], runs[2]], tmp_path / "page.html")
+
+
+def test_the_page_has_a_pages_name(runs, capsys):
+    with pytest.raises(SystemExit):
+        main(["compare", str(runs[0].path), str(runs[1].path), "--html", "page.png"])
+    assert "argument --html: must end in .html, got 'page.png'" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npnet import Sequential, activations, losses, optimizers, regularizers
-from npnet.layers import Dense, Flatten, Rescaling
+from npnet.layers import Conv1D, Conv2D, Dense, Flatten, MaxPooling2D, Rescaling, Reshape, UpSampling2D
 from npnet.training.fused.stages import KNOWN
 
 RNG = np.random.default_rng(0)
@@ -19,12 +19,14 @@ FORMULAS = {  # methods and properties that decide what is computed, of all the 
     "constants", "plain", "values", "gradient", "joint_gradient", "joint_gradient_fits", "targets",
     "sample_weight", "smoothed", "activation", "update", "step", "apply", "clip", "hyperparameters",
     "backward_through_activation", "slots_of", "new_slot", "decay_of", "learning_rate", "slot_names", "chain",
+    "bank", "bias_value", "as_pictures", "as_samples",
 }  # fmt: skip
 OTHERS = {  # that do not, or cannot without another change
     "add_parameter", "build", "clips", "compute_output_shape", "count_params", "get_config", "get_weights",
     "weight_decay", "finalize_variable_values", "kernel", "leaves", "set_weights", "trainable_parameters",
     "weights", "variables", "trainable_weights", "trainable_variables", "non_trainable_weights",
-    "non_trainable_variables",
+    "non_trainable_variables", "windows", "window", "places", "check_padding", "groups_of", "filters_of",
+    "add_bias", "look_at",
 }  # fmt: skip
 ACTIVATIONS = set(activations.NAMES.values())
 
@@ -37,10 +39,18 @@ def objects(cls=None, replacement=None):
 
     activation = cls if cls in ACTIVATIONS else activations.ReLU
     last = cls if cls is activations.Softmax else activations.Softmax
+    front = [make(Rescaling, 0.5, offset=0.1)]
+    if cls is Conv1D:
+        front += [Reshape((6, 1)), make(Conv1D, 4, 3, padding="same", activation="relu")]
+    elif cls in (Conv2D, MaxPooling2D):
+        front += [
+            Reshape((2, 3, 1)), UpSampling2D((4, 3)), make(Conv2D, 16, 3, padding="same", activation="elu"),
+            make(Conv2D, 16, 3, padding="same", activation="relu"), make(MaxPooling2D), make(activation),
+        ]  # fmt: skip
     loss = cls if cls in losses.NAMES.values() else losses.CategoricalCrossentropy
     optimizer = cls if cls in optimizers.NAMES.values() else optimizers.SGD
     layers = [
-        make(Rescaling, 0.5, offset=0.1), make(Flatten), make(Dense, 5), make(activation),
+        *front, make(Flatten), make(Dense, 5), make(activation),
         make(Dense, 4, "tanh"), make(Dense, 3), make(last),
     ]  # fmt: skip
     return layers, make(loss), make(optimizer, learning_rate=0.05)
@@ -112,15 +122,19 @@ def formulas(cls):
 
 
 EFFECTIVE = {  # overrides that must be seen in the weights of this network, so that the test is not empty
-    (Dense, "backward"), (activations.ReLU, "backward"), (losses.CategoricalCrossentropy, "targets"),
+    (Conv2D, "backward"), (MaxPooling2D, "forward"), (Dense, "backward"),
+    (activations.ReLU, "backward"), (losses.CategoricalCrossentropy, "targets"),
     (optimizers.SGD, "hyperparameters"),
 }  # fmt: skip
 QUICK = {Dense, activations.ReLU}  # every name of theirs runs always, of the others these
+QUICK_PICTURES = {(Conv2D, "backward_input"), (Conv2D, "bank"), (MaxPooling2D, "backward")}
 QUICK_NAMES = {"update", "clip", "joint_gradient", "hyperparameters"}
 
 
 def is_quick(cls, name):
-    return cls in QUICK or (cls in (optimizers.SGD, losses.CategoricalCrossentropy) and name in QUICK_NAMES)
+    if cls in QUICK or (cls, name) in EFFECTIVE | QUICK_PICTURES:
+        return True
+    return cls in (optimizers.SGD, losses.CategoricalCrossentropy) and name in QUICK_NAMES
 
 
 CASES = [

@@ -10,7 +10,19 @@ from effort import quick
 import npnet
 from npnet import losses, optimizers, schedules
 from npnet.callbacks import LambdaCallback
-from npnet.layers import BatchNormalization, Dense, Dropout, Flatten, Rescaling
+from npnet.layers import (
+    BatchNormalization,
+    Conv1D,
+    Conv2D,
+    Dense,
+    DepthwiseConv2D,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    MaxPooling2D,
+    Rescaling,
+    Reshape,
+)
 from npnet.layers.layer import Layer
 from npnet.models import Sequential
 from npnet.training.batches import Batch
@@ -221,6 +233,96 @@ def test_nan_reaches_the_loss():
     model.fit(x, y, verbose=0)
     model.layers[0].weight.value[0, 0] = np.nan
     assert np.isnan(model.fit(x, y, verbose=0).history["loss"][0])
+
+
+# --- convolutions ----------------------------------------------------------------------------------------
+
+
+def pictures(n=40, size=(10, 9), channels=3):
+    rng = np.random.default_rng(1)
+    labels = np.arange(n) % 5
+    x = rng.standard_normal((n, *size, channels))
+    x[np.arange(n), labels, labels] += 3
+    return x.astype(np.float32), np.eye(5, dtype=np.float32)[labels]
+
+
+def convolutional():
+    """Activation and pooling in the write-out; what reads y and what reads x; what is not absorbed."""
+    return [
+        Conv2D(16, 3, padding="same", activation="gelu"), Conv2D(17, 3, padding="same", activation="relu"),
+        MaxPooling2D(), Dropout(0.3), Conv2D(20, 3, padding="same", use_bias=False), BatchNormalization(),
+        Conv2D(8, 2, activation="elu"), Flatten(), Dense(16, "relu"), Dense(5, "softmax"),
+    ]  # fmt: skip
+
+
+def stages_of(model):
+    return [type(stage).__name__ for stage in plan_of(model).made]
+
+
+@pytest.mark.parametrize("optimizer", quick(OPTIMIZERS.keys(), "rmsprop", "nesterov", "amsgrad"))
+def test_100_steps_with_convolutions(optimizer):
+    models = pair(convolutional, optimizer, dtype="float64")
+    assert_same_training(models, *pictures(), tolerance=1e-7, epochs=20, batch_size=8)
+    assert stages_of(models[0]) == [
+        "FusedConvolution", "FusedConvolution", "Plain", "FusedConvolution", "Plain", "FusedConvolution",
+        "Plain", "FusedDense", "FusedDense",
+    ]  # fmt: skip
+
+
+def test_convolutions_train_as_the_textbook_says():
+    models = pair(convolutional)
+    models[1].compile("rmsprop", "categorical_crossentropy", kernels="numpy")
+    assert_same_training(models, *pictures(), tolerance=2e-3, epochs=2, batch_size=16)
+
+
+def winograd(activation, **options):
+    return Conv2D(16, 3, padding="same", activation=activation, **options)
+
+
+CONVOLUTIONAL = {
+    "no dense": lambda: [winograd("relu"), Conv2D(5, 1), GlobalAveragePooling2D(), Reshape((5,))],
+    "pooling of an odd map": lambda: [
+        winograd("relu"), winograd("tanh"), MaxPooling2D(), Flatten(), Dense(5),
+    ],
+    "pooling first": lambda: [winograd(None), winograd(None), MaxPooling2D(), Flatten(), Dense(5)],
+    "pooling before its activation": lambda: [
+        winograd(None), winograd(None), MaxPooling2D(), npnet.layers.ReLU(), Flatten(), Dense(5),
+    ],
+    "pooling of what reads x": lambda: [winograd("silu"), MaxPooling2D(), Flatten(), Dense(5)],
+    "other pooling": lambda: [
+        winograd("relu"), winograd("relu"), MaxPooling2D(2, padding="same"), MaxPooling2D(3, 2), Flatten(),
+        Dense(5),
+    ],
+    "strides, groups, dilation": lambda: [
+        Conv2D(8, 3, strides=2, activation="relu"), Conv2D(8, 3, groups=2, padding="same", activation="elu"),
+        Conv2D(8, 2, dilation_rate=2, activation="gelu"), Flatten(), Dense(5),
+    ],
+    "other kinds": lambda: [
+        Conv2D(8, 1, activation="relu"), DepthwiseConv2D(3, activation="relu"), Flatten(), Dense(5),
+    ],
+    "sequences": lambda: [
+        Reshape((10, 27)), Conv1D(8, 3, activation="relu"), Conv1D(8, 3, padding="causal"), Flatten(),
+        Dense(5),
+    ],
+    "frozen": lambda: [
+        winograd("relu"), winograd("relu", trainable=False), MaxPooling2D(), Flatten(), Dense(5),
+    ],
+    "frozen first": lambda: [winograd("relu", trainable=False), winograd("relu"), Flatten(), Dense(5)],
+    "regularizer": lambda: [winograd("relu", kernel_regularizer="l2"), Flatten(), Dense(5)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", CONVOLUTIONAL.values(), ids=CONVOLUTIONAL.keys())
+@pytest.mark.parametrize("optimizer", ["momentum", "clipped"])
+def test_convolutions_of_all_kinds(layers, optimizer):
+    def clipped():
+        return optimizers.SGD(0.01, global_clipnorm=0.5)
+
+    models = pair(
+        lambda: [*layers(), npnet.layers.Softmax()], clipped if optimizer == "clipped" else optimizer,
+        dtype="float64",
+    )  # fmt: skip
+    assert_same_training(models, *pictures(20), tolerance=1e-9, epochs=2, batch_size=8)
 
 
 # --- weights come back when someone looks ----------------------------------------------------------------

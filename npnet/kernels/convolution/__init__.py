@@ -4,21 +4,27 @@ Names, arguments and results are those of the textbook, where the mathematics is
 with strides of 1 go through Winograd's convolution where that is faster, which follows from the shape alone,
 and through the definition again if its result is not finite: infinities then end where they do in the
 textbook.
+
+With an ``Epilogue`` an activation, its derivative, or pooling is computed while the sums are at hand, and the
+results are written into an array that is there already.
 """
 
 import numpy as np
 
 from npnet.kernels import reference
 from npnet.kernels.convolution import depthwise, direct, direct_gradient, winograd, winograd_gradient
+from npnet.kernels.convolution.epilogue import PLAIN, Epilogue
 from npnet.kernels.convolution.pooling import (
     average_pool_backward,
     average_pool_forward,
     max_pool_backward,
     max_pool_forward,
 )
+from npnet.kernels.geometry import Geometry
 from npnet.kernels.products.blocked import multiply
 
 __all__ = [
+    "Epilogue",
     "average_pool_backward",
     "average_pool_forward",
     "convolution_backward_input",
@@ -26,13 +32,30 @@ __all__ = [
     "convolution_forward",
     "max_pool_backward",
     "max_pool_forward",
+    "pools",
+    "takes_epilogue",
 ]
 
+WINDOW_OF_TWO = Geometry((0, 0), (2, 2), (2, 2), (1, 1), ((0, 0), (0, 0)), 1)
 
-def convolution_forward(x, weight, bias, geometry):
-    """y = sum over taps of x[at] W[tap], plus b; x[at] are the pixels under a tap."""
+
+def takes_epilogue(geometry, channels):
+    """Whether convolutions of so many channels can have an epilogue: those that are not of another kind."""
+    return not (_is_dense(geometry) or _is_depthwise(geometry, channels // geometry.groups))
+
+
+def pools(geometry, channels, filters):
+    """Whether an epilogue can have max pooling."""
+    return winograd.suits(geometry, channels, filters, geometry.places)
+
+
+def convolution_forward(x, weight, bias, geometry, epilogue=PLAIN, y=None):
+    """y = sum over taps of x[at] W[tap], plus b; x[at] are the pixels under a tap.
+
+    With an epilogue, where ``takes_epilogue`` says so, what it makes of that is written into ``y``.
+    """
     x, weight, bias = _plain(x), _plain(weight), None if bias is None else _plain(bias)
-    (channels, filters), y = weight.shape[2:], None
+    channels, filters = weight.shape[2:]
     if _is_dense(geometry):
         return multiply(x.reshape(-1, channels), weight[0, 0], bias).reshape(*x.shape[:3], filters)
     if _is_depthwise(geometry, channels):
@@ -47,9 +70,25 @@ def convolution_forward(x, weight, bias, geometry):
                 for k in range(several)
             ]
             return _interleaved(parts)
-    if winograd.suits(geometry, channels, filters, geometry.places):
-        y = winograd.forward(x, weight, bias, geometry)
-    return direct.forward(x, weight, bias, geometry) if y is None else y
+    if y is None:
+        y = np.empty((len(x), *geometry.places, filters), x.dtype)
+    if not (
+        winograd.suits(geometry, channels, filters, geometry.places)
+        and winograd.forward(x, weight, bias, geometry, epilogue, y)
+    ):
+        if epilogue.taken is None:
+            direct.forward(x, weight, bias, geometry, epilogue, y)
+        else:
+            _forward_and_pool(x, weight, bias, geometry, epilogue, y)
+    return y
+
+
+def _forward_and_pool(x, weight, bias, geometry, epilogue, y):
+    """Compute ``convolution_forward`` with pooling by the definition, as two operations."""
+    whole = np.empty((len(x), *geometry.places, weight.shape[-1]), x.dtype)
+    direct.forward(x, weight, bias, geometry, epilogue._replace(taken=None), whole)
+    windows = WINDOW_OF_TWO._replace(size=geometry.places)
+    y[...], epilogue.taken[...] = max_pool_forward(whole, windows)
 
 
 def convolution_backward_parameters(x, dy, geometry):
@@ -74,12 +113,20 @@ def convolution_backward_parameters(x, dy, geometry):
     return direct_gradient.backward_parameters(x, dy, geometry) if gradients is None else gradients
 
 
-def convolution_backward_input(dy, weight, geometry):
-    """dx = the sum over taps of dy W[tap]', laid where x[at] was."""
+def convolution_backward_input(dy, weight, geometry, epilogue=PLAIN, dx=None):
+    """dx = the sum over taps of dy W[tap]', laid where x[at] was.
+
+    With an epilogue, where ``takes_epilogue`` says so, what it makes of that is written into ``dx``.
+    """
     if not np.isfinite(weight).all():  # times zero in the border they would be NaN where there is no pixel
-        return reference.convolution_backward_input(dy, weight, geometry)
+        result = reference.convolution_backward_input(dy, weight, geometry)
+        if dx is None:
+            return result
+        beside = () if epilogue.beside is None else (epilogue.beside,)
+        dx[...] = reference.elementwise(epilogue.rule, result, *beside, *epilogue.constants)
+        return dx
     dy, weight = _plain(dy), _plain(weight)
-    (channels, filters), dx = weight.shape[2:], None
+    channels, filters = weight.shape[2:]
     if _is_dense(geometry):
         return multiply(dy.reshape(-1, filters), weight[0, 0].T).reshape(*dy.shape[:3], channels)
     several = filters // geometry.groups
@@ -88,9 +135,14 @@ def convolution_backward_input(dy, weight, geometry):
             convolution_backward_input(dy[..., k::several], weight[..., k::several], geometry)
             for k in range(several)
         )
-    if winograd.suits(geometry, channels, filters, geometry.size):
-        dx = winograd.backward_input(dy, weight, geometry)
-    return direct.backward_input(dy, weight, geometry) if dx is None else dx
+    if dx is None:
+        dx = np.empty((len(dy), *geometry.size, channels * geometry.groups), dy.dtype)
+    if not (
+        winograd.suits(geometry, channels, filters, geometry.size)
+        and winograd.backward_input(dy, weight, geometry, epilogue, dx)
+    ):
+        direct.backward_input(dy, weight, geometry, epilogue, dx)
+    return dx
 
 
 def _is_dense(geometry):

@@ -15,13 +15,15 @@ Every number of the output is summed in the same order, on any number of threads
 channel.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 
 from npnet.kernels.convolution import depthwise
+from npnet.kernels.convolution.epilogue import applied, flat, types_of
 from npnet.kernels.convolution.memory import (
     ROWS,
     SERIAL,
@@ -33,6 +35,7 @@ from npnet.kernels.convolution.memory import (
     up,
 )
 from npnet.kernels.geometry import Pair
+from npnet.kernels.machine.addresses import call
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters, take
@@ -46,24 +49,22 @@ PIXELS = 192  # of the output that a task computes, about: their sums stay in th
 IN_L1 = 20 * 1024  # bytes of a panel that stay in the L1 cache while the pixels go by
 
 
-def forward(x, weight, bias, geometry):
-    """y = sum over taps of x[at] W[tap], plus b."""
+def forward(x, weight, bias, geometry, epilogue, y):
+    """y = epilogue(sum over taps of x[at] W[tap], plus b)."""
     (above, _), (left, _) = geometry.padding
     window = Window(_taps(geometry), (above, left), geometry.strides, geometry.places, geometry.groups)
-    y = np.empty((len(x), *geometry.places, weight.shape[-1]), x.dtype)
-    _convolve(x, weight.reshape(-1, *weight.shape[2:]), bias, window, y, Target(0, (1, 1), geometry.places))
-    return y
+    target = Target(0, (1, 1), geometry.places)
+    _convolve(x, weight.reshape(-1, *weight.shape[2:]), bias, window, epilogue, y, target)
 
 
-def backward_input(dy, weight, geometry):
-    """dx = the sum over taps of dy W[tap]', laid where x[at] was.
+def backward_input(dy, weight, geometry, epilogue, dx):
+    """dx = epilogue(the sum over taps of dy W[tap]', laid where x[at] was).
 
     Pixel u of dx meets dy[i] through the tap p where u = i s + p d - a. For the pixels u = o + k s, k = 0, 1,
     ..., these are the taps with (o + a - p d) / s an integer, and i is k plus that integer.
     """
     groups, (channels, filters) = geometry.groups, weight.shape[2:]
     turned = weight.reshape(*geometry.kernel, channels, groups, filters // groups).transpose(0, 1, 4, 3, 2)
-    dx = np.empty((len(dy), *geometry.size, channels * groups), dy.dtype)
     for offset in np.ndindex(*geometry.strides):
         places, window, chosen = _phase(geometry, offset)
         target = Target(offset[0] * geometry.size[1] + offset[1], geometry.strides, geometry.size)
@@ -71,8 +72,8 @@ def backward_input(dy, weight, geometry):
             dx[:, offset[0] :: geometry.strides[0], offset[1] :: geometry.strides[1]] = 0
         elif min(places) > 0:
             part = np.stack([turned[tap] for tap in chosen])
-            _convolve(dy, part.reshape(len(chosen), filters // groups, -1), None, window, dx, target)
-    return dx
+            part = part.reshape(len(chosen), filters // groups, -1)
+            _convolve(dy, part, None, window, epilogue, dx, target)
 
 
 class Window(NamedTuple):
@@ -247,7 +248,7 @@ def _runs(taps):
     return runs if len({len(run) for run in runs}) == 1 else [[tap] for tap in taps]
 
 
-def _convolve(x, weight, bias, window, y, target):
+def _convolve(x, weight, bias, window, epilogue, y, target):
     """Compute the target's pixels of y; ``weight`` is (taps, C/groups, F), ``bias`` may be None."""
     filters = weight.shape[-1]
     if y.size == 0:
@@ -262,8 +263,9 @@ def _convolve(x, weight, bias, window, y, target):
     memory = scratch(x.dtype, threads, layout.share)
     work = len(x) * window.places[0] * window.places[1] * weight.size // window.groups
     _convolve_kernel(
-        x.reshape(-1), panels_of(weight, window.groups), bias, y.reshape(-1), layout.places, layout.targets,
-        layout.offsets, layout.shape, work, memory, layout.share,
+        x.reshape(-1), panels_of(weight, window.groups), bias, flat(epilogue, y),
+        _address(*epilogue.kind, x.dtype), layout.places, layout.targets, layout.offsets, layout.shape, work,
+        memory, layout.share,
     )  # fmt: skip
 
 
@@ -271,31 +273,34 @@ def _convolve(x, weight, bias, window, y, target):
 
 
 @jit(parallel=True)
-def _convolve_kernel(x, panels, bias, y, places, targets, offsets, shape, work, memory, share):
-    """y = x * W + b; ``work`` are multiplications, ``memory`` has ``share`` elements for each thread."""
+def _convolve_kernel(
+    x, panels, bias, outputs, write, places, targets, offsets, shape, work, memory, share
+):  # fmt: skip
+    """y = epilogue(x * W + b); ``work`` are multiplications, ``memory`` has ``share`` elements a thread."""
     threads = serial_below(SERIAL, work)
     team = min(get_num_threads(), memory.size // share)
     counters = new_counters(1, team)
-    operands = x, panels, bias, y, places, targets, offsets, shape
+    operands = x, panels, bias, outputs, write, places, targets, offsets, shape
     parallel_for(team, _do_tasks, (team, counters, operands, memory, share))
     set_num_threads(threads)
 
 
 @jit
 def _do_tasks(thread, team, counters, operands, memory, share):
-    x, panels, bias, y, places, targets, offsets, shape = operands
+    shape = operands[-1]
     bands = -(-shape.places[0] // shape.rows)
     tasks = -(-shape.pictures // shape.together) * bands
     task = take((counters, thread, team), 0, tasks)
     while task < tasks:
         first, row = task // bands * shape.together, task % bands * shape.rows
-        _do_task(x, panels, bias, y, places, targets, offsets, shape, first, row, memory, thread * share)
+        _do_task(operands, first, row, memory, thread * share)
         task = take((counters, thread, team), 0, tasks)
 
 
 @jit(refcount=False)
-def _do_task(x, panels, bias, y, places, targets, offsets, shape, first, row, memory, start):
+def _do_task(operands, first, row, memory, start):
     """Compute some rows of some pictures, in memory[start:]."""
+    x, panels, bias, outputs, write, places, targets, offsets, shape = operands
     count = min(shape.together, shape.pictures - first)
     height, width = shape.size
     each = shape.part[0] * shape.part[1] * shape.channels
@@ -309,7 +314,7 @@ def _do_task(x, panels, bias, y, places, targets, offsets, shape, first, row, me
     sums = start + -(-shape.together * each // 16) * 16
     pixels = count * min(shape.rows, shape.places[0] - row) * shape.places[1]
     to = first * shape.picture + shape.start + row * shape.row
-    w, depth = VECTORS * lanes_of(y), shape.steps * shape.segments
+    w, depth = VECTORS * lanes_of(x), shape.steps * shape.segments
     channels, filters = shape.channels // shape.groups, shape.filters // shape.groups
     panel = 0
     for group in range(shape.groups):
@@ -321,20 +326,41 @@ def _do_task(x, panels, bias, y, places, targets, offsets, shape, first, row, me
                 for r in range(0, pixels, ROWS):
                     a = Placed(memory, start + group * channels, places, r, 1, offsets, segment)
                     c = Sums(memory, sums + r * w, w)
-                    if left > lanes_of(y):
+                    if left > lanes_of(x):
                         multiply_placed(ROWS, VECTORS, a, b, shape.steps, some, c, segment > 0)
                     else:
                         multiply_placed(ROWS, 1, a, b, shape.steps, some, c, segment > 0)
-            _write(memory, sums, bias, group * filters + column, left, y, to, targets, pixels)
+            at = group * filters + column
+            call(write, (memory, sums, bias, at, left, outputs, to, targets, pixels))
             panel += 1
 
 
-@jit(refcount=False)
-def _write(memory, sums, bias, column, left, y, to, targets, pixels):
-    """Write the sums of a panel plus bias to their pixels of y."""
-    w, lanes = VECTORS * lanes_of(y), lanes_of(y)
-    for j in range(0, min(w, left), lanes):
-        more = load(bias, column + j, left - j)
-        for q in range(pixels):
-            numbers = load(memory, sums + q * w + j, lanes) + more
-            store(y, to + targets[q] + column + j, left - j, numbers)
+@cache
+def _address(rule, constants, reads, writes, dtype):
+    """Where the machine code lies that writes the results: ``_writer`` for these types."""
+    numbers, taps = types_of(dtype)
+    outputs = types.Tuple((numbers, numbers, taps, types_of(np.dtype(np.float64))[0]))
+    table = types.Array(types.int64, 1, "C")
+    number = types.intp
+    kinds = numbers, number, numbers, number, number, outputs, number, table, number
+    return _writer(rule, constants, reads, writes).address(kinds)
+
+
+@cache
+def _writer(rule, constants, reads, writes):
+    """The operation that writes what an epilogue makes of a panel's sums plus bias to their pixels of y."""
+    apply = applied(rule, constants, reads, writes)
+
+    @jit(refcount=False)
+    def write(memory, sums, bias, column, left, outputs, to, targets, pixels):
+        y, beside, _, numbers = outputs
+        w, lanes = VECTORS * lanes_of(memory), lanes_of(memory)
+        for j in range(0, min(w, left), lanes):
+            more = load(bias, column + j, left - j)
+            for q in range(pixels):
+                at = to + targets[q] + column + j
+                values = load(memory, sums + q * w + j, lanes) + more
+                store(y, at, left - j, apply(values, beside, at, left - j, numbers))
+        return 0
+
+    return write

@@ -50,10 +50,11 @@ def max_pool_forward(x, geometry):
     return y, taken
 
 
-def max_pool_backward(dy, taken, geometry):
-    """dx = dy for the pixel that was taken under each window, 0 for the others."""
+def max_pool_backward(dy, taken, geometry, dx=None):
+    """dx = dy for the pixel that was taken under each window, 0 for the others; into ``dx``, if given."""
     dy, taken, shape = _plain(dy), _plain(taken), _shape(geometry, dy.shape[-1])
-    dx = np.empty((len(dy), *geometry.size, dy.shape[-1]), dy.dtype)
+    if dx is None:
+        dx = np.empty((len(dy), *geometry.size, dy.shape[-1]), dy.dtype)
     _max_backward(dy.reshape(-1), taken.reshape(-1), dx.reshape(-1), shape, len(dy))
     return dx
 
@@ -143,21 +144,23 @@ def _max_backward(dy, taken, dx, shape, pictures):
 @jit(refcount=False)
 def _max_backward_picture(n, dy, taken, dx, shape):
     (down, right), (height, width), channels = shape.places, shape.size, shape.channels
-    _clear(dx, n * height * width * channels, height * width * channels)
+    overlaps = not (shape.strides == shape.kernel and shape.dilation == (1, 1))
+    if overlaps or shape.kernel[0] * down < height or shape.kernel[1] * right < width:
+        _clear(dx, n * height * width * channels, height * width * channels)
     for i in range(down):
         row, top, bottom = _axis(shape, 0, i)
         for j in range(right):
             column, first, last = _axis(shape, 1, j)
             corner, place = (n * height + row) * width + column, ((n * down + i) * right + j) * channels
-            for p in range(top, bottom + 1):
-                line = corner + p * shape.dilation[0] * width
-                for q in range(first, last + 1):
-                    at = (line + q * shape.dilation[1]) * channels
-                    for c in range(0, channels, lanes_of(dx)):
-                        left = channels - c
-                        here = load_as(dx, taken, place + c, left) == p * shape.kernel[1] + q
-                        part = np.where(here, load(dy, place + c, left), 0.0)
-                        store(dx, at + c, left, load(dx, at + c, left) + part)
+            for c in range(0, channels, lanes_of(dx)):
+                left = channels - c
+                tap, gradient = load_as(dx, taken, place + c, left), load(dy, place + c, left)
+                for p in range(top, bottom + 1):
+                    line = corner + p * shape.dilation[0] * width
+                    for q in range(first, last + 1):
+                        at = (line + q * shape.dilation[1]) * channels + c
+                        part = np.where(tap == p * shape.kernel[1] + q, gradient, 0.0)
+                        store(dx, at, left, load(dx, at, left) + part if overlaps else part)
 
 
 @jit(parallel=True)

@@ -25,19 +25,31 @@ it by the definition.
 """
 
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import typeof, types
 
+from npnet.kernels.convolution.epilogue import applied, flat, types_of
 from npnet.kernels.convolution.memory import SERIAL, VECTORS, copy_picture, scratch, tile_width, up
+from npnet.kernels.machine.addresses import call
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.tiles import Columns, Placed, Sums, multiply_placed
-from npnet.kernels.vectors.memory import fill, lanes_of, load, load_planes, store, store_planes, total
+from npnet.kernels.vectors.memory import (
+    fill,
+    lanes_of,
+    load,
+    load_planes,
+    store,
+    store_as,
+    store_planes,
+    total,
+)
 from npnet.kernels.vectors.registers import REGISTER_BYTES, REGISTERS, lanes
 
 __all__ = [
@@ -157,20 +169,20 @@ def suits(geometry, channels, filters, places):
     )
 
 
-def forward(x, weight, bias, geometry):
-    """y = sum over taps of x[at] W[tap], plus b; None where it is not finite."""
+def forward(x, weight, bias, geometry, epilogue, y):
+    """y = epilogue(sum over taps of x[at] W[tap], plus b); return whether the sums are finite."""
     (above, _), (left, _) = geometry.padding
-    return _convolve(x, weight, bias, (above, left), geometry.places)
+    return _convolve(x, weight, bias, (above, left), geometry.places, epilogue, y)
 
 
-def backward_input(dy, weight, geometry):
-    """dx = the sum over taps of dy W[tap]', laid where x[at] was; None where it is not finite.
+def backward_input(dy, weight, geometry, epilogue, dx):
+    """dx = epilogue(the sum over taps of dy W[tap]', laid where x[at] was); return whether they are finite.
 
     This is the convolution of dy with the filters turned by 180 degrees.
     """
     (above, _), (left, _) = geometry.padding
     turned = np.ascontiguousarray(weight[::-1, ::-1].swapaxes(2, 3))
-    return _convolve(dy, turned, None, (2 - above, 2 - left), geometry.size)
+    return _convolve(dy, turned, None, (2 - above, 2 - left), geometry.size, epilogue, dx)
 
 
 class Shape(NamedTuple):
@@ -232,22 +244,22 @@ def _layout(pictures, size, channels, filters, before, places, dtype):
     return shape, table, up(share, 16)
 
 
-def _convolve(x, weight, bias, before, places):
-    """x * W + b for filters (3, 3, C, F); None where it is not finite."""
+def _convolve(x, weight, bias, before, places, epilogue, y):
+    """y = epilogue(x * W + b) for filters (3, 3, C, F); return whether x * W + b is finite."""
     channels, filters = weight.shape[2:]
-    y = np.empty((len(x), *places, filters), x.dtype)
     if y.size == 0:
-        return y
+        return True
     if bias is None:
         bias = np.zeros(filters, x.dtype)
     shape, table, share = _layout(len(x), x.shape[1:3], channels, filters, before, places, x.dtype)
     memory = scratch(x.dtype, get_threads(), share)
     values = _spread(weight)
     work = len(x) * up(places[0], OUT) * up(places[1], OUT) * channels * filters * PLACES // OUT**2
-    finite = _convolve_kernel(
-        x.reshape(-1), values, bias, y.reshape(-1), table, np.zeros(1, np.int64), shape, work, memory, share
-    )
-    return y if finite else None
+    write = _address(*epilogue.kind, epilogue.taken is not None, x.dtype)
+    return _convolve_kernel(
+        x.reshape(-1), values, bias, flat(epilogue, y), write, table, np.zeros(1, np.int64), shape, work,
+        memory, share,
+    )  # fmt: skip
 
 
 def _spread(weight):
@@ -298,12 +310,12 @@ def _spread_row(task, weight, values, channels, filters):
 
 
 @jit(parallel=True)
-def _convolve_kernel(x, values, bias, y, table, zero, shape, work, memory, share):
-    """y = x * W + b; return whether it is finite."""
+def _convolve_kernel(x, values, bias, outputs, write, table, zero, shape, work, memory, share):
+    """y = epilogue(x * W + b); return whether x * W + b is finite."""
     threads = serial_below(SERIAL, work)
     team = min(get_num_threads(), memory.size // share)
     counters, finite = new_counters(1, team), np.empty(team, np.bool_)
-    operands = x, values, bias, y, table, zero, shape
+    operands = x, values, bias, outputs, write, table, zero, shape
     parallel_for(team, _do_tasks, (team, counters, operands, memory, share, finite))
     set_num_threads(threads)
     for thread in range(1, team):
@@ -313,26 +325,27 @@ def _convolve_kernel(x, values, bias, y, table, zero, shape, work, memory, share
 
 @jit
 def _do_tasks(thread, team, counters, operands, memory, share, finite):
-    x, values, bias, y, table, zero, shape = operands
+    shape = operands[-1]
     finite[thread] = True
     bands = -(-shape.places[0] // (shape.rows * OUT))
     tasks = -(-shape.pictures // shape.together) * bands
     task = take((counters, thread, team), 0, tasks)
     while task < tasks:
         first, row = task // bands * shape.together, task % bands * shape.rows * OUT
-        if not _do_task(x, values, bias, y, table, zero, shape, first, row, memory, thread * share):
+        if not _do_task(operands, first, row, memory, thread * share):
             finite[thread] = False
         task = take((counters, thread, team), 0, tasks)
 
 
 @jit(refcount=False)
-def _do_task(x, values, bias, y, table, zero, shape, first, row, memory, start):
+def _do_task(operands, first, row, memory, start):
     """Compute some rows of tiles of some pictures, in memory[start:]; return whether they are finite."""
+    x, values, bias, outputs, write, table, zero, shape = operands
     lanes_, w = lanes_of(x), VECTORS * lanes_of(x)
-    (height, width), (down, right) = shape.size, shape.places
+    height, width = shape.size
     deep, across = shape.deep, shape.across
     count = min(shape.together, shape.pictures - first)
-    rows = min(shape.rows, -(-(down - row) // OUT))
+    rows = min(shape.rows, -(-(shape.places[0] - row) // OUT))
     each, line = rows * across, (across * OUT + 2) * deep
     between = start + (shape.rows * OUT + 2) * line
     spread = between + PLACES * lanes_
@@ -346,7 +359,7 @@ def _do_task(x, values, bias, y, table, zero, shape, first, row, memory, start):
         for t in range(each):
             at = start + t // across * OUT * line + t % across * OUT * deep
             spread_tile(memory, at, line, deep, deep, between, spread + (i * each + t) * deep, shape.matrix)
-    zeros = fill(x, 0.0)
+    infinite = 0
     for p in range(0, shape.filters, w):
         for place in range(PLACES):
             for channel in range(0, shape.channels, BLOCK):
@@ -356,18 +369,9 @@ def _do_task(x, values, bias, y, table, zero, shape, first, row, memory, start):
                     a = Placed(memory, spread + place * shape.matrix + channel, table, r, 1, zero, 0)
                     c = Sums(memory, sums + place * shape.sums + r * w, w)
                     multiply_placed(ROWS, VECTORS, a, b, steps, 1, c, channel > 0)
-        for j in range(0, min(w, shape.filters - p), lanes_):
-            more = load(bias, p + j, shape.filters - p - j)
-            for i in range(count):
-                for t in range(each):
-                    top, left = row + t // across * OUT, t % across * OUT
-                    to = (((first + i) * down + top) * right + left) * shape.filters + p + j
-                    at = sums + (i * each + t) * w + j
-                    zeros = zeros + _write_tile(
-                        memory, at, shape.sums, more, between, y, to, right * shape.filters, shape.filters,
-                        min(OUT, down - top), min(OUT, right - left), shape.filters - p - j,
-                    )  # fmt: skip
-    return total(zeros) == 0
+        tiles = Tiles(first, count, row, rows, p)
+        infinite += call(write, (memory, sums, between, bias, outputs, shape, tiles))
+    return infinite == 0
 
 
 @jit(refcount=False)
@@ -386,18 +390,113 @@ def spread_tile(memory, at, line, pixel, channels, between, to, matrix):
             store_planes(memory, to + x * matrix + c, VALUES * matrix, rows)
 
 
-@jit(refcount=False)
-def _write_tile(memory, at, matrix, more, between, y, to, line, pixel, rows, columns, left):
-    """Write A' M A plus bias to ``rows`` x ``columns`` pixels of y; return zeros if all are finite."""
-    lanes_ = lanes_of(memory)
-    zeros = fill(memory, 0.0)
-    for v in range(VALUES):
-        pixels = output_pixels(load_planes(memory, at + v * VALUES * matrix, matrix, SIX))
-        store_planes(memory, between + v * VALUES * lanes_, lanes_, pixels)
-    for j in range(columns):
-        pixels = output_pixels(load_planes(memory, between + j * lanes_, VALUES * lanes_, SIX))
-        for i in range(rows):
-            numbers = pixels[i] + more
-            zeros = zeros + numbers * 0.0
-            store(y, to + i * line + j * pixel, left, numbers)
-    return zeros
+# --- writing the results ------------------------------------------------------------------------------------
+
+
+class Tiles(NamedTuple):
+    """Which tiles of the output a task has computed.
+
+    Attributes
+    ----------
+    picture, pictures
+        The first picture, and how many.
+    row, rows
+        The first row of pixels, and how many rows of tiles.
+    filter
+        The first filter of the panel.
+    """
+
+    picture: int
+    pictures: int
+    row: int
+    rows: int
+    filter: int
+
+
+@cache
+def _address(rule, constants, reads, writes, pools, dtype):
+    """Where the machine code lies that writes the results: ``_writer`` for these types."""
+    numbers, taps = types_of(dtype)
+    outputs = types.Tuple((numbers, numbers, taps, types_of(np.dtype(np.float64))[0]))
+    shape, *_ = _layout(1, (4, 4), 1, 1, (1, 1), (4, 4), dtype)
+    kinds = numbers, types.intp, types.intp, numbers, outputs, typeof(shape), typeof(Tiles(0, 0, 0, 0, 0))
+    return _writer(rule, constants, reads, writes, pools).address(kinds)
+
+
+@cache
+def _writer(rule, constants, reads, writes, pools):
+    """The operation that writes what an epilogue makes of A' M A plus bias, for the tiles of a task.
+
+    It returns 0 if all of A' M A plus bias is finite.
+    """
+    apply = applied(rule, constants, reads, writes)
+
+    @jit(inline=True)
+    def write_tile(columns_of, more, outputs, to, line, pixel, rows, columns, left):
+        y, beside, _, numbers = outputs
+        memory, between, lanes_ = columns_of
+        zeros = fill(memory, 0.0)
+        for j in range(columns):
+            pixels = output_pixels(load_planes(memory, between + j * lanes_, VALUES * lanes_, SIX))
+            for i in range(rows):
+                sums = pixels[i] + more
+                zeros = zeros + sums * 0.0
+                at = to + i * line + j * pixel
+                store(y, at, left, apply(sums, beside, at, left, numbers))
+        return zeros
+
+    @jit(inline=True)
+    def pool_tile(columns_of, more, outputs, to, line, pixel, rows, columns, left):
+        y, beside, taken, numbers = outputs
+        memory, between, lanes_ = columns_of
+        zeros = fill(memory, 0.0)
+        for j in range(0, columns - 1, 2):
+            pixels = output_pixels(load_planes(memory, between + j * lanes_, VALUES * lanes_, SIX))
+            others = output_pixels(load_planes(memory, between + (j + 1) * lanes_, VALUES * lanes_, SIX))
+            for i in range(0, rows - 1, 2):
+                at = to + i // 2 * line + j // 2 * pixel
+                best, tap = fill(memory, 0.0), fill(memory, 0.0)
+                for k in range(4):
+                    sums = (others if k % 2 else pixels)[i + k // 2] + more
+                    zeros = zeros + sums * 0.0
+                    under = apply(sums, beside, at, left, numbers)
+                    if k == 0:
+                        best = under
+                    else:  # not "under > best": a NaN is taken, and the first NaN stays
+                        number = fill(memory, 1.0 * k)
+                        tap = np.where(best != best, tap, np.where(under <= best, tap, number))
+                        best = np.where(best != best, best, np.where(under <= best, best, under))
+                store(y, at, left, best)
+                store_as(taken, at, left, tap)
+        return zeros
+
+    finish = pool_tile if pools else write_tile
+    pooled = 2 if pools else 1
+
+    @jit(refcount=False)
+    def write(memory, sums, between, bias, outputs, shape, tiles):
+        lanes_, w = lanes_of(memory), VECTORS * lanes_of(memory)
+        (down, right), across, filters = shape.places, shape.across, shape.filters
+        each, p = tiles.rows * across, tiles.filter
+        height, width = down // pooled, right // pooled
+        zeros = fill(memory, 0.0)
+        for j in range(0, min(w, filters - p), lanes_):
+            left = filters - p - j
+            more = load(bias, p + j, left)
+            for i in range(tiles.pictures):
+                for t in range(each):
+                    top, first = tiles.row + t // across * OUT, t % across * OUT
+                    pixel = ((tiles.picture + i) * height + top // pooled) * width + first // pooled
+                    at = sums + (i * each + t) * w + j
+                    for v in range(VALUES):
+                        pixels = output_pixels(
+                            load_planes(memory, at + v * VALUES * shape.sums, shape.sums, SIX)
+                        )
+                        store_planes(memory, between + v * VALUES * lanes_, lanes_, pixels)
+                    zeros = zeros + finish(
+                        (memory, between, lanes_), more, outputs, pixel * filters + p + j, width * filters,
+                        filters, min(OUT, down - top), min(OUT, right - first), left,
+                    )  # fmt: skip
+        return int(total(zeros) != 0)
+
+    return write

@@ -4,8 +4,8 @@ Numba's own cache looks at one source file per function, reads whatever bytes it
 cannot write. This one keys on everything the code depends on, checks every file before it is read, and
 falls back to compiling, with one warning that says why:
 
-    ROOT/kernels/KEY/NAME-HASH.kernel      ROOT: NPNET_CACHE, NUMBA_CACHE_DIR/npnet, XDG_CACHE_HOME/npnet
-                                                 or ~/.cache/npnet, the first that is set
+    ROOT/kernels/KEY/NAME-HASH.kernel      ROOT: NPNET_CACHE, NUMBA_CACHE_DIR/npnet, or npnet in the
+                                                 user's folder for caches, the first that is set
                                            KEY:  the sources of all kernels, versions, processor
                                            HASH: the function, what it closes over, argument types
 
@@ -39,6 +39,7 @@ from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
+from npnet.kernels.machine.places import cache_folder
 from npnet.kernels.vectors.registers import EMULATED
 
 __all__ = [
@@ -98,15 +99,8 @@ def describe() -> dict[str, Any]:
 
 
 def _root() -> Path:
-    if chosen := os.environ.get("NPNET_CACHE"):
-        return Path(chosen).expanduser()
-    for variable in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
-        if base := os.environ.get(variable):
-            return Path(base) / "npnet"
-    try:
-        return Path.home() / ".cache" / "npnet"
-    except RuntimeError as error:
-        raise OSError("there is no home folder") from error
+    numbas = os.environ.get("NUMBA_CACHE_DIR")
+    return Path(numbas) / "npnet" if numbas and not os.environ.get("NPNET_CACHE") else cache_folder()
 
 
 def _check_private(place: Path) -> None:

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from npnet.kernels.machine import announce, cache, threads
 from npnet.kernels.machine.linked import Linked
+from npnet.kernels.machine.signals import held_back
 
 __all__ = [
     "FASTMATH",
@@ -57,7 +58,7 @@ class Kernel(CPUDispatcher):
     def compile(self, signature: Any) -> Any:
         """Return the machine code for one set of argument types."""
         threads.start()  # the code is linked to what starts its threads
-        with announce.waiting():
+        with announce.waiting(), held_back():
             return super().compile(signature)
 
 

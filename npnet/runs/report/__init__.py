@@ -7,7 +7,7 @@ from npnet.runs.folder import RunFolder
 from npnet.runs.report import contents
 from npnet.runs.report.pictures import keep_images, one_a_class
 
-__all__ = ["keep_images", "one_a_class", "write_report"]
+__all__ = ["keep_images", "one_a_class", "page", "write_report"]
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -24,6 +24,13 @@ def write_report(folder: RunFolder) -> Path:
     OSError
         If the page cannot be written.
     """
+    path = folder / "report.html"
+    write_atomically(path, page("page.html", contents.read(folder)).encode())
+    return path
+
+
+def page(template: str, content: contents.Content) -> str:
+    """Return the page that a template in this folder makes of its content."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -33,7 +40,4 @@ def write_report(folder: RunFolder) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html").render(contents.read(folder))
-    path = folder / "report.html"
-    write_atomically(path, page.encode())
-    return path
+    return environment.get_template(template).render(content)

@@ -25,7 +25,7 @@ class Derivative(NamedTuple):
     rule
         The derivative, a function of ``kernels.rules``.
     remembered
-        The number of the flow that the rule reads.
+        The number of the panels that the rule reads, or of the rows.
     constants
         The rule's numbers.
     first_constant
@@ -100,6 +100,8 @@ class Memory:
         The array that flows between two stages of Python code, or its gradient in the backward pass.
     batch
         The batch of the step, for the loss.
+    kept
+        Arrays of rows that are written anew in each step, by number.
     result
         The loss and the predictions, where Python code computes them.
     penalty
@@ -119,6 +121,7 @@ class Memory:
         from npnet.kernels.products.tiles import width
 
         self.n = n
+        self.kept: dict[int, np.ndarray] = {}
         self.parts: dict[tuple[int, bool, Any], list[Any]] = {}
         self.panel_rows, self.width = panel_rows(n, dtype), width(dtype)
         size = self.panel_rows * self.width
@@ -131,3 +134,9 @@ class Memory:
         start, count = self.table[number]
         shape = (count, self.panel_rows, self.width)
         return self.array[start : start + count * self.panel_rows * self.width].reshape(shape)
+
+    def array_of_rows(self, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return the array of this number, for a stage to write to: memory that is new is slow to touch."""
+        if number not in self.kept or self.kept[number].shape != shape:
+            self.kept[number] = np.empty(shape, dtype)
+        return self.kept[number]

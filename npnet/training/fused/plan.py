@@ -2,8 +2,10 @@
 
 The results agree with the readable step to rounding. A Dense with its activation is one stage: bias and
 activation are applied while a tile of the product is at hand; in the backward pass a tile of the weight
-gradient goes straight into the optimizer's rule. Where gradients are clipped they are needed whole: they are
-then written to memory first, clipped, and applied. Links that cannot be fused run as they are, on rows.
+gradient goes straight into the optimizer's rule. A convolution with its activation and max pooling is one
+stage, too, and multiplies its input's gradient by the derivative of the activation before it. Where gradients
+are clipped they are needed whole: they are then written to memory first, clipped, and applied. Links that
+cannot be fused run as they are, on rows.
 
 Fused is only what is exactly known (``stages.KNOWN``), and everything the plan was made from is compared with
 what it was before each call: a subclass with a formula of its own runs as it is written, and a setting that
@@ -27,6 +29,7 @@ from npnet.layers.layer import Layer
 from npnet.losses import CategoricalCrossentropy
 from npnet.training.batches import Batch
 from npnet.training.fused import stages
+from npnet.training.fused.convolutions import FusedConvolution, can_convolve
 from npnet.training.fused.flows import Call, Flow, Memory, Todo
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
 from npnet.training.step import Result, Step, joined
@@ -45,8 +48,8 @@ def plan(
 ) -> "Plan | None":
     """Return a plan for the step, or None where there is nothing to fuse.
 
-    That is without a trained Dense, where the optimizer is not one whose rule the kernels know, or where it
-    averages the weights.
+    That is without a convolution or a trained Dense, where the optimizer is not one whose rule the kernels
+    know, or where it averages the weights.
 
     Parameters
     ----------
@@ -55,7 +58,11 @@ def plan(
     begin_update
         What an update with whole gradients begins with, instead of adding the regularizers' gradients.
     """
-    if step.optimizer not in KNOWN or step.optimizer.use_ema or not any(map(can_fuse, step.chain.links)):
+    if (
+        step.optimizer not in KNOWN
+        or step.optimizer.use_ema
+        or not any(can_fuse(link) or can_convolve(link) for link in step.chain.links)
+    ):
         return None
     return Plan(step, whole_gradients or step.optimizer.clips, begin_update)
 
@@ -131,7 +138,7 @@ class FusedStep:
 
 
 # What changes from step to step and decides nothing: what links and losses remember, optimizers count.
-REMEMBERED = frozenset({"x", "y", "remembered", "sample_shape", "kernels"})
+REMEMBERED = frozenset({"x", "y", "remembered", "geometry", "taken", "sample_shape", "kernels"})
 OF_THE_LOSS = frozenset({"y_true", "y_pred", "weight", "probabilities", "kernels"})
 COUNTED = frozenset({"iterations", "memory", "trains", "schedule", "_learning_rate"})
 
@@ -236,6 +243,7 @@ class Plan:
         self.begin_update = Call(begin_update or self._regularize)
         self.most_memories = 2 if begin_update is None else 4  # shards of a batch are of two sizes
         self.panel_counts: list[int] = []
+        self.arrays_of_rows = 0
         self.layers: list[tuple[int, int, bool]] = []
         self.constants: list[float] = []
         self.memories: dict[int, Memory] = {}
@@ -251,6 +259,11 @@ class Plan:
 
         self.panel_counts.append(-(-columns // width(self.step.chain.dtype)))
         return len(self.panel_counts) - 1
+
+    def new_rows(self) -> int:
+        """Return the number of a new array of rows."""
+        self.arrays_of_rows += 1
+        return self.arrays_of_rows
 
     def new_layer(self, inputs: int, units: int, has_bias: bool) -> int:
         """Return the number of new weights."""
@@ -285,10 +298,10 @@ class Plan:
         chain, loss, optimizer = self.step.chain, self.step.loss, self.step.optimizer
         join = joined(chain, loss)
         links = chain.links[:-1] if join else chain.links
-        first = next(i for i, link in enumerate(links) if can_fuse(link))
+        first = next((i for i, link in enumerate(links) if can_fuse(link)), len(links))
         head = links[:first]
         self.start: Any = stages.GatherRows(chain)
-        if not any(link.trainable and link.parameters for link in head):
+        if first < len(links) and not any(link.trainable and link.parameters for link in head):
             columns = links[first].weight.shape[0]  # type: ignore[attr-defined]
             self.start = stages.GatherPanels(chain, head, columns, self)
             links = links[first:]
@@ -297,7 +310,8 @@ class Plan:
             if can_fuse(link):
                 made.append(FusedDense(link, optimizer, self))  # type: ignore[arg-type]
             elif not made or not made[-1].absorb(link):
-                made.append(stages.Plain(link))
+                convolves = can_convolve(link)
+                made.append(FusedConvolution(link, self) if convolves else stages.Plain(link))
         last = made[-1]
         takes_softmax = join and isinstance(last, FusedDense) and last.activation is None
         if takes_softmax and loss in KNOWN and isinstance(loss, CategoricalCrossentropy):
@@ -326,7 +340,7 @@ class Plan:
             )  # fmt: skip
             place += planes * (size + columns)
             gradient += size + columns
-        self.layer_table = np.array(table, np.int64)
+        self.layer_table = np.array(table, np.int64).reshape(-1, 9)
         self.weights = aligned_zeros(place, dtype)
         self.gradients = aligned_zeros(gradient if self.whole_gradients else 0, dtype)
         self.homes = [Weights(stage, self) for stage in self.fused]
@@ -343,14 +357,17 @@ class Plan:
             flow, more = stage.forward(flow)
             todos.extend(more)
 
-        def convert(in_panels: bool, columns: int) -> None:
+        def convert(in_panels: bool, columns: int, differentiates: bool = False) -> None:
+            if flow.derivative is not None and not (flow.in_panels or differentiates):
+                append(stages.Differentiate(chain))
             if in_panels and not flow.in_panels:
                 append(stages.ToPanels(columns, self))
             elif flow.in_panels and not in_panels:
                 append(stages.ToRows(flow, chain, self))
 
         for stage in self.made:
-            convert(stage.in_panels, stage.inputs if isinstance(stage, FusedDense) else 0)
+            columns = stage.inputs if isinstance(stage, FusedDense) else 0
+            convert(stage.in_panels, columns, stage.differentiates)
             append(stage)
         convert(self.end.in_panels, 0)
         dy, more = self.end.todos(flow)
@@ -447,13 +464,12 @@ class Plan:
         memory.batch = batches[0]
         samples, index = self.start.rows(x, batches)
         dtype, optimizer = self.step.chain.dtype, self.step.optimizer
-        classes = self.fused[-1].units
         targets, weights = np.empty((steps, 0, 0), dtype), np.empty((steps, 0), dtype)
         losses, y_pred, loss_scale = np.empty((steps, 0)), np.empty((steps, 0, 0), dtype), 1.0
         if isinstance(self.end, stages.SoftmaxLoss):
             ends = [self.end.targets(batch) for batch in batches]
             targets, weights = (np.stack(arrays) for arrays in zip(*ends, strict=True))
-            losses, y_pred = np.empty((steps, n)), np.empty((steps, n, classes), dtype)
+            losses, y_pred = np.empty((steps, n)), np.empty((steps, n, self.end.classes), dtype)
             loss_scale = self.end.scale(n)
         decay, hyperparameters = self._hyperparameters(steps)
         operands = program.Operands(

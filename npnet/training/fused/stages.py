@@ -17,9 +17,11 @@ from npnet.kernels import rules
 from npnet.layers import activations
 from npnet.layers.activations import Elementwise
 from npnet.layers.chain import Chain
+from npnet.layers.convolution import Conv1D, Conv2D
 from npnet.layers.core import Dense, Flatten, Rescaling
 from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
+from npnet.layers.pooling import MaxPooling2D
 from npnet.losses import CategoricalCrossentropy, Loss, SparseCategoricalCrossentropy
 from npnet.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, Optimizer, RMSprop
 from npnet.training.batches import Batch, gather
@@ -28,6 +30,7 @@ from npnet.training.step import Step, joined
 
 __all__ = [
     "KNOWN",
+    "Differentiate",
     "FusedDense",
     "GatherPanels",
     "GatherRows",
@@ -38,6 +41,7 @@ __all__ = [
     "Stage",
     "ToPanels",
     "ToRows",
+    "Todos",
 ]
 
 Todos = list[Todo | Call]
@@ -47,7 +51,7 @@ JOINS = (Flatten, Rescaling)  # what the gathering of a batch computes as well
 # What stages compute in place of the objects: exactly these classes, as they are written.
 KNOWN = Known(
     [
-        Dense, Flatten, Rescaling, *activations.NAMES.values(),
+        Dense, Conv1D, Conv2D, MaxPooling2D, Flatten, Rescaling, *activations.NAMES.values(),
         CategoricalCrossentropy, SparseCategoricalCrossentropy,
         SGD, RMSprop, Adagrad, Adam, AdamW, Nadam, Adamax, Adadelta, Lion,
     ]
@@ -60,6 +64,9 @@ class Space(Protocol):
     def new_panels(self, columns: int) -> int:
         """Return the number of new panels for so many columns."""
 
+    def new_rows(self) -> int:
+        """Return the number of a new array of rows."""
+
     def new_layer(self, inputs: int, units: int, has_bias: bool) -> int:
         """Return the number of new weights."""
 
@@ -71,6 +78,7 @@ class Stage(Protocol):
     """One link of the chain, or several computed as one."""
 
     in_panels: bool  # whether it takes and gives panels
+    differentiates: bool  # whether it takes rows, and multiplies dx by what they say
     parameters: list[Parameter]  # what it trains
 
     def absorb(self, link: Layer) -> bool:
@@ -167,6 +175,7 @@ class Plain:
     """A link as it is, on rows."""
 
     in_panels = False
+    differentiates = False
 
     def __init__(self, link: Layer):
         self.link = link
@@ -201,6 +210,7 @@ class ToPanels:
     """From rows to panels."""
 
     in_panels = True
+    differentiates = False
     parameters: list[Parameter] = []  # noqa: RUF012 (never written to)
 
     def __init__(self, columns: int, space: Space):
@@ -227,6 +237,7 @@ class ToRows:
     """From panels to rows."""
 
     in_panels = False
+    differentiates = False
     parameters: list[Parameter] = []  # noqa: RUF012 (never written to)
 
     def __init__(self, x: Flow, chain: Chain, space: Space):
@@ -271,6 +282,7 @@ class FusedDense:
     """
 
     in_panels = True
+    differentiates = False
     activation: Elementwise | None = None
 
     def __init__(self, link: Dense, optimizer: Optimizer, space: Space):
@@ -359,6 +371,40 @@ class FusedDense:
     def _rule(self) -> tuple[Any, int, int]:
         optimizer = self.optimizer
         return optimizer.rule, len(optimizer.slot_names), len(optimizer.hyperparameters())
+
+
+class Differentiate:
+    """Multiplies a gradient of rows by what its flow still says, before a stage that does not."""
+
+    in_panels = False
+    differentiates = True
+    parameters: list[Parameter] = []  # noqa: RUF012 (never written to)
+
+    def __init__(self, chain: Chain):
+        self.chain = chain
+
+    def absorb(self, link: Layer) -> bool:
+        """Compute nothing else."""
+        return False
+
+    def forward(self, x: Flow) -> tuple[Flow, Todos]:
+        """Return x."""
+        return x._replace(derivative=None), []
+
+    def backward(self, x: Flow, dy: Flow) -> tuple[Flow, Todos]:
+        """Return dy, multiplied by what x says."""
+
+        def call(memory: Memory) -> None:
+            assert x.derivative is not None
+            rule, remembered, constants, _ = x.derivative
+            beside = memory.kept[remembered].reshape(memory.rows.shape)
+            memory.rows = self.chain.kernels.elementwise(rule, memory.rows, beside, *constants)
+
+        return Flow(ROWS), [Call(call)]
+
+    def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
+        """Do nothing: there are none."""
+        return []
 
 
 # --- where it ends ---------------------------------------------------------------------------------------

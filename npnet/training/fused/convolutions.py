@@ -1,0 +1,132 @@
+"""The stage of a convolution, with what follows it computed while its sums are at hand."""
+
+from functools import partial
+
+import numpy as np
+
+from npnet.layers.activations import Elementwise
+from npnet.layers.convolution import Conv2D
+from npnet.layers.layer import Layer
+from npnet.layers.pooling import MaxPooling2D
+from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Memory
+from npnet.training.fused.stages import KNOWN, Space, Todos
+
+__all__ = ["FusedConvolution", "can_convolve"]
+
+
+def can_convolve(link: Layer) -> bool:
+    """Whether a link is a convolution that can compute what follows it as well."""
+    if link not in KNOWN or not isinstance(link, Conv2D) or link.input_shape is None:
+        return False
+    from npnet.kernels.convolution import takes_epilogue
+
+    return takes_epilogue(link.windows(link.input_shape), link.input_shape[-1])
+
+
+class FusedConvolution:
+    """y = pool(activation(x * W + b)): what follows a convolution is computed while its sums are at hand.
+
+    Its weights stay where they are; they are small beside the pictures.
+
+    Attributes
+    ----------
+    activation, pool
+        What it has absorbed.
+    y, z, taken, dz, dx
+        The numbers of its arrays: the output; x * W + b, where the activation's derivative reads that; where
+        each maximum was; the gradients of x * W + b behind pooling, and of x.
+    """
+
+    in_panels = False
+    differentiates = True
+    activation: Elementwise | None = None
+    pool: MaxPooling2D | None = None
+
+    link: Conv2D
+
+    def __init__(self, link: Layer, space: Space):
+        self.link = link  # type: ignore[assignment]
+        self.parameters = link.parameters if link.trainable else []
+        self.y, self.z, self.taken, self.dz, self.dx = (space.new_rows() for _ in range(5))
+
+    def absorb(self, link: Layer) -> bool:
+        """Compute an activation of single elements as well, and the largest of 2 x 2 pixels."""
+        if self.pool is not None or link not in KNOWN:
+            return False
+        if isinstance(link, Elementwise) and self.activation is None:
+            self.activation = link
+            return True
+        if isinstance(link, MaxPooling2D) and self._can_pool(link):
+            self.pool = link
+            return True
+        return False
+
+    def _can_pool(self, link: MaxPooling2D) -> bool:
+        if self.activation is not None and self.activation.remembers == "x":
+            return False
+        from npnet.kernels.convolution import WINDOW_OF_TWO, pools
+
+        if self.link.input_shape is None or link.input_shape is None:
+            return False
+        windows = self.link.windows(self.link.input_shape)
+        fits = link.windows(link.input_shape) == WINDOW_OF_TWO._replace(size=windows.places)
+        return fits and pools(windows, self.link.weight.shape[-2], self.link.filters)
+
+    def forward(self, x: Flow) -> tuple[Flow, Todos]:
+        """Return y."""
+        derivative = None
+        if self.activation is not None:
+            constants = tuple(map(float, self.activation.constants))
+            remembered = self.z if self.activation.remembers == "x" else self.y
+            derivative = Derivative(self.activation.rule_backward, remembered, constants, 0)
+        return Flow(ROWS, derivative=derivative), [Call(self._forward)]
+
+    def _forward(self, memory: Memory) -> None:
+        from npnet.kernels.convolution import PLAIN, convolution_forward
+
+        link = self.link
+        link.look_at(memory.rows)
+        whole = (len(link.x), *link.geometry.places, link.filters)
+        shape = whole if self.pool is None else (whole[0], whole[1] // 2, whole[2] // 2, whole[3])
+        y, epilogue = memory.array_of_rows(self.y, shape, link.x.dtype), PLAIN
+        if self.activation is not None:
+            constants = tuple(map(float, self.activation.constants))
+            epilogue = epilogue._replace(rule=self.activation.rule, constants=constants)
+            if self.activation.remembers == "x":
+                epilogue = epilogue._replace(beside=memory.array_of_rows(self.z, shape, y.dtype))
+        if self.pool is not None:
+            epilogue = epilogue._replace(taken=memory.array_of_rows(self.taken, shape, np.dtype(np.int32)))
+        convolution_forward(link.x, link.bank, link.bias_value, link.geometry, epilogue, y)
+        memory.rows = link.as_samples(y)
+
+    def backward(self, x: Flow, dy: Flow) -> tuple[Flow, Todos]:
+        """Set the parameters' gradients, return dx, multiplied by what x says."""
+        learn = self.backward_parameters(x, dy) if self.parameters else self._before_pooling()
+        return Flow(ROWS), [*learn, Call(partial(self._backward_input, x.derivative))]
+
+    def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
+        """Set the parameters' gradients."""
+        return [*self._before_pooling(), Call(lambda memory: self.link.backward_parameters(memory.rows))]
+
+    def _before_pooling(self) -> Todos:
+        """Return what makes the gradient of x * W + b of that of y."""
+        return [] if self.pool is None else [Call(self._unpool)]
+
+    def _unpool(self, memory: Memory) -> None:
+        from npnet.kernels.convolution import WINDOW_OF_TWO, max_pool_backward
+
+        dy, size = memory.rows, self.link.geometry.places
+        dz = memory.array_of_rows(self.dz, (len(dy), *size, self.link.filters), dy.dtype)
+        windows = WINDOW_OF_TWO._replace(size=size)
+        memory.rows = max_pool_backward(dy, memory.kept[self.taken], windows, dz)
+
+    def _backward_input(self, derivative: Derivative | None, memory: Memory) -> None:
+        from npnet.kernels.convolution import PLAIN, convolution_backward_input
+
+        link, epilogue = self.link, PLAIN
+        if derivative is not None:
+            rule, remembered, constants, _ = derivative
+            beside = memory.kept[remembered]
+            epilogue = PLAIN._replace(rule=rule, constants=constants, beside=beside, reads=True)
+        dz, dx = link.as_pictures(memory.rows), memory.array_of_rows(self.dx, link.x.shape, link.x.dtype)
+        memory.rows = link.as_samples(convolution_backward_input(dz, link.bank, link.geometry, epilogue, dx))

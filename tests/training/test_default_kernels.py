@@ -1,0 +1,66 @@
+"""Which kernels compute where nobody has chosen: NumPy's for small networks, by their shapes alone."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from npnet import Sequential
+from npnet.kernels import name_of
+from npnet.layers import Conv1D, Dense, Flatten, Input
+from npnet.models import load_model
+from npnet.training.setup import SMALL
+
+DEEP = [Input((99,)), Dense(100)]  # 10,000 weights
+
+
+def name(model):
+    return name_of(model.setup.kernels)
+
+
+def compiled(layers, **options):
+    model = Sequential(copy.deepcopy(layers), seed=1)
+    model.compile("sgd", "mse", **options)
+    return model
+
+
+def test_weights_decide():
+    assert sum(array.size for array in compiled(DEEP).get_weights()) == SMALL
+    assert name(compiled(DEEP)) == "numpy"
+    assert name(compiled([*DEEP, Dense(1)])) == "numba"
+    assert name(compiled([Input((9, 1)), Conv1D(2, 3), Flatten(), Dense(1)])) == "numba"
+    assert name(compiled(DEEP, kernels="numba")) == "numba"
+    assert name(compiled([*DEEP, Dense(1)], kernels="numpy")) == "numpy"
+
+
+@pytest.mark.parametrize("first", ["fit", "predict", "call"])
+def test_a_network_is_looked_at_when_it_is_built(first):
+    model = compiled([Dense(3)])
+    x, y = np.ones((4, 2), np.float32), np.ones((4, 3), np.float32)
+    if first == "fit":
+        model.fit(x, y, verbose=0)
+    elif first == "predict":
+        model.predict(x, verbose=0)
+    else:
+        model(x)
+    assert name_of(model.kernels) == name_of(model.layers[0].kernels) == "numpy"
+
+
+def test_a_network_that_grows_is_looked_at_again():
+    model = compiled(DEEP)
+    x = np.random.default_rng(0).random((8, 99), np.float32)
+    model.fit(x, np.ones((8, 100)), verbose=0)
+    model.add(Dense(1))
+    assert model.fit(x, np.ones((8, 1)), verbose=0).history["loss"][0] > 0
+    assert {name_of(layer.kernels) for layer in model.layers} == {"numba"}
+
+
+def test_saved_copied_and_compiled_again_a_network_computes_as_before(tmp_path):
+    model, x, y = compiled(DEEP), np.ones((4, 99)), np.ones((4, 100))
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "m.safetensors")
+    twins = [load_model(tmp_path / "m.safetensors"), copy.deepcopy(model)]
+    expected = model.fit(x, y, verbose=0, initial_epoch=0).history["loss"]
+    for twin in twins:
+        assert name(twin) == "numpy"
+        assert twin.fit(x, y, verbose=0, initial_epoch=0).history["loss"] == expected
