@@ -1,14 +1,13 @@
 """Where the time of a training step goes."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from npnet.models import Sequential
-from npnet.training.batches import Batch, cut, gather
+from npnet.training.batches import Batch, cut
 
 __all__ = ["STEPS", "WARM", "measure"]
 
@@ -21,13 +20,21 @@ def measure(model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int) ->
     The compiled kernels do a step in one piece, which has no parts to time. These are the shares of
     ``STEPS`` steps in the readable order, with the same kernels one by one: an estimate.
     """
-    clock: defaultdict[str, float] = defaultdict(float)
+    seconds = dict.fromkeys(("data", "forward", "backward", "update"), 0.0)
+    lap = time.perf_counter()
 
-    def timed(name: str, function: Callable) -> Callable:
+    def until_now(part: str) -> None:
+        """Count the time since the last call as this part's."""
+        nonlocal lap
+        before, lap = lap, time.perf_counter()
+        seconds[part] += lap - before
+
+    def timed(function: Callable, after: str, before: str | None = None) -> Callable:
         def call(*arguments: Any, **options: Any) -> Any:
-            began = time.perf_counter()
+            if before is not None:
+                until_now(before)
             result = function(*arguments, **options)
-            clock[name] += time.perf_counter() - began
+            until_now(after)
             return result
 
         return call
@@ -38,22 +45,15 @@ def measure(model: Sequential, x: np.ndarray, y: np.ndarray, batch_size: int) ->
     links = model.links
     first = next(i for i, link in enumerate(links) if link.parameters)
     for link in links[:first]:
-        link.forward = timed("prepared", link.forward)  # type: ignore[method-assign]
-    model.forward = timed("forward", model.forward)  # type: ignore[method-assign]
-    setup.loss.forward = timed("loss", setup.loss.forward)  # type: ignore[method-assign]
-    setup.optimizer.step = timed("update", setup.optimizer.step)  # type: ignore[method-assign]
-    gathered = timed("gathered", gather)
+        link.forward = timed(link.forward, after="data")  # type: ignore[method-assign]
+    model.forward = timed(model.forward, "forward", before="data")  # type: ignore[method-assign]
+    setup.loss.forward = timed(setup.loss.forward, "forward")  # type: ignore[method-assign]
+    setup.optimizer.step = timed(setup.optimizer.step, "update", before="backward")  # type: ignore[method-assign]
     order = cut(np.random.default_rng(0).permutation(len(x)), batch_size)
     for number in range(WARM + STEPS):
         if number == WARM:
-            clock.clear()
+            seconds = dict.fromkeys(seconds, 0.0)
         rows = order[number % len(order)]
-        gathered(x, rows, x.dtype)
-        timed("step", step.take)(x, Batch(rows, y[rows]))
-    parts = {
-        "data": clock["gathered"] + clock["prepared"],
-        "forward": clock["forward"] - clock["prepared"] + clock["loss"],
-        "update": clock["update"],
-    }
-    parts["backward"] = clock["step"] - clock["gathered"] - clock["forward"] - clock["loss"] - clock["update"]
-    return {name: parts[name] / clock["step"] for name in ("data", "forward", "backward", "update")}
+        lap = time.perf_counter()
+        step.take(x, Batch(rows, y[rows]))
+    return {part: spent / sum(seconds.values()) for part, spent in seconds.items()}

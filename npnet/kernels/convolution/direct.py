@@ -26,19 +26,17 @@ from npnet.kernels.convolution import depthwise
 from npnet.kernels.convolution.epilogue import applied, flat, types_of
 from npnet.kernels.convolution.memory import (
     ROWS,
-    SERIAL,
     VECTORS,
     copy_picture,
     panels_of,
     scratch,
+    share_out,
     tile_width,
     up,
 )
 from npnet.kernels.geometry import Pair
 from npnet.kernels.machine.addresses import call
-from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
-from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.machine.tasks import new_counters, take
+from npnet.kernels.machine.jit import jit
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.tiles import Columns, Placed, Sums, multiply_placed
 from npnet.kernels.vectors.memory import lanes_of, load, store
@@ -262,45 +260,24 @@ def _convolve(x, weight, bias, window, epilogue, y, target):
     threads = get_threads()
     memory = scratch(x.dtype, threads, layout.share)
     work = len(x) * window.places[0] * window.places[1] * weight.size // window.groups
-    _convolve_kernel(
+    shape = layout.shape
+    tasks = -(-shape.pictures // shape.together) * -(-shape.places[0] // shape.rows)
+    operands = (
         x.reshape(-1), panels_of(weight, window.groups), bias, flat(epilogue, y),
-        _address(*epilogue.kind, x.dtype), layout.places, layout.targets, layout.offsets, layout.shape, work,
-        memory, layout.share,
+        _address(*epilogue.kind, x.dtype), layout.places, layout.targets, layout.offsets, shape,
     )  # fmt: skip
+    _do_tasks(operands, tasks, work, memory, layout.share)
 
 
 # --- the kernel ---------------------------------------------------------------------------------------------
 
 
-@jit(parallel=True)
-def _convolve_kernel(
-    x, panels, bias, outputs, write, places, targets, offsets, shape, work, memory, share
-):  # fmt: skip
-    """y = epilogue(x * W + b); ``work`` are multiplications, ``memory`` has ``share`` elements a thread."""
-    threads = serial_below(SERIAL, work)
-    team = min(get_num_threads(), memory.size // share)
-    counters = new_counters(1, team)
-    operands = x, panels, bias, outputs, write, places, targets, offsets, shape
-    parallel_for(team, _do_tasks, (team, counters, operands, memory, share))
-    set_num_threads(threads)
-
-
-@jit
-def _do_tasks(thread, team, counters, operands, memory, share):
-    shape = operands[-1]
-    bands = -(-shape.places[0] // shape.rows)
-    tasks = -(-shape.pictures // shape.together) * bands
-    task = take((counters, thread, team), 0, tasks)
-    while task < tasks:
-        first, row = task // bands * shape.together, task % bands * shape.rows
-        _do_task(operands, first, row, memory, thread * share)
-        task = take((counters, thread, team), 0, tasks)
-
-
 @jit(refcount=False)
-def _do_task(operands, first, row, memory, start):
+def _do_task(operands, task, memory, start):
     """Compute some rows of some pictures, in memory[start:]."""
     x, panels, bias, outputs, write, places, targets, offsets, shape = operands
+    bands = -(-shape.places[0] // shape.rows)
+    first, row = task // bands * shape.together, task % bands * shape.rows
     count = min(shape.together, shape.pictures - first)
     height, width = shape.size
     each = shape.part[0] * shape.part[1] * shape.channels
@@ -333,6 +310,9 @@ def _do_task(operands, first, row, memory, start):
             at = group * filters + column
             call(write, (memory, sums, bias, at, left, outputs, to, targets, pixels))
             panel += 1
+
+
+_do_tasks = share_out(_do_task)
 
 
 @cache

@@ -23,13 +23,13 @@ from npnet.kernels.convolution.memory import (
     add_pixels,
     copy_picture,
     scratch,
+    share_out,
     tile_width,
     up,
 )
 from npnet.kernels.geometry import taps
-from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
+from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.machine.tasks import new_counters, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.tiles import Columns, Placed, Sums, multiply_placed
 from npnet.kernels.vectors.memory import lanes_of, load, store
@@ -133,10 +133,10 @@ def backward_parameters(x, dy, geometry):
     memory, sums = memory[: threads * layout.share], memory[threads * layout.share :]
     biases = np.zeros((layout.shape.parts, filters), x.dtype)
     work = dy.size * dweight.size // filters
-    _kernel(
+    operands = (
         x.reshape(-1), dy.reshape(-1), sums, biases.reshape(-1), layout.places, layout.offsets, layout.shape,
-        tasks, work, memory, layout.share,
     )  # fmt: skip
+    _do_tasks(operands, tasks, work, memory, layout.share)
     _add_parts(sums, dweight.reshape(-1), layout.shape, layout.ranges, layout.sums)
     for part in biases:
         dbias += part
@@ -174,26 +174,6 @@ def _layout(pictures, channels, filters, geometry, dtype):
 # --- the kernels --------------------------------------------------------------------------------------------
 
 
-@jit(parallel=True)
-def _kernel(x, dy, sums, biases, places, offsets, shape, tasks, work, memory, share):
-    """The sums of each task; ``work`` are multiplications, ``memory`` has ``share`` elements a thread."""
-    threads = serial_below(SERIAL, work)
-    team = min(get_num_threads(), memory.size // share)
-    counters = new_counters(1, team)
-    operands = x, dy, sums, biases, places, offsets, shape
-    parallel_for(team, _do_tasks, (team, counters, operands, tasks, memory, share))
-    set_num_threads(threads)
-
-
-@jit
-def _do_tasks(thread, team, counters, operands, tasks, memory, share):
-    x, dy, sums, biases, places, offsets, shape = operands
-    task = take((counters, thread, team), 0, tasks)
-    while task < tasks:
-        _do_task(x, dy, sums, biases, places, offsets, shape, task, memory, thread * share)
-        task = take((counters, thread, team), 0, tasks)
-
-
 @jit(refcount=False)
 def _range(shape, task, w):
     """Of a task: the part of the pictures, the group, the first of its channels, and of its filters."""
@@ -205,8 +185,9 @@ def _range(shape, task, w):
 
 
 @jit(refcount=False)
-def _do_task(x, dy, sums, biases, places, offsets, shape, task, memory, start):
+def _do_task(operands, task, memory, start):
     """Compute a task's sums, in memory[start:]."""
+    x, dy, sums, biases, places, offsets, shape = operands
     w = VECTORS * lanes_of(x)
     part, group, channel, column = _range(shape, task, w)
     channels, filters = shape.channels // shape.groups, shape.filters // shape.groups
@@ -243,6 +224,9 @@ def _do_task(x, dy, sums, biases, places, offsets, shape, task, memory, start):
                     else:
                         multiply_placed(ROWS, 1, a, b, across, rows, c, not is_new)
             is_new = False
+
+
+_do_tasks = share_out(_do_task)
 
 
 @jit(refcount=False)

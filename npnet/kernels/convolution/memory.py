@@ -4,7 +4,9 @@ import threading
 
 import numpy as np
 
-from npnet.kernels.machine.jit import jit
+from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
+from npnet.kernels.machine.loops import parallel_for
+from npnet.kernels.machine.tasks import new_counters, take
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store
 from npnet.kernels.vectors.registers import REGISTER_BYTES, REGISTERS, lanes
@@ -18,6 +20,7 @@ __all__ = [
     "copy_picture",
     "panels_of",
     "scratch",
+    "share_out",
     "tile_width",
     "up",
 ]
@@ -53,6 +56,31 @@ def scratch(dtype, threads: int, share: int) -> np.ndarray:
         memory = aligned_empty.py_func(threads * share, np.empty(0, dtype))
         setattr(_kept, dtype.char, memory)
     return memory
+
+
+def share_out(do_task):
+    """Return a kernel that shares out tasks among the threads.
+
+    It is called with (operands, tasks, work, memory, share), and calls do_task(operands, task, memory, start)
+    for each task: a thread's share of the memory begins at ``start``. ``work`` are multiplications.
+    """
+
+    @jit
+    def do_tasks(thread, team, counters, operands, tasks, memory, share):
+        task = take((counters, thread, team), 0, tasks)
+        while task < tasks:
+            do_task(operands, task, memory, thread * share)
+            task = take((counters, thread, team), 0, tasks)
+
+    @jit(parallel=True)
+    def kernel(operands, tasks, work, memory, share):
+        threads = serial_below(SERIAL, work)
+        team = min(get_num_threads(), memory.size // share)
+        counters = new_counters(1, team)
+        parallel_for(team, do_tasks, (team, counters, operands, tasks, memory, share))
+        set_num_threads(threads)
+
+    return kernel
 
 
 def panels_of(weight: np.ndarray, groups: int) -> np.ndarray:

@@ -32,11 +32,10 @@ import numpy as np
 from numba import typeof, types
 
 from npnet.kernels.convolution.epilogue import applied, flat, types_of
-from npnet.kernels.convolution.memory import SERIAL, VECTORS, copy_picture, scratch, tile_width, up
+from npnet.kernels.convolution.memory import SERIAL, VECTORS, copy_picture, scratch, share_out, tile_width, up
 from npnet.kernels.machine.addresses import call
-from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
+from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.machine.tasks import new_counters, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.tiles import Columns, Placed, Sums, multiply_placed
@@ -256,10 +255,11 @@ def _convolve(x, weight, bias, before, places, epilogue, y):
     values = _spread(weight)
     work = len(x) * up(places[0], OUT) * up(places[1], OUT) * channels * filters * PLACES // OUT**2
     write = _address(*epilogue.kind, epilogue.taken is not None, x.dtype)
-    return _convolve_kernel(
-        x.reshape(-1), values, bias, flat(epilogue, y), write, table, np.zeros(1, np.int64), shape, work,
-        memory, share,
-    )  # fmt: skip
+    tasks = -(-shape.pictures // shape.together) * -(-places[0] // (shape.rows * OUT))
+    infinite, zero = np.zeros(tasks, np.int64), np.zeros(1, np.int64)
+    operands = x.reshape(-1), values, bias, flat(epilogue, y), write, infinite, table, zero, shape
+    _do_tasks(operands, tasks, work, memory, share)
+    return not infinite.any()
 
 
 def _spread(weight):
@@ -309,38 +309,12 @@ def _spread_row(task, weight, values, channels, filters):
             store_planes(values, to, channels * w, columns)
 
 
-@jit(parallel=True)
-def _convolve_kernel(x, values, bias, outputs, write, table, zero, shape, work, memory, share):
-    """y = epilogue(x * W + b); return whether x * W + b is finite."""
-    threads = serial_below(SERIAL, work)
-    team = min(get_num_threads(), memory.size // share)
-    counters, finite = new_counters(1, team), np.empty(team, np.bool_)
-    operands = x, values, bias, outputs, write, table, zero, shape
-    parallel_for(team, _do_tasks, (team, counters, operands, memory, share, finite))
-    set_num_threads(threads)
-    for thread in range(1, team):
-        finite[0] &= finite[thread]
-    return finite[0]
-
-
-@jit
-def _do_tasks(thread, team, counters, operands, memory, share, finite):
-    shape = operands[-1]
-    finite[thread] = True
-    bands = -(-shape.places[0] // (shape.rows * OUT))
-    tasks = -(-shape.pictures // shape.together) * bands
-    task = take((counters, thread, team), 0, tasks)
-    while task < tasks:
-        first, row = task // bands * shape.together, task % bands * shape.rows * OUT
-        if not _do_task(operands, first, row, memory, thread * share):
-            finite[thread] = False
-        task = take((counters, thread, team), 0, tasks)
-
-
 @jit(refcount=False)
-def _do_task(operands, first, row, memory, start):
-    """Compute some rows of tiles of some pictures, in memory[start:]; return whether they are finite."""
-    x, values, bias, outputs, write, table, zero, shape = operands
+def _do_task(operands, task, memory, start):
+    """Compute some rows of tiles of some pictures, in memory[start:]; infinite[task] says if not finite."""
+    x, values, bias, outputs, write, infinite, table, zero, shape = operands
+    bands = -(-shape.places[0] // (shape.rows * OUT))
+    first, row = task // bands * shape.together, task % bands * shape.rows * OUT
     lanes_, w = lanes_of(x), VECTORS * lanes_of(x)
     height, width = shape.size
     deep, across = shape.deep, shape.across
@@ -359,7 +333,6 @@ def _do_task(operands, first, row, memory, start):
         for t in range(each):
             at = start + t // across * OUT * line + t % across * OUT * deep
             spread_tile(memory, at, line, deep, deep, between, spread + (i * each + t) * deep, shape.matrix)
-    infinite = 0
     for p in range(0, shape.filters, w):
         for place in range(PLACES):
             for channel in range(0, shape.channels, BLOCK):
@@ -370,8 +343,10 @@ def _do_task(operands, first, row, memory, start):
                     c = Sums(memory, sums + place * shape.sums + r * w, w)
                     multiply_placed(ROWS, VECTORS, a, b, steps, 1, c, channel > 0)
         tiles = Tiles(first, count, row, rows, p)
-        infinite += call(write, (memory, sums, between, bias, outputs, shape, tiles))
-    return infinite == 0
+        infinite[task] += call(write, (memory, sums, between, bias, outputs, shape, tiles))
+
+
+_do_tasks = share_out(_do_task)
 
 
 @jit(refcount=False)

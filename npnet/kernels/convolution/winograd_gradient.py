@@ -22,6 +22,7 @@ from npnet.kernels.convolution.memory import (
     add_pixels,
     copy_picture,
     scratch,
+    share_out,
     tile_width,
     up,
 )
@@ -37,9 +38,8 @@ from npnet.kernels.convolution.winograd import (
     spread_tile,
     weights_of_values,
 )
-from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
+from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.machine.tasks import new_counters, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.tiles import Columns, Placed, Sums, multiply_placed
 from npnet.kernels.vectors.memory import lanes_of, load, load_planes, store, store_planes
@@ -111,9 +111,8 @@ def backward_parameters(x, dy, geometry):
     biases = np.zeros((shape.parts, filters), x.dtype)
     tables = np.arange(shape.lines), np.zeros(1, np.int64)
     work = len(x) * PLACES * shape.across * -(-shape.places[0] // OUT) * channels * filters
-    _kernel(
-        x.reshape(-1), dy.reshape(-1), sums, biases.reshape(-1), *tables, shape, tasks, work, memory, share
-    )
+    operands = x.reshape(-1), dy.reshape(-1), sums, biases.reshape(-1), *tables, shape
+    _do_tasks(operands, tasks, work, memory, share)
     _finish(sums, dweight.reshape(-1), shape, ranges, size)
     if not np.isfinite(dweight).all():
         return None
@@ -145,26 +144,6 @@ def _layout(pictures, channels, filters, geometry, dtype):
 # --- the kernels --------------------------------------------------------------------------------------------
 
 
-@jit(parallel=True)
-def _kernel(x, dy, sums, biases, table, zero, shape, tasks, work, memory, share):
-    """The sums of each task; ``work`` are multiplications, ``memory`` has ``share`` elements a thread."""
-    threads = serial_below(SERIAL, work)
-    team = min(get_num_threads(), memory.size // share)
-    counters = new_counters(1, team)
-    operands = x, dy, sums, biases, table, zero, shape
-    parallel_for(team, _do_tasks, (team, counters, operands, tasks, memory, share))
-    set_num_threads(threads)
-
-
-@jit
-def _do_tasks(thread, team, counters, operands, tasks, memory, share):
-    x, dy, sums, biases, table, zero, shape = operands
-    task = take((counters, thread, team), 0, tasks)
-    while task < tasks:
-        _do_task(x, dy, sums, biases, table, zero, shape, task, memory, thread * share)
-        task = take((counters, thread, team), 0, tasks)
-
-
 @jit(refcount=False)
 def _range(shape, task, w):
     """Of a task: the part of the pictures, the first of its channels, and of its filters."""
@@ -174,8 +153,9 @@ def _range(shape, task, w):
 
 
 @jit(refcount=False)
-def _do_task(x, dy, sums, biases, table, zero, shape, task, memory, start):
+def _do_task(operands, task, memory, start):
     """Compute a task's sums, in memory[start:]."""
+    x, dy, sums, biases, table, zero, shape = operands
     lanes_, w = lanes_of(x), VECTORS * lanes_of(x)
     part, channel, column = _range(shape, task, w)
     (height, width), (down, right) = shape.size, shape.places
@@ -223,6 +203,9 @@ def _do_task(x, dy, sums, biases, table, zero, shape, task, memory, start):
                         c = Sums(sums, to + r * w, w)
                         multiply_placed(ROWS, VECTORS, a, b, count * each, 1, c, not is_new)
             is_new = False
+
+
+_do_tasks = share_out(_do_task)
 
 
 @jit(refcount=False)
