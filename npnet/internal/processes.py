@@ -89,7 +89,7 @@ class Processes:
         return f"rank {self.rank} of {self.size} on {self.hosts[self.rank]}"
 
     @property
-    def places(self) -> list[str]:
+    def machines(self) -> list[str]:
         """Return "2 on node7 (PID 311, 312)" for each machine: who was killed is named by its PID."""
         pids: dict[str, list[int]] = {}
         for host, pid in zip(self.hosts, self.pids, strict=True):
