@@ -281,6 +281,9 @@ def test_the_mpiexec_of_another_mpi_is_refused():
     pytest.importorskip("mpi4py.MPI", reason="needs mpi4py with an MPI")
     err = alone("import npnet; npnet.distribution.initialize()", OMPI_COMM_WORLD_SIZE="2")
     assert "mpiexec started 2 processes, but it belongs to another MPI than mpi4py, which uses MPICH" in err
+    err = alone("import npnet; npnet.distribution.initialize()", SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="1")
+    assert "srun started 2 processes, but it belongs to another MPI than mpi4py" in err
+    assert "srun --mpi=list" in err
 
 
 def test_lines_of_other_processes_begin_with_their_number(monkeypatch):
