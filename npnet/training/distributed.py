@@ -16,7 +16,6 @@ import numpy as np
 
 from npnet.internal.processes import Processes
 from npnet.internal.streams import SHARDS, stream
-from npnet.kernels import reference
 from npnet.layers import BatchNormalization
 from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
@@ -270,8 +269,9 @@ class DistributedStep:
         gamma = np.ones_like(dgamma) if link.gamma is None else link.gamma.value
         for shard in shards:
             k, variance = shard.number, own[shard.number].variance
-            dx = reference.batch_norm_backward_input_given(
-                columns[k], normalized[k], gamma, variance, link.epsilon, dbeta / count, dgamma / count
+            means = dbeta / count, dgamma / count
+            dx = kernels.batch_norm_backward_input(
+                columns[k], normalized[k], gamma, variance, link.epsilon, means
             )
             shard.flow = dx.reshape(shard.flow.shape)
 
