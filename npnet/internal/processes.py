@@ -30,7 +30,13 @@ PAUSE = 5e-5  # seconds between two questions from then on
 TAGS = 30_000  # MPI guarantees tags up to 32,767
 GRACE = 0.5  # seconds in which processes that fail alike are expected to do so
 
-SIZES = {"OMPI_COMM_WORLD_SIZE": "OMPI_COMM_WORLD_RANK", "PMI_SIZE": "PMI_RANK"}  # of Open MPI; of the others
+# Who starts processes, and the variables in which it says how many there are and which one this is: Open MPI;
+# MPICH and its relatives, and Slurm on their behalf; Slurm.
+STARTERS = (
+    ("mpiexec", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("mpiexec", "PMI_SIZE", "PMI_RANK"),
+    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+)
 
 
 class OtherMPIError(RuntimeError):
@@ -89,7 +95,7 @@ class Processes:
         return f"rank {self.rank} of {self.size} on {self.hosts[self.rank]}"
 
     @property
-    def places(self) -> list[str]:
+    def machines(self) -> list[str]:
         """Return "2 on node7 (PID 311, 312)" for each machine: who was killed is named by its PID."""
         pids: dict[str, list[int]] = {}
         for host, pid in zip(self.hosts, self.pids, strict=True):
@@ -227,16 +233,22 @@ def train_together(together: bool) -> None:
     _group = _world if together else None
 
 
+def _announcement() -> tuple[str, int, int]:
+    """Return who started this process, how many it says there are, and which one this is."""
+    for starter, size, rank in STARTERS:
+        if os.environ.get(size, "").isdigit():
+            return starter, int(os.environ[size]), int(os.environ.get(rank, "0"))
+    return "", 1, 0
+
+
 def announced() -> int:
     """Return how many processes whoever started this one says there are."""
-    return max((int(os.environ[name]) for name in SIZES if os.environ.get(name, "").isdigit()), default=1)
+    return _announcement()[1]
 
 
 def announced_rank() -> int:
     """Return which of them this one is, by the same source."""
-    return max(
-        (int(os.environ[name]) for name in SIZES.values() if os.environ.get(name, "").isdigit()), default=0
-    )
+    return _announcement()[2]
 
 
 def join() -> Processes:
@@ -259,8 +271,8 @@ def join() -> Processes:
 
 
 def _communicator() -> Any:
-    size = announced()
-    lacks = f"mpiexec started {size} processes, but without mpi4py each would train alone:"
+    starter, size, _ = _announcement()
+    lacks = f"{starter} started {size} processes, but without mpi4py each would train alone:"
     try:
         import mpi4py
 
@@ -271,9 +283,12 @@ def _communicator() -> Any:
     except RuntimeError as error:  # no libmpi
         raise ImportError(f"{lacks} it finds no MPI. {str(error).splitlines()[0]}") from None
     library = " ".join(MPI.Get_library_version().split(",")[0].split("\n")[0].replace("Version:", "").split())
+    remedy = f"Use the mpiexec of that MPI{_beside_python()}."
+    if starter == "srun":
+        remedy = "Tell srun the --mpi=... that it goes with: srun --mpi=list."
     mixed = (
-        f"mpiexec started {size} processes, but it belongs to another MPI than mpi4py, which uses {library}:"
-        f" each would train alone. Use the mpiexec of that MPI{_beside_python()}."
+        f"{starter} started {size} processes, but it belongs to another MPI than mpi4py, which uses"
+        f" {library}: each would train alone. {remedy}"
     )
     if "OMPI_COMM_WORLD_SIZE" in os.environ and not library.startswith("Open MPI"):
         raise OtherMPIError(mixed)

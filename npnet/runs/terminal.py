@@ -50,7 +50,7 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
     say("Kernels", f"numba, {threads.get_threads()} threads" if compiled else "numpy")
     if settings["shards"] is not None:
         group = processes.group()
-        say("Processes", f"{', '.join(group.places)}; {settings['shards']} shards a batch")
+        say("Processes", f"{', '.join(group.machines)}; {settings['shards']} shards a batch")
     say("Seed", str(settings["seed"]))
     say("Folder", str(folder.path))
     epoch, steps, _ = model.position

@@ -16,7 +16,6 @@ import numpy as np
 
 from npnet.internal.processes import Processes
 from npnet.internal.streams import SHARDS, stream
-from npnet.kernels import reference
 from npnet.layers import BatchNormalization
 from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
@@ -145,21 +144,22 @@ class DistributedStep:
     def _shards(self, x: np.ndarray, batch: Batch) -> list[Shard]:
         """Return the shards of the batch that this process computes; empty ones are left out."""
         y_true = batch.y_true
-        weight = self.step.loss.sample_weight(y_true, batch.sample_weight)  # may count the batch
+        # Of the whole batch: labels that are ignored make the mean one over fewer samples.
+        weight = self.step.loss.sample_weight(y_true, batch.sample_weight)
         return [
             Shard(number, self.step, x, Batch(rows, y_true[part], None if weight is None else weight[part]))
             for number, rows, part in self._own_parts(batch)
         ]
 
-    def _places(self, batch: Batch) -> list[int]:
+    def _cuts(self, batch: Batch) -> list[int]:
         """Return where the shards of a batch begin, and where the last one ends."""
-        return batch.places or bounds(len(batch.y_true), self.sums.shards)
+        return batch.cuts or bounds(len(batch.y_true), self.sums.shards)
 
     def _own_parts(self, batch: Batch) -> list[tuple[int, np.ndarray, slice]]:
         """Return number, rows of x, and place in the batch of this process's shards that are not empty."""
-        places, mine = self._places(batch), self.sums.mine
-        before = 0 if batch.places is None else places[mine.start]  # samples that are not in this process's x
-        parts = [(number, slice(places[number], places[number + 1])) for number in mine]
+        cuts, mine = self._cuts(batch), self.sums.mine
+        before = 0 if batch.cuts is None else cuts[mine.start]  # samples that are not in this process's x
+        parts = [(number, slice(cuts[number], cuts[number + 1])) for number in mine]
         return [
             (number, batch.rows[part.start - before : part.stop - before], part)
             for number, part in parts
@@ -237,8 +237,8 @@ class DistributedStep:
 
     def _rows_of_each(self, batch: Batch) -> list[int]:
         """Return how many samples of the batch each process computes."""
-        places, ends = self._places(batch), accumulate(self.sums.counts, initial=0)
-        return [places[high] - places[low] for low, high in pairwise(ends)]
+        cuts, ends = self._cuts(batch), accumulate(self.sums.counts, initial=0)
+        return [cuts[high] - cuts[low] for low, high in pairwise(ends)]
 
     # --- batch normalisation --------------------------------------------------------------------------------
 
@@ -269,8 +269,9 @@ class DistributedStep:
         gamma = np.ones_like(dgamma) if link.gamma is None else link.gamma.value
         for shard in shards:
             k, variance = shard.number, own[shard.number].variance
-            dx = reference.batch_norm_backward_input_given(
-                columns[k], normalized[k], gamma, variance, link.epsilon, dbeta / count, dgamma / count
+            means = dbeta / count, dgamma / count
+            dx = kernels.batch_norm_backward_input(
+                columns[k], normalized[k], gamma, variance, link.epsilon, means
             )
             shard.flow = dx.reshape(shard.flow.shape)
 

@@ -61,10 +61,10 @@ class PartsFeed(Feed):
         y_true, weight = self.group.gather_parts(own.y_true, sizes.tolist()), own.sample_weight
         if weight is not None:
             weight = self.group.gather_parts(weight, sizes.tolist())
-        places = [0]
+        cuts = [0]
         for size, count in zip(sizes.tolist(), self.counts, strict=True):
-            places += [places[-1] + end for end in bounds(size, count)[1:]]
-        return Batch(own.rows, y_true, weight, places)
+            cuts += [cuts[-1] + end for end in bounds(size, count)[1:]]
+        return Batch(own.rows, y_true, weight, cuts)
 
     def close(self) -> None:
         """End what is read."""

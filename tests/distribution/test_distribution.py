@@ -1,5 +1,6 @@
 """Several processes on MPI: the bits of one, and what happens when one of them fails."""
 
+import io
 import json
 import os
 import re
@@ -280,6 +281,19 @@ def test_the_mpiexec_of_another_mpi_is_refused():
     pytest.importorskip("mpi4py.MPI", reason="needs mpi4py with an MPI")
     err = alone("import npnet; npnet.distribution.initialize()", OMPI_COMM_WORLD_SIZE="2")
     assert "mpiexec started 2 processes, but it belongs to another MPI than mpi4py, which uses MPICH" in err
+    err = alone("import npnet; npnet.distribution.initialize()", SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="1")
+    assert "srun started 2 processes, but it belongs to another MPI than mpi4py" in err
+    assert "srun --mpi=list" in err
+
+
+def test_lines_of_other_processes_begin_with_their_number(monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "4")
+    monkeypatch.setenv("PMI_RANK", "3")
+    stream = io.StringIO()
+    prefixed = processes.Prefixed(stream)
+    for text in ("one\ntw", "o\n", "three"):
+        print(text, end="", file=prefixed, flush=True)
+    assert stream.getvalue() == "[3] one\n[3] two\n"
 
 
 # --- npnet train ------------------------------------------------------------------------------------------

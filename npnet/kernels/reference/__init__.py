@@ -16,7 +16,6 @@ from npnet.kernels.reference.convolution import (
 )
 from npnet.kernels.reference.layers import (
     batch_norm_backward_input,
-    batch_norm_backward_input_given,
     batch_norm_backward_parameters,
     batch_norm_forward,
     dense_backward_input,
@@ -57,7 +56,6 @@ __all__ = [
     "average_pool_backward",
     "average_pool_forward",
     "batch_norm_backward_input",
-    "batch_norm_backward_input_given",
     "batch_norm_backward_parameters",
     "batch_norm_forward",
     "binary_cross_entropy_backward",

@@ -4,7 +4,6 @@ import numpy as np
 
 __all__ = [
     "batch_norm_backward_input",
-    "batch_norm_backward_input_given",
     "batch_norm_backward_parameters",
     "batch_norm_forward",
     "dense_backward_input",
@@ -115,19 +114,16 @@ def batch_norm_backward_parameters(dy, normalized):
     return (dy * normalized).sum(axis=0), dy.sum(axis=0)
 
 
-def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
+def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means=None):
     """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon).
 
     x reaches z directly, through the mean and through the variance, one term each:
     ∂z[m]/∂x[n] = ([m=n] - 1/N - z[m] z[n] / N) / s. Summed over m with dz = gamma dy, the second takes out
     the mean of dy, the third its part along z.
+
+    ``means`` are mean(dy) and mean(dy z) where dy is only a part of the batch.
     """
-    means = dy.mean(axis=0), (dy * normalized).mean(axis=0)
-    return batch_norm_backward_input_given(dy, normalized, gamma, variance, epsilon, *means)
-
-
-def batch_norm_backward_input_given(dy, normalized, gamma, variance, epsilon, mean, along):
-    """The same, given mean(dy) and mean(dy z): of a batch of which dy is only a part."""
+    mean, along = (dy.mean(axis=0), (dy * normalized).mean(axis=0)) if means is None else means
     return gamma / np.sqrt(variance + epsilon) * (dy - mean - normalized * along)
 
 
