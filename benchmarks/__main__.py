@@ -7,6 +7,7 @@ BENCHMARKS = {
     "training": "a training step beside JAX, PyTorch, Keras and scikit-learn; model.fit itself",
     "kernels": "every kernel beside NumPy, MKL and the limits of this machine; roofline and curves",
     "convolution": "layers of convolution beside oneDNN, and whole networks beside the frameworks",
+    "distributed": "processes beside threads and PyTorch's DDP, on one host and over a limited link",
     "start": "the first minute and the single call, beside PyTorch, Keras and scikit-learn",
     "scaling": "what a step costs as batch, width, depth and threads grow",
 }

@@ -1,5 +1,7 @@
 """npnet: a neural-network engine to read, to train and to measure."""
 
+import sys
+
 from npnet import (
     activations,
     callbacks,
@@ -20,8 +22,10 @@ from npnet.internal.names import explain_missing
 from npnet.kernels.machine.threads import get_threads, set_threads
 from npnet.layers import Input
 from npnet.models import Sequential
+from npnet.training import distribution
 from npnet.utils import backend
 
+sys.modules[f"{__name__}.distribution"] = distribution  # to import from, as os.path is
 __version__ = "0.1.0"
 __all__ = [
     "Input",
@@ -32,6 +36,7 @@ __all__ = [
     "check_gradients",
     "constraints",
     "datasets",
+    "distribution",
     "get_threads",
     "initializers",
     "layers",

@@ -1,7 +1,9 @@
 """The benchmarks run on tiny sizes, and do not time what is wrong."""
 
 import json
+import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ from benchmarks import (
     convolution,
     fit,
     kernels,
+    links,
     machine,
     networks,
     parts,
     pictures,
+    ranks,
     reference,
     scaling,
     training,
@@ -28,7 +32,7 @@ from benchmarks.worker import Worker, WorkerError
 from npnet.checking.measuring import cases, timing
 from npnet.checking.measuring.limits import Limits, measure_limits
 from npnet.kernels import rules
-from npnet.kernels.machine.threads import get_threads
+from npnet.kernels.machine.threads import get_threads, set_threads
 
 LIMITS = Limits(2, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0, 1e6: 10.0})
 UNIT = Limits(1, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0}, (330.0, 655.0))
@@ -40,6 +44,32 @@ def numpy_worker():
     worker = Worker("npnet-numpy", threads=1)
     yield worker
     worker.close()
+
+
+def test_the_page_about_several_processes_has_the_table_of_the_model():
+    page = (Path(__file__).parents[1] / "docs" / "distributed.md").read_text()
+    assert links.scaling_table() in page
+    assert links.milliseconds_to_sum(7.36, 1, 2) == pytest.approx(63, abs=1), "measured: 61"
+    assert links.efficiency(10.6, 7.36, 10, 8) < links.efficiency(10.6, 7.36, 10, 2) < 1
+
+
+def test_processes_take_the_steps_that_are_timed(capsys):
+    """The losses of both networks are compared with those of NumPy before the clock starts."""
+    for network, batch in (("dense", 8), ("cnn", 2)):
+        settings = {"who": "npnet", "network": network, "batch": batch, "threads": 1, "seconds": 0}
+        threads = get_threads()
+        before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+        try:
+            ranks.main(settings | {"shards": 1})
+        finally:
+            set_threads(threads)
+            if before:
+                os.sched_setaffinity(0, before)
+        found = json.loads(capsys.readouterr().out)
+        assert found["steps"] == 3
+        assert 0 < found["least"] <= found["median"]
+        data = {"dense": ranks.Vectors, "cnn": ranks.Pictures}[network](batch, 16)
+        assert ranks.expected_losses(network, data, "rmsprop")[0] == pytest.approx(2.4, abs=0.5)
 
 
 def test_flops_of_the_tutorials_step_and_epoch():

@@ -135,7 +135,7 @@ def test_nothing_unsafe_or_unlisted_is_imported():
         "platformdirs",
         "safetensors",
     }
-    allowed |= {"onnx", "sklearn", "tensorboard"}  # each behind the extra of its name
+    allowed |= {"mpi4py", "onnx", "sklearn", "tensorboard"}  # each behind the extra of its name
     third_party = {
         name.split(".")[0]
         for tree in SOURCES.values()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from npnet.callbacks.callback import Callback, Logs
-from npnet.internal import checks, config
+from npnet.internal import checks, config, processes
 
 __all__ = ["BackupAndRestore"]
 
@@ -56,11 +56,13 @@ class BackupAndRestore(Callback):
             self._save()
 
     def _save(self) -> None:
+        if not processes.group().first:
+            return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.model.save(self.file)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Remove the file of a training that has ended; that of one that was interrupted stays."""
         ended = self.model.stop_training or self.model.position.epoch >= self.params["epochs"]
-        if self.delete_checkpoint and ended:
+        if self.delete_checkpoint and ended and processes.group().first:
             self.file.unlink(missing_ok=True)

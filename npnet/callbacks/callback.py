@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from npnet.internal import processes
+
 __all__ = [
     "EVENTS",
     "NAMES_OF",
@@ -34,9 +36,13 @@ class Callback:
     every_batch
         Whether hooks of batches must be called for each. Where no callback says so, training may take several
         steps at once and call them for the first and the last of these.
+    first_only
+        Whether, of several processes that train together, only the first is to call it: it writes or prints,
+        and training does not depend on it.
     """
 
     every_batch = True
+    first_only = False
 
     model: Any
     params: dict[str, Any]
@@ -129,6 +135,8 @@ class CallbackList:
     """Calls each event's hook of those callbacks that have one."""
 
     def __init__(self, callbacks: list[Callback], model: Any, params: dict[str, Any]):
+        if not processes.group().first:
+            callbacks = [callback for callback in callbacks if not callback.first_only]
         for callback in callbacks:
             callback.set_params(params)
             callback.set_model(model)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from npnet.callbacks.callback import EVENTS, NAMES_OF, Callback, Logs
-from npnet.internal import checks
+from npnet.internal import checks, processes
 
 __all__ = ["DivergedError", "FreezeLayers", "LambdaCallback", "LearningRateScheduler", "TerminateOnNaN"]
 
@@ -87,7 +87,7 @@ class LearningRateScheduler(Callback):
         known = (epoch, optimizer.learning_rate) if self.takes_rate else (epoch,)
         optimizer.learning_rate = self.schedule(*known)
         if self.verbose:
-            print(f"Epoch {epoch + 1}: learning rate {optimizer.learning_rate:.6g}")
+            processes.tell(f"Epoch {epoch + 1}: learning rate {optimizer.learning_rate:.6g}")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Add the learning rate to the logs."""
@@ -148,5 +148,5 @@ class TerminateOnNaN(Callback):
             error = DivergedError(self.model, loss)
             if self.raise_error:
                 raise error
-            print(error)
+            processes.tell(error)
             self.model.stop_training = True

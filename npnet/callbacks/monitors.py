@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from npnet.callbacks.callback import Callback, Logs
-from npnet.internal import checks, config, directions
+from npnet.internal import checks, config, directions, processes
 from npnet.internal.files import refuse_other_formats
 
 __all__ = ["EarlyStopping", "ModelCheckpoint", "Monitor", "ReduceLROnPlateau"]
@@ -143,11 +143,11 @@ class EarlyStopping(Monitor):
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Restore the best weights."""
         if self.stopped_epoch and self.verbose:
-            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+            processes.tell(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
             if self.verbose:
-                print(f"Restored the weights of epoch {self.best_epoch + 1}, the best.")
+                processes.tell(f"Restored the weights of epoch {self.best_epoch + 1}, the best.")
 
 
 class ModelCheckpoint(Monitor):
@@ -168,6 +168,8 @@ class ModelCheckpoint(Monitor):
     initial_value_threshold
         The value to beat first.
     """
+
+    first_only = True
 
     def __init__(
         self,
@@ -228,7 +230,7 @@ class ModelCheckpoint(Monitor):
         else:
             self.model.save(path)
         if self.verbose:
-            print(f"Epoch {self.epoch + 1}: saved {path}")
+            processes.tell(f"Epoch {self.epoch + 1}: saved {path}")
 
     def _path(self, logs: Logs) -> Path:
         try:
@@ -299,4 +301,6 @@ class ReduceLROnPlateau(Monitor):
                 self.cooling = self.cooldown
                 self.wait = 0
                 if self.verbose:
-                    print(f"Epoch {epoch + 1}: learning rate reduced to {optimizer.learning_rate:.6g}")
+                    processes.tell(
+                        f"Epoch {epoch + 1}: learning rate reduced to {optimizer.learning_rate:.6g}"
+                    )

@@ -99,6 +99,8 @@ class CSVLogger(Callback):
         True goes on with a file that is there; False begins it anew.
     """
 
+    first_only = True
+
     def __init__(self, filename: str | Path, separator: str = ",", append: bool = False):
         self.filename = Path(filename)
         self.separator = separator

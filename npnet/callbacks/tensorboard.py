@@ -44,6 +44,8 @@ class TensorBoard(Callback):
     >>> model.fit(x, y, epochs=20, validation_split=0.1, callbacks=[TensorBoard("logs/first")])
     """
 
+    first_only = True
+
     @config.keras_arguments(
         write_graph=False,
         write_images=False,

@@ -25,6 +25,7 @@ import warnings
 from typing import Any, NoReturn
 
 import npnet
+from npnet.internal import processes
 from npnet.internal.interrupts import Terminated
 from npnet.runs.terminal import columns
 
@@ -71,7 +72,8 @@ class Parser(argparse.ArgumentParser):
             word = (unknown[1] or unknown[3]).split("=")[0]
             close = difflib.get_close_matches(word, self._words(unknown[2]), n=1)
             message += f". Did you mean {close[0]}?" if close else ""
-        print(f"{self.prog}: {message}\nSee {self.prog} --help.", file=sys.stderr)
+        if processes.announced_rank() == 0:  # all processes have the same command line
+            print(f"{self.prog}: {message}\nSee {self.prog} --help.", file=sys.stderr)
         raise SystemExit(2)
 
     def _words(self, argument: str | None) -> list[str]:
@@ -114,18 +116,28 @@ def main(argv: list[str] | None = None) -> int:
     arguments, rest = command_parser().parse_known_args(argv)
     if rest:
         arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if processes.announced() > 1 and arguments.command != "train":
+        arguments.parser.error("of npnet only train is for several processes: leave mpiexec out")
+    if processes.announced_rank() > 0:
+        sys.stdout, sys.stderr = (processes.Prefixed(stream) for stream in (sys.stdout, sys.stderr))
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             return int(arguments.run(arguments))
     except KeyboardInterrupt as stop:
+        code = 143 if isinstance(stop, Terminated) else 130
+        if processes.world().size > 1:
+            processes.world().stop("\nStopped.", code)
         print("\nStopped.", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
+        return code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError, ImportError, MemoryError) as error:
-        print(f"npnet {arguments.command}: {_sentence(error)}", file=sys.stderr)
+    except (OSError, ValueError, ImportError, MemoryError, processes.OtherMPIError) as error:
+        if processes.world().size > 1:
+            processes.world().stop(processes.world().failure(_sentence(error)), 1)
+        if processes.announced_rank() == 0:
+            print(f"npnet {arguments.command}: {_sentence(error)}", file=sys.stderr)
         return 1
 
 

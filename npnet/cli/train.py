@@ -39,6 +39,7 @@ examples:
   npnet train --config runs/cifar10-001/config.json --seed 1
   npnet train --resume runs/cifar10-001         go on after Ctrl-C, or after a crash
   npnet train --resume runs/cifar10-001 --epochs 40
+  mpiexec -n 4 npnet train --batch-size 1024    four processes together, the same bits as one with --shards 8
 
 exit codes: 0 finished, 1 failed, 2 wrong options, 130 stopped by Ctrl-C, 143 by SIGTERM
 """
@@ -131,6 +132,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(run, "run_dir", "its folder [the next of runs/DATASET-001, -002 ...]", metavar="DIR")
     add(run, "resume", "go on with this run; of the settings only --epochs may grow", metavar="RUN")
     add(run, "threads", "of the kernels [as many as CPUs are allowed]", type=int, metavar="N")
+    words = "parts of each batch that processes share out [8 under mpiexec, else none]"
+    add(run, "shards", words, type=int, metavar="N")
     add(
         run,
         "kernels",

@@ -1,10 +1,15 @@
-"""Ctrl-C, and SIGTERM where it is asked for, between two steps instead of inside one."""
+"""Ctrl-C, and SIGTERM where it is asked for, between two steps instead of inside one.
+
+Where several processes train together they stop after the same step, whichever heard of it first.
+"""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from npnet.internal import processes
 
 __all__ = ["Interrupt", "Terminated", "deferred", "immediate", "terminable"]
 
@@ -19,9 +24,10 @@ class Interrupt:
     pending = 0  # the signal's number
 
     def check(self) -> None:
-        """Raise the KeyboardInterrupt that was held back."""
-        if self.pending:
-            _leave(self.pending)
+        """Raise the KeyboardInterrupt that was held back, here or in another process of the training."""
+        pending = processes.group().largest(self.pending)
+        if pending:
+            _leave(pending)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TextIO
 
 import numpy as np
 
+from npnet.internal import processes
+
 __all__ = [
     "BAR_CELLS",
     "REFRESH_SECONDS",
@@ -231,9 +233,9 @@ def per_step(seconds: float, steps: int) -> str:
 
 
 def check_verbose(verbose: int | str) -> int:
-    """Return 0, 1 or 2."""
+    """Return 0, 1 or 2; of several processes that train together all but the first are silent."""
     if verbose == "auto":
-        return 1
+        verbose = 1
     if verbose in (0, 1, 2):
-        return int(verbose)
+        return int(verbose) if processes.group().first else 0
     raise ValueError(f'verbose must be 0, 1, 2 or "auto", got {verbose!r}.')

@@ -341,20 +341,35 @@ class BatchNormalization(Layer):
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Normalise with the batch's statistics in training, with the moving ones otherwise."""
         columns = x.reshape(-1, x.shape[-1])
-        gamma = np.ones(x.shape[-1], x.dtype) if self.gamma is None else self.gamma.value
-        beta = np.zeros(x.shape[-1], x.dtype) if self.beta is None else self.beta.value
         self.frozen = not (training and self.trainable)
         if self.frozen:
-            self.variance = self.moving_variance.value.copy()
-            self.normalized = (columns - self.moving_mean.value) / np.sqrt(self.variance + self.epsilon)
-            y = gamma * self.normalized + beta
+            y = self.normalize(columns, self.moving_mean.value, self.moving_variance.value.copy())
         else:
+            gamma, beta = self._gamma_and_beta(columns)
             y, self.normalized, mean, self.variance = self.kernels.batch_norm_forward(
                 columns, gamma, beta, self.epsilon
             )
-            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, self.variance)):
-                moving.assign(self.momentum * moving.value + (1 - self.momentum) * batch)
+            self.follow(mean, self.variance)
         return y.reshape(x.shape)
+
+    def normalize(self, columns: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Return y of columns (N, C) with these statistics, keeping what ``backward`` needs."""
+        gamma, beta = self._gamma_and_beta(columns)
+        self.variance = variance
+        self.normalized = (columns - mean) / np.sqrt(variance + self.epsilon)
+        return gamma * self.normalized + beta
+
+    def follow(self, mean: np.ndarray, variance: np.ndarray) -> None:
+        """Let the moving averages follow a batch's statistics."""
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(self.momentum * moving.value + (1 - self.momentum) * batch)
+
+    def _gamma_and_beta(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return gamma and beta, ones and zeros where there are none."""
+        features, dtype = columns.shape[-1], columns.dtype
+        gamma = np.ones(features, dtype) if self.gamma is None else self.gamma.value
+        beta = np.zeros(features, dtype) if self.beta is None else self.beta.value
+        return gamma, beta
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Set dgamma and dbeta, return dx."""

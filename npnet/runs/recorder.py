@@ -38,6 +38,8 @@ class Recorder(Callback):
         What is reported besides the loss: "accuracy", or an error, of which less is better.
     """
 
+    first_only = True
+
     def __init__(
         self,
         folder: RunFolder,

@@ -6,6 +6,7 @@ import textwrap
 from typing import Any
 
 import npnet
+from npnet.internal import processes
 from npnet.internal.progress import can_encode, clock
 from npnet.kernels import name_of
 from npnet.kernels.machine import threads
@@ -47,6 +48,9 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
     say("Training", describe_training(settings, len(dataset.x_train)))
     compiled = name_of(model.kernels) == "numba"
     say("Kernels", f"numba, {threads.get_threads()} threads" if compiled else "numpy")
+    if settings["shards"] is not None:
+        group = processes.group()
+        say("Processes", f"{', '.join(group.machines)}; {settings['shards']} shards a batch")
     say("Seed", str(settings["seed"]))
     say("Folder", str(folder.path))
     epoch, steps, _ = model.position

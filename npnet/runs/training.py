@@ -3,8 +3,9 @@
 import contextlib
 import io
 import sys
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from npnet.callbacks import DivergedError, LambdaCallback, TensorBoard, TerminateOnNaN
 from npnet.checking.divergence import first_non_finite
 from npnet.datasets import DatasetUnavailableError
-from npnet.internal import interrupts
+from npnet.internal import interrupts, processes
 from npnet.kernels import name_of
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.announce import announce_compilation
@@ -25,6 +26,7 @@ from npnet.runs.datasets import Dataset
 from npnet.runs.folder import DATA, RunFolder
 from npnet.runs.recorder import LAST, Recorder
 from npnet.runs.settings import Settings, complete, learning_rate, recipe_of
+from npnet.training import distribution
 from npnet.training.batches import cut, epoch_order
 
 __all__ = ["Training", "Watch", "build", "train"]
@@ -67,7 +69,9 @@ def train(
     OSError
         If the dataset cannot be had, or the folder cannot be made or written.
     """
-    with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
+    distribution.initialize()
+    silent = quiet or not processes.world().first
+    with contextlib.redirect_stdout(io.StringIO()) if silent else contextlib.nullcontext():
         if tensorboard:
             TensorBoard()  # is the package there?
         if not resume:
@@ -80,7 +84,21 @@ def train(
 def _start(config: Mapping[str, Any], folder: str | Path | None, tensorboard: bool) -> dict[str, Any]:
     """Begin a new run."""
     settings = complete(config)
-    if folder is not None:
+    if settings["shards"] is None and processes.world().size > 1:
+        settings["shards"] = max(SHARDS, processes.world().size)
+    with _together(settings) as group:
+        return _start_together(config, settings, group, folder, tensorboard)
+
+
+def _start_together(
+    config: Mapping[str, Any],
+    settings: Settings,
+    group: processes.Processes,
+    folder: str | Path | None,
+    tensorboard: bool,
+) -> dict[str, Any]:
+    """Begin a new run in all processes, of which the first writes."""
+    if folder is not None and group.first:
         RunFolder(folder).require_new()
     clock = Clock()
     try:
@@ -92,37 +110,81 @@ def _start(config: Mapping[str, Any], folder: str | Path | None, tensorboard: bo
         settings |= {"dataset": "shapes"}
         dataset, sha256 = _load(settings, clock)
     model = build(settings, dataset)
-    run = RunFolder.new(folder, dataset.title or dataset.name)
-    with run.held():
-        if dataset.about:
-            run.write_json(DATA, dataset.about)
-        run.write_json("config.json", settings)
-        run.write_json(
-            "env.json", environment.occasion() | environment.describe(name_of(model.kernels), sha256)
-        )
-        model.save(run / LAST)
+    made = RunFolder.new(folder, dataset.title or dataset.name) if group.first else None
+    run = RunFolder(group.broadcast(str(made.path) if made else None))
+    with _held(run, group):
+        if group.first:
+            if dataset.about:
+                run.write_json(DATA, dataset.about)
+            run.write_json("config.json", settings)
+            about = environment.occasion() | environment.describe(name_of(model.kernels), sha256)
+            run.write_json("env.json", about)
+            model.save(run / LAST)
         recorder = Recorder(run, clock, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
         return Training(run, settings, dataset, model, recorder).run(tensorboard)
 
 
 def _go_on(config: Mapping[str, Any], run: RunFolder, tensorboard: bool) -> dict[str, Any]:
     """Go on with a run."""
-    before = complete(run.read_json("config.json"))  # one of an earlier version lacks what came later
+    world = processes.world()
+    # A folder that only the first process sees is enough; one of an earlier version lacks what came later.
+    before = complete(world.broadcast(run.read_json("config.json") if world.first else None))
     settings = complete({**before, **config})
-    with run.held():
-        model = load_model(run / LAST)
+    if before["shards"] is None and world.size > 1:
+        raise ValueError(
+            f"{run.path} was begun by one process without shards; several would come to other bits. Go on"
+            " without mpiexec, or begin a new run: --shards makes the bits those of any number of processes."
+        )
+    with _together(settings) as group, _held(run, group):
+        model = _load_together(run / LAST)
         done = model.position.epoch
-        clock = Clock(_check_that_it_can_go_on(run, before, settings, done))
+        seconds = _check_that_it_can_go_on(run, before, settings, done) if group.first else {}
+        clock = Clock(seconds)
         dataset, sha256 = _load(settings, clock)
-        if sha256 != run.read_json("env.json")["dataset_sha256"]:
+        if sha256 != group.broadcast(run.read_json("env.json")["dataset_sha256"] if group.first else None):
             raise ValueError(
                 f"{run.path} was trained on other data: the SHA-256 of {dataset.name} is not the one in its"
                 " env.json. Give it the data it had, or start a new run."
             )
-        recorder = Recorder(run, clock, done, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
-        run.write_json("config.json", settings)
-        (run / "result.json").unlink(missing_ok=True)
+        kept = done if group.first else 0
+        recorder = Recorder(run, clock, kept, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
+        if group.first:
+            run.write_json("config.json", settings)
+            (run / "result.json").unlink(missing_ok=True)
         return Training(run, settings, dataset, model, recorder).run(tensorboard)
+
+
+@contextlib.contextmanager
+def _together(settings: Settings) -> Iterator[processes.Processes]:
+    """Train with all processes in this block, where the settings say into how many shards batches are cut."""
+    before = distribution.distribution()
+    if settings["shards"] is not None:
+        distribution.set_distribution(distribution.DataParallel(settings["shards"]))
+    try:
+        yield processes.group()
+    finally:
+        distribution.set_distribution(before)
+
+
+@contextlib.contextmanager
+def _held(run: RunFolder, group: processes.Processes) -> Iterator[None]:
+    """Train in the folder alone, and let a process that fails say how to go on."""
+    group.resume = f"Go on from the last whole epoch: npnet train --resume {run.path}"
+    with run.held() if group.first else contextlib.nullcontext():
+        yield
+    group.resume = ""
+
+
+def _load_together(path: Path) -> Sequential:
+    """Return the model in a file that perhaps only the first process has."""
+    group = processes.group()
+    if group.size == 1:
+        return load_model(path)
+    content = group.broadcast_bytes(path.read_bytes() if group.first else b"")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(content)
+        return load_model(copy)
 
 
 def _check_that_it_can_go_on(
@@ -192,6 +254,9 @@ def build(settings: Settings, dataset: Dataset) -> Sequential:
     return model
 
 
+SHARDS = 8  # of a run that several processes begin and that does not say
+
+
 class Watch(TerminateOnNaN):
     """Looks where several steps taken at once end; which of them failed is found out afterwards."""
 
@@ -213,6 +278,7 @@ class Training:
 
     def run(self, tensorboard: bool = False) -> dict[str, Any]:
         """Train, and leave what it came to."""
+        group = processes.group()
         terminal.print_header(self.folder, self.settings, self.dataset, self.model)
         known: dict[str, Any] = {"status": "finished", "reason": None, "step_share": self._compile()}
         before = self._trained()
@@ -224,11 +290,17 @@ class Training:
         except KeyboardInterrupt as stop:
             print("\nStopped. A second Ctrl-C leaves without pictures and report.", flush=True)
             known["status"] = "terminated" if isinstance(stop, interrupts.Terminated) else "interrupted"
-            self.model.save(self.folder / LAST)
+            if group.first:
+                self.model.save(self.folder / LAST)
         except DivergedError as error:
             known |= {"status": "failed", "reason": f"{self._diagnose(error)} {self._advice()}"}
         images, seconds = np.subtract(self._trained(), before)
         known["images_per_second"] = round(images / seconds) if seconds else None
+        result = group.broadcast(self._conclude(known) if group.first else None)
+        return dict(result)
+
+    def _conclude(self, known: dict[str, Any]) -> dict[str, Any]:
+        """Examine the model, write the report and print what it came to."""
         result = outcome.conclude(self.folder, self.dataset, self.recorder, known, self.settings["views"])
         terminal.print_result(self.folder, result)
         return result
@@ -279,13 +351,13 @@ class Training:
     def _diagnose(self, error: DivergedError) -> str:
         """Take the steps since the last checkpoint again to find the first that failed, and where it did."""
         what, found, epochs = error.what, None, self.model.position.epoch + 1
-        model = load_model(self.folder / LAST)
+        model = _load_together(self.folder / LAST)
         try:
             self._fit(model, epochs, [TerminateOnNaN(raise_error=True)], quietly=True)
         except DivergedError as first:
             what = first.what
             epoch, failed, _ = model.position
-            model = load_model(self.folder / LAST)
+            model = _load_together(self.folder / LAST)
 
             def stop(batch: int, logs: Any = None) -> None:
                 model.stop_training = batch + 1 == failed - 1

@@ -24,11 +24,16 @@ class Position(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Which rows of x make a batch, with their targets and weights."""
+    """Which rows of x make a batch, with their targets and weights.
+
+    ``cuts`` says where the batch's shards begin and end if several processes train and each has its own
+    samples: ``rows`` are then those of this process, targets and weights those of all.
+    """
 
     rows: np.ndarray
     y_true: np.ndarray
     sample_weight: np.ndarray | None = None
+    cuts: list[int] | None = None
 
 
 def check_shuffle(shuffle: Any) -> None:

@@ -143,7 +143,7 @@ def fit(
             checks.warn_about_pixels(train.some.x)
         history = History()
         listeners, progbar = check_callbacks(callbacks), ProgbarLogger()
-        watchers = [*listeners, history, *([progbar] if shown else [])]
+        watchers = [*listeners, history, *([progbar] if shown else []), *setup.watchers()]
         params = {"verbose": shown, "epochs": epochs, "steps": train.steps}
         call = CallbackList(watchers, model, params)
         setup.prepare(train.some.x)
@@ -172,7 +172,7 @@ def fit(
                     _train_epoch(model, step, train, at_once, means, call, interrupt)
                     logs = means.logs()
                     if validation is not None and validate_after(epoch) and validation.open(0):
-                        values = _evaluate(model, setup, validation, call, interrupt=interrupt).logs()
+                        values = _evaluate(model, setup, step, validation, call, interrupt=interrupt).logs()
                         logs |= {f"val_{name}": value for name, value in values.items()}
                     params["steps"] = train.steps
                     if model.position.batch == train.steps:
@@ -233,7 +233,7 @@ def evaluate(
         _watch(model, feed.steps, verbose, callbacks) as (call, progress),
     ):
         feed.open(0)
-        means = _evaluate(model, setup, feed, call, progress)
+        means = _evaluate(model, setup, setup.readable_step(), feed, call, progress)
         if progress:
             progress.finish(means.logs())
     return means.reported(return_dict)
@@ -242,6 +242,7 @@ def evaluate(
 def _evaluate(
     model: Trainee,
     setup: Setup,
+    step: Steps,
     feed: Feed,
     call: CallbackList,
     progress: Progress | None = None,
@@ -254,8 +255,8 @@ def _evaluate(
         setup.prepare(feed.some.x)
         for number, (x, [batch]) in enumerate(feed.groups()):
             call("on_test_batch_begin", number, {})
-            rows, y, weight = batch
-            y_pred = model.forward(gather(x, rows, model.dtype))
+            _, y, weight, _ = batch
+            y_pred = step.outputs(x, batch)
             means.update(setup.loss.forward(y, y_pred, weight) + model.penalty(), y, y_pred, weight)
             call("on_test_batch_end", number, means.logs())
             if progress:
@@ -338,7 +339,9 @@ def test_on_batch(
     batch = setup.samples(x, y, sample_weight)
     feed = ArrayFeed(batch, len(batch))
     feed.open(0)
-    return _evaluate(model, setup, feed, CallbackList([], model, {})).reported(return_dict)
+    return _evaluate(model, setup, setup.readable_step(), feed, CallbackList([], model, {})).reported(
+        return_dict
+    )
 
 
 @contextmanager

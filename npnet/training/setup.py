@@ -7,10 +7,12 @@ import numpy as np
 
 from npnet import losses, optimizers
 from npnet import metrics as metric_names
-from npnet.internal import checks
+from npnet.callbacks.callback import Callback
+from npnet.internal import checks, processes
 from npnet.kernels import Kernels, load, name_of, why_no_numba
 from npnet.layers.chain import Chain
 from npnet.metrics import Means, Metric
+from npnet.training.distribution import distribution, warn_of_strangers
 from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
 from npnet.training.step import Step, Steps
@@ -77,10 +79,11 @@ class Setup:
                 reported.add(key)
         warn_about_last_layer(chain.links, self.loss)
         self._fused_step: FusedStep | None = None
+        self._fused_distributed_step: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A plan belongs to one model; it is made again.
-        return vars(self) | {"_fused_step": None}
+        return vars(self) | {"_fused_step": None, "_fused_distributed_step": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -158,12 +161,45 @@ class Setup:
         if not self.chain.trainable_parameters:
             raise RuntimeError("The model has nothing to train: no layer with parameters is trainable.")
         self._bind_optimizer()
-        if not self.fused or name_of(self.kernels) != "numba":
+        shared = distribution()
+        if shared is not None and shared.shards > 1:
+            return self._distributed_step(shared.shards)
+        if shared is None:
+            warn_of_strangers()
+        if not self._fuses:
             return self.readable_step()
         if self._fused_step is None:
             self._fused_step = FusedStep(self.readable_step())
         self._fused_step.look_at_classes()
         return self._fused_step
+
+    @property
+    def _fuses(self) -> bool:
+        return self.fused and name_of(self.kernels) == "numba"
+
+    def _distributed_step(self, shards: int) -> Steps:
+        """Return who takes the steps of several processes."""
+        from npnet.training.distributed import DistributedStep
+        from npnet.training.fused.sharded import FusedDistributedStep
+
+        group = processes.group()
+        if not self._fuses:
+            return DistributedStep(self.readable_step(), group, shards)
+        present = self._fused_distributed_step
+        if present is None or (present.group, present.sums.shards) != (group, shards):
+            present = FusedDistributedStep(self.readable_step(), group, shards)
+            self._fused_distributed_step = present
+        present.fused.look_at_classes()
+        return present
+
+    def watchers(self) -> list[Callback]:
+        """Return what watches that the processes of a distributed training do the same."""
+        group = processes.group()
+        if group.size == 1:
+            return []
+        from npnet.training.alike import Alike
+
+        return [Alike(group, self)]
 
     def _bind_optimizer(self) -> None:
         """Let the optimizer count this model's steps and no other's."""

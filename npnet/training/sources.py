@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from npnet.internal import checks
+from npnet.internal import checks, processes
 from npnet.layers.chain import Chain
 from npnet.training import iterables
 from npnet.training.batches import Position, check_shuffle, epoch_order, split
+from npnet.training.distribution import distribution
 from npnet.training.feeds import ArrayFeed, Feed
 from npnet.training.samples import Samples
 from npnet.training.setup import Setup, check_features
@@ -44,9 +45,9 @@ def to_train(
             raise ValueError('shuffle="blocks" is for arrays; an x of batches has an order of its own.')
         iterables.refuse_to_use_up("x", x, "steps_per_epoch", steps, epochs)
         steps = _steps("steps_per_epoch", steps)
-        return iterables.to_train(setup, x, steps, class_weight, bool(shuffle), start), None
+        return _of_all(iterables.to_train(setup, x, steps, class_weight, bool(shuffle), start)), None
     _refuse_steps("steps_per_epoch", steps)
-    batch_size = _batch_size("batch_size", batch_size)
+    batch_size = _batch_size("batch_size", batch_size, of_all=True)
     train, held_out = setup.samples(x, y, sample_weight, class_weight), None
     if validation_split:
         kept = split(len(train), checks.number("validation_split", validation_split))
@@ -57,14 +58,18 @@ def to_train(
     if drop_remainder and n < batch_size:
         raise ValueError(f"drop_remainder leaves none of {n} samples, fewer than batch_size={batch_size}.")
     order = lambda epoch: epoch_order(n, shuffle, seed, epoch)  # noqa: E731
-    return ArrayFeed(train, batch_size, order, drop_remainder), held_out
+    return _of_all(ArrayFeed(train, batch_size, order, drop_remainder)), held_out
 
 
 def to_validate(setup: Setup, data: Any, batch_size: int | None, steps: int | None, times: int) -> Feed:
     """Return what ``validation_data`` is, to go through so many times."""
+    return _of_all(_to_validate(setup, data, batch_size, steps, times))
+
+
+def _to_validate(setup: Setup, data: Any, batch_size: int | None, steps: int | None, times: int) -> Feed:
     if isinstance(data, Samples):
         _refuse_steps("validation_steps", steps)
-        return ArrayFeed(data, _batch_size("validation_batch_size", batch_size))
+        return ArrayFeed(data, _batch_size("validation_batch_size", batch_size, of_all=True))
     if not isinstance(data, (tuple, list)) and iterables.gives_batches(data):
         _refuse("validation_data", validation_batch_size=batch_size)
         iterables.refuse_to_use_up("validation_data", data, "validation_steps", steps, times)
@@ -74,7 +79,7 @@ def to_validate(setup: Setup, data: Any, batch_size: int | None, steps: int | No
     _refuse_steps("validation_steps", steps)
     x, y, weight = (*data, None)[:3]
     samples = setup.samples(x, y, weight, prefix="validation ")
-    return ArrayFeed(samples, _batch_size("validation_batch_size", batch_size))
+    return ArrayFeed(samples, _batch_size("validation_batch_size", batch_size, of_all=True))
 
 
 def to_evaluate(
@@ -98,8 +103,29 @@ def to_predict(chain: Chain, x: Any, batch_size: int | None, steps: int | None) 
     return ArrayFeed(Samples(x, np.empty((len(x), 0))), _batch_size("batch_size", batch_size))
 
 
-def _batch_size(name: str, size: int | None) -> int:
-    return checks.integer(name, DEFAULT_BATCH_SIZE if size is None else size)
+def _of_all(feed: Feed) -> Feed:
+    """Return the feed, joined with those of the other processes where each has its own samples."""
+    shared = distribution()
+    if shared is None or shared.auto_shard_dataset:
+        return feed
+    from npnet.training.parts import PartsFeed
+
+    return PartsFeed(feed, processes.group(), shared.shards)
+
+
+def _batch_size(name: str, size: int | None, of_all: bool = False) -> int:
+    """Return how many samples make a batch; ``of_all``: of all processes, each of which may have a part."""
+    whole = checks.integer(name, DEFAULT_BATCH_SIZE if size is None else size)
+    shared = distribution()
+    if not of_all or shared is None or shared.auto_shard_dataset:
+        return whole
+    part, left = divmod(whole, processes.group().size)
+    if left:
+        raise ValueError(
+            f"{name} must be a multiple of the number of processes, {processes.group().size}, each of which"
+            f" takes as many samples of its own; got {whole}."
+        )
+    return part
 
 
 def _steps(name: str, steps: int | None) -> int | None:

@@ -27,6 +27,9 @@ class Steps(Protocol):
     def at_once(self, batch_size: int) -> int:
         """Return how many steps of this many samples to take in one call."""
 
+    def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
+        """Return the predictions for a batch, to validate."""
+
 
 class Step:
     """A chain of links, a loss, an optimizer, and the kernels they compute with."""
@@ -80,6 +83,10 @@ class Step:
     def at_once(self, batch_size: int) -> int:
         """Return 1: there is nothing to save."""
         return 1
+
+    def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
+        """Return the predictions for a batch."""
+        return self.chain.forward(gather(x, batch.rows, self.chain.dtype))
 
 
 JOINABLE = Known([activations.Softmax, activations.Sigmoid])

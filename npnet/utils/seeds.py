@@ -1,12 +1,11 @@
 """The seeds of models that are given none."""
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
-from npnet.internal import checks
+from npnet.internal import checks, processes
 
 __all__ = ["forget_seed", "new_seed", "seeded", "set_random_seed"]
 
@@ -46,7 +45,7 @@ def new_seed() -> int:
     """Return the seed of a model that was given none: the next of those that were set, or a random one."""
     global _models
     if _default_seed is None:
-        return secrets.randbits(32)
+        return processes.group().random_seed()
     _models += 1
     if _models == 1:
         return _default_seed

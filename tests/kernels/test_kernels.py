@@ -363,3 +363,18 @@ def test_lesser_processors(processor, chosen):
 @core_and_all(CORE_OF_UNIT)
 def test_an_emulated_matrix_unit(chosen):
     run_tests_again(chosen, NPNET_MATRIX_UNIT="emulated")
+
+
+@pytest.mark.parametrize("rows", [8, 512])
+def test_batch_normalisation_of_a_part_goes_back_through_the_statistics_of_the_whole(rows):
+    rng = np.random.default_rng(0)
+    dy, normalized = rng.normal(size=(2, rows, 40)).astype(np.float32)
+    gamma, variance = rng.random((2, 40), dtype=np.float32)
+    means = dy.mean(axis=0), (dy * normalized).mean(axis=0)
+    whole = reference.batch_norm_backward_input(dy, normalized, gamma, variance, 1e-3)
+    for kernels in (reference, parallel):
+        parts = [
+            kernels.batch_norm_backward_input(dy[part], normalized[part], gamma, variance, 1e-3, means)
+            for part in (slice(0, rows // 4), slice(rows // 4, None))
+        ]
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-4, atol=1e-4)

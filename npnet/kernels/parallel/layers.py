@@ -219,11 +219,14 @@ def batch_norm_backward_parameters(dy, normalized):
     return dgamma, dbeta
 
 
-def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
+def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means=None):
     """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon)."""
     if is_for_numpy("batch_norm_backward_input", dy):
-        return reference.batch_norm_backward_input(dy, normalized, gamma, variance, epsilon)
-    dgamma, dbeta = batch_norm_backward_parameters(dy, normalized)
+        return reference.batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means)
+    if means is None:
+        dgamma, dbeta = batch_norm_backward_parameters(dy, normalized)
+    else:
+        dbeta, dgamma = (mean * dy.dtype.type(len(dy)) for mean in means)
     dx = np.empty_like(dy, order="C")
     scale = gamma / np.sqrt(variance + dy.dtype.type(epsilon))
     _batch_norm_backward_input(plain(dy), plain(normalized), scale, dgamma, dbeta, dx)

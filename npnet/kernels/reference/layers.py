@@ -114,15 +114,17 @@ def batch_norm_backward_parameters(dy, normalized):
     return (dy * normalized).sum(axis=0), dy.sum(axis=0)
 
 
-def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon):
+def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means=None):
     """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon).
 
     x reaches z directly, through the mean and through the variance, one term each:
     ∂z[m]/∂x[n] = ([m=n] - 1/N - z[m] z[n] / N) / s. Summed over m with dz = gamma dy, the second takes out
     the mean of dy, the third its part along z.
+
+    ``means`` are mean(dy) and mean(dy z) where dy is only a part of the batch.
     """
-    along = normalized * (dy * normalized).mean(axis=0)
-    return gamma / np.sqrt(variance + epsilon) * (dy - dy.mean(axis=0) - along)
+    mean, along = (dy.mean(axis=0), (dy * normalized).mean(axis=0)) if means is None else means
+    return gamma / np.sqrt(variance + epsilon) * (dy - mean - normalized * along)
 
 
 # --- layer and group normalisation: rows of (R, K) ----------------------------------------------------------

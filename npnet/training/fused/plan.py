@@ -16,7 +16,8 @@ the end of the step and gets the numbers copied back first (``Weights.give_back`
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -34,7 +35,7 @@ from npnet.training.fused.flows import Call, Flow, Memory, Todo
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
 from npnet.training.step import Result, Step, joined
 
-__all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan"]
+__all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan", "taking_steps"]
 
 MOST_STEPS = 32  # in one call
 WORK_AT_ONCE = 1 << 33  # multiplications of their forward passes: 0.15 s on two cores of a server
@@ -43,7 +44,9 @@ OUTPUT_AT_ONCE = 1 << 22  # predictions of one call: 16 MiB of float32
 _this_thread = threading.local()  # ``steps``: it is taking a fused step
 
 
-def plan(step: Step, whole_gradients: bool = False) -> "Plan | None":
+def plan(
+    step: Step, whole_gradients: bool = False, begin_update: Callable[[Memory], None] | None = None
+) -> "Plan | None":
     """Return a plan for the step, or None where there is nothing to fuse.
 
     That is without a convolution, and without a trained Dense whose update is fused: that takes an optimizer
@@ -53,10 +56,12 @@ def plan(step: Step, whole_gradients: bool = False) -> "Plan | None":
     ----------
     whole_gradients
         Compute all gradients before the first parameter changes: to clip them, to look at them.
+    begin_update
+        What the update begins with, instead of adding the regularizers' gradients.
     """
     links = step.chain.links
     if any(map(can_convolve, links)) or (can_update(step.optimizer) and any(map(can_fuse, links))):
-        return Plan(step, whole_gradients)
+        return Plan(step, whole_gradients, begin_update)
     return None
 
 
@@ -72,11 +77,30 @@ def can_fuse(link: Layer) -> bool:
     return all(p.trainable and p.regularizer is None and p.constraint is None for p in link.parameters)
 
 
-class FusedStep:
-    """Training steps with as much fused as can be: a plan, made anew when something has changed."""
+@contextmanager
+def taking_steps() -> Iterator[None]:
+    """Take fused steps in this block and thread, which then does not wait for their end to read weights."""
+    _this_thread.steps = True
+    try:
+        yield
+    finally:
+        _this_thread.steps = False
 
-    def __init__(self, step: Step):
+
+class FusedStep:
+    """Training steps with as much fused as can be: a plan, made anew when something has changed.
+
+    Parameters
+    ----------
+    step
+        What the steps are.
+    begin_update
+        Of plans with whole gradients; None: they are made as the optimizer needs them.
+    """
+
+    def __init__(self, step: Step, begin_update: Callable[[Memory], None] | None = None):
         self.step = step
+        self.begin_update = begin_update
         self.plan: Plan | None = None
         self.made_from: Any = None
         self.as_written = True
@@ -86,11 +110,8 @@ class FusedStep:
         with self.step.chain.lock:
             present = self.current()
             if present is not None:
-                _this_thread.steps = True
-                try:
+                with taking_steps():
                     return present(x, batches)
-                finally:
-                    _this_thread.steps = False
         return self.step(x, batches)
 
     def at_once(self, batch_size: int) -> int:
@@ -98,11 +119,16 @@ class FusedStep:
         present = self.current()
         return 1 if present is None else present.at_once(batch_size)
 
+    def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
+        """Return the predictions for a batch."""
+        return self.step.outputs(x, batch)
+
     def current(self) -> "Plan | None":
         """Return the plan for the step as it is now."""
         made_from = _everything(self.step)
         if self.made_from is None or not same(self.made_from, made_from):
-            self.plan = plan(self.step) if self.as_written else None
+            whole = self.begin_update is not None
+            self.plan = plan(self.step, whole, self.begin_update) if self.as_written else None
             self.made_from = made_from
         return self.plan
 
@@ -209,11 +235,18 @@ class Weights:
 class Plan:
     """Fused training steps of one chain, loss and optimizer, as they are now."""
 
-    def __init__(self, step: Step, whole_gradients: bool):
+    def __init__(
+        self,
+        step: Step,
+        whole_gradients: bool,
+        begin_update: Callable[[Memory], None] | None = None,
+    ):
         self.step = step
         fuses = can_update(step.optimizer)
         self.dense = [link for link in step.chain.links if fuses and can_fuse(link)]
         self.whole_gradients = bool(self.dense) and (whole_gradients or step.optimizer.clips)
+        self.begin_update = Call(begin_update or self._regularize)
+        self.most_memories = 2 if begin_update is None else 4  # shards of a batch are of two sizes
         self.panel_counts: list[int] = []
         self.arrays_of_rows = 0
         self.layers: list[tuple[int, int, bool]] = []
@@ -373,14 +406,14 @@ class Plan:
         if self.whole_gradients:
             return [
                 *(todo for stage, x, dy in learns for todo in stage.gradients(x, dy)),
-                Call(self._regularize),
+                self.begin_update,
                 Call(self._clip),
                 *(todo for stage in self.fused for todo in stage.apply()),
                 Call(lambda memory: optimizer.apply(self.plain_parameters, self.step.kernels)),
             ]
         todos: Todos = [todo for stage, x, dy in learns for todo in stage.learn(x, dy)]
         if self.plain_parameters:
-            todos.append(Call(self._regularize))
+            todos.append(self.begin_update)
             todos.append(Call(lambda memory: optimizer.step(self.plain_parameters, self.step.kernels)))
         return todos
 
@@ -409,10 +442,10 @@ class Plan:
         for _, alike in groupby(batches, lambda batch: len(batch.rows)):
             together = list(alike)
             if self.whole:
-                results += self._take(x, together)
+                results += self.take(x, together)
             else:
                 for batch in together:
-                    results += self._take(x, [batch])
+                    results += self.take(x, [batch])
         return results
 
     def at_once(self, batch_size: int) -> int:
@@ -427,8 +460,8 @@ class Plan:
         output = batch_size * self.fused[-1].units
         return max(1, min(MOST_STEPS, WORK_AT_ONCE // work, OUTPUT_AT_ONCE // output))
 
-    def _take(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
-        """Take a step for each of some batches of one size."""
+    def take(self, x: np.ndarray, batches: list[Batch], ends_at_gradients: bool = False) -> list[Result]:
+        """Take a step for each of some batches of one size, or, of whole gradients, leave out the update."""
         from npnet.kernels.fused import program
 
         steps, n = len(batches), len(batches[0].rows)
@@ -452,12 +485,14 @@ class Plan:
         )  # fmt: skip
         before = optimizer.iterations
         for part in self._parts(memory, steps):
+            if ends_at_gradients and part is self.begin_update:
+                break
             if isinstance(part, Call):
                 part.do(memory)
             else:
                 operations, table, work = part
                 program.run(operations, table, operands, work)
-        optimizer.iterations = before + steps
+        optimizer.iterations = before + (0 if ends_at_gradients else steps)
         if not isinstance(self.end, stages.SoftmaxLoss):
             loss, predictions = memory.result
             return [(loss + memory.penalty, predictions)]
@@ -483,9 +518,9 @@ class Plan:
         return decay, np.array(numbers, np.float64)
 
     def _memory(self, n: int) -> Memory:
-        """Return the flows of n samples; those of two sizes are kept: an epoch's last batch is shorter."""
+        """Return the flows of n samples; those of some sizes are kept: an epoch's last batch is shorter."""
         if n not in self.memories:
-            while len(self.memories) > 1:
+            while len(self.memories) >= self.most_memories:
                 del self.memories[next(iter(self.memories))]
             self.memories[n] = Memory(n, self.panel_counts, self.step.chain.dtype)
         return self.memories[n]

@@ -1,0 +1,137 @@
+"""Which samples of a batch make which shard, which process has it, and sums over shards.
+
+A batch is cut into a fixed number of shards, and every sum over the batch is a binary tree over them,
+((0+1)+(2+3))+((4+5)+(6+7)). A process has some neighbouring shards. It adds up the largest subtrees that lie
+within them; what is above is added up where the processes meet. Floating-point addition is commutative but
+not associative, so the order of the tree, not the number of processes, decides the bits.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from npnet.internal.processes import Processes
+
+__all__ = ["Space", "Sums", "add_up", "bounds", "share", "subtrees"]
+
+Subtree = tuple[int, int]  # the first of its shards, and the one behind its last
+ALIGNED = 16  # pieces of sums are multiples of this, so that each begins on a line of the cache
+
+
+def bounds(n: int, shards: int) -> list[int]:
+    """Return where the shards of n samples begin, and n; of few samples the last shards are empty."""
+    least, more = divmod(n, shards)
+    return [least * shard + min(shard, more) for shard in range(shards + 1)]
+
+
+def share(shards: int, rank: int, size: int) -> range:
+    """Return the shards of a process: all if it is alone, as many neighbours as others have, or one more."""
+    return range(shards * rank // size, shards * (rank + 1) // size)
+
+
+def middle(low: int, high: int) -> int:
+    """Return where the tree over some shards divides: its left part is the largest that is complete."""
+    return low + (1 << (high - low - 1).bit_length() - 1)
+
+
+def subtrees(low: int, high: int, within: range) -> list[Subtree]:
+    """Return the largest subtrees of the tree over shards low to high - 1 that lie in ``within``."""
+    if high <= within.start or low >= within.stop:
+        return []
+    if within.start <= low and high <= within.stop:
+        return [(low, high)]
+    between = middle(low, high)
+    return subtrees(low, between, within) + subtrees(between, high, within)
+
+
+def add_up(low: int, high: int, parts: Mapping[Subtree, np.ndarray], overwrites: bool = False) -> np.ndarray:
+    """Return the sum over shards low to high - 1, of which ``parts`` has the sums of some subtrees.
+
+    Parameters
+    ----------
+    overwrites
+        Whether parts may be overwritten by sums.
+    """
+    if (low, high) in parts:
+        return parts[low, high]
+    between = middle(low, high)
+    left, right = (add_up(*half, parts, overwrites) for half in ((low, between), (between, high)))
+    is_ours = overwrites or (low, between) not in parts
+    return np.add(left, right, out=left if is_ours and np.ndim(left) else None)
+
+
+class Space:
+    """Memory for a sum of so many numbers over all shards, which one step after the other uses.
+
+    Attributes
+    ----------
+    own
+        The sums of this process's subtrees, a row each.
+    incoming
+        One piece of the numbers, of the subtrees of each process.
+    total
+        The sum over all shards.
+    """
+
+    def __init__(self, sums: "Sums", n: int, dtype: np.dtype):
+        size = sums.group.size
+        piece = -(-n // (ALIGNED * size)) * ALIGNED
+        self.own = np.zeros((len(sums.own), size * piece), dtype)
+        self.incoming = [np.empty((len(trees), piece), dtype) for trees in sums.subtrees]
+        self.total = np.empty((size, piece), dtype)
+
+
+class Sums:
+    """Sums over the shards of all processes: the same bits for every number of processes.
+
+    Attributes
+    ----------
+    mine
+        The shards of this process.
+    counts
+        How many shards each process has.
+    """
+
+    def __init__(self, group: Processes, shards: int):
+        self.group, self.shards = group, shards
+        shares = [share(shards, rank, group.size) for rank in range(group.size)]
+        self.mine = shares[group.rank]
+        self.subtrees = [subtrees(0, shards, within) for within in shares]
+        self.own = self.subtrees[group.rank]
+        self.counts = [len(within) for within in shares]
+
+    def add_own(self, parts: Mapping[int, np.ndarray], space: Space, start: int, size: int) -> None:
+        """Write the sums of ``size`` numbers over own subtrees to ``space``; ``parts`` has them by shard.
+
+        What it lacks, empty shards, counts as zeros. (Left out, they would leave a -0 that another number
+        of processes makes a 0.)
+        """
+        nothing = np.zeros((), space.own.dtype)
+        leaves = {(shard, shard + 1): parts.get(shard, nothing) for shard in self.mine}
+        for row, subtree in zip(space.own, self.own, strict=True):
+            row[start : start + size] = add_up(*subtree, leaves).reshape(-1)
+
+    def over_processes(self, space: Space) -> np.ndarray:
+        """Return the sum over all shards, given the sums of this process's subtrees.
+
+        Each process receives one piece of all subtrees, adds it up, and sends it to the others. Where it has
+        one subtree it sends 2 (P-1)/P of the numbers, as little as can be (Patarasuk & Yuan 2009).
+        """
+        size = self.group.size
+        pieces = np.ascontiguousarray(space.own.reshape(len(self.own), size, -1).swapaxes(0, 1))
+        self.group.exchange(list(pieces), space.incoming)
+        parts = {
+            tree: row
+            for trees, rows in zip(self.subtrees, space.incoming, strict=True)
+            for tree, row in zip(trees, rows, strict=True)
+        }
+        piece = add_up(0, self.shards, parts, overwrites=True)
+        self.group.exchange([piece] * size, list(space.total))
+        return space.total.reshape(-1)
+
+    def of(self, parts: Mapping[int, np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Return the sum over all shards of arrays of one shape; ``parts`` has those of this process."""
+        size = int(np.prod(shape))
+        space = Space(self, size, dtype)
+        self.add_own(parts, space, 0, size)
+        return self.over_processes(space)[:size].reshape(shape)

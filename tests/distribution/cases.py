@@ -1,0 +1,181 @@
+"""Run under mpiexec by the tests: trains small networks and prints, in the first process, what came of them.
+
+mpiexec -n 2 python cases.py OUT.json SHARDS [KERNELS]
+"""
+
+import hashlib
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+import npnet
+from npnet import distribution
+from npnet.callbacks import (
+    BackupAndRestore,
+    CSVLogger,
+    EarlyStopping,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TerminateOnNaN,
+)
+from npnet.internal import processes
+from npnet.layers import (
+    Activation,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    MaxPooling2D,
+    RandomFlip,
+    RandomTranslation,
+)
+from npnet.losses import SparseCategoricalCrossentropy
+from npnet.optimizers import SGD, Adam, AdamW, Muon
+from npnet.optimizers.schedules import CosineDecay
+from npnet.utils import PyDataset
+
+N, CLASSES, PICTURE = 75, 4, (6, 6, 3)
+
+
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.random((N, *PICTURE), dtype=np.float32)
+    labels = rng.integers(0, CLASSES, N)
+    return x, labels, np.eye(CLASSES, dtype=np.float32)[labels]
+
+
+class Batches(PyDataset):
+    """Batches of uneven sizes."""
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, i):
+        x, _, y = data()
+        return x[i * 15 : i * 15 + 11 + i], y[i * 15 : i * 15 + 11 + i]
+
+
+def dense(kernels, **options):
+    layers = [Flatten(), Dense(12, "relu", kernel_regularizer="l2"), Dense(CLASSES, "softmax")]
+    return compiled(layers, kernels, **options)
+
+
+def compiled(layers, kernels, optimizer, loss="categorical_crossentropy", fused=False, **options):
+    model = npnet.Sequential(layers, seed=5)
+    model.compile(optimizer, loss, metrics=["accuracy"], kernels=kernels, fused=fused, **options)
+    return model
+
+
+def clipping(kernels, fit):
+    x, _, y = data()
+    weight = np.linspace(0.5, 2, N)
+    model = dense(kernels, optimizer=Adam(0.01, global_clipnorm=0.5), weighted_metrics=["mse"])
+    return fit(model, x, y, batch_size=32, epochs=3, validation_split=0.2, sample_weight=weight)
+
+
+def convolution(kernels, fit):
+    """All that draws random numbers, and batch normalisation; batches of fewer samples than shards."""
+    x, _, y = data()
+    layers = [
+        RandomFlip("horizontal"), RandomTranslation(0.2, 0.2), Conv2D(5, 3, padding="same"),
+        BatchNormalization(), Activation("relu"), MaxPooling2D(2), GaussianNoise(0.1), Flatten(),
+        Dropout(0.3), Dense(9), BatchNormalization(scale=False), Dropout(0.1, seed=3),
+        Dense(CLASSES, "softmax"),
+    ]  # fmt: skip
+    model = compiled(layers, kernels, SGD(CosineDecay(0.1, 20), momentum=0.9))
+    return fit(model, x, y, batch_size=24, epochs=2, validation_data=(x[:21], y[:21]))
+
+
+def muon(kernels, fit):
+    x, _, y = data()
+    options = {"class_weight": {0: 2.0, 2: 0.5}, "validation_data": (x, y), "validation_batch_size": 20}
+    return fit(dense(kernels, optimizer=Muon(0.01)), x, y, batch_size=30, epochs=2, **options)
+
+
+def ignored(kernels, fit):
+    """Labels that are left out of the mean, moving averages of the weights, an early end."""
+    x, labels, _ = data()
+    loss = SparseCategoricalCrossentropy(ignore_class=1)
+    model = dense(kernels, optimizer=AdamW(0.05, use_ema=True), loss=loss)
+    watchers = [EarlyStopping("loss", patience=0, min_delta=0.5), ReduceLROnPlateau("loss"), TerminateOnNaN()]
+    return fit(model, x, labels, batch_size=16, epochs=5, callbacks=watchers, shuffle="blocks")
+
+
+def dataset(kernels, fit):
+    return fit(dense(kernels, optimizer="rmsprop"), Batches(), epochs=2, validation_data=Batches())
+
+
+def restored(kernels, fit, folder):
+    """Ended in the middle of an epoch, gone on with from the file; only the first process writes."""
+    x, _, y = data()
+    model = dense(kernels, optimizer="adam")
+    stop = npnet.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: setattr(
+            model, "stop_training", model.optimizer.iterations == 7
+        )
+    )
+    backup = BackupAndRestore(folder / "backup", save_freq=1, delete_checkpoint=False)
+    writers = [CSVLogger(folder / "log.csv"), ModelCheckpoint(folder / "{epoch}.safetensors")]
+    model.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[stop, backup, *writers])
+    processes.group().largest(0)  # the file is there before another process looks for it
+    again = dense(kernels, optimizer="adam")
+    again.build((None, *PICTURE))
+    return fit(again, x, y, batch_size=16, epochs=3, callbacks=[backup])
+
+
+def single_steps(kernels, fit):
+    x, _, y = data()
+    model = dense(kernels, optimizer="adam")
+    logs = [model.train_on_batch(x[:n], y[:n], return_dict=True) for n in (1, 3, 50)]
+    return fit(model, x, y, batch_size=64, epochs=1) | {"logs": str(logs)}
+
+
+def fused(kernels, fit):
+    """Shards of 10 samples and of fewer; two fused layers with a plain one between."""
+    x, _, y = data()
+    layers = [Flatten(), Dense(24, "relu"), Dropout(0.3), Dense(CLASSES, "softmax")]
+    model = compiled(layers, kernels, Adam(0.01, global_clipnorm=0.5), fused=True)
+    model.train_on_batch(x[:3], y[:3])
+    return fit(model, x, y, batch_size=40, epochs=2, class_weight={1: 2.0})
+
+
+CASES = [clipping, convolution, muon, ignored, dataset, single_steps]
+
+
+def fit(model, x, y=None, **options):
+    """Train and return digests of weights, history and predictions."""
+    history = model.fit(x, y, verbose=0, **options)
+    everything = data()[0]
+    found = {
+        "weights": b"".join(weight.tobytes() for weight in model.get_weights()),
+        "history": repr(history.history).encode(),
+        "predictions": model.predict(everything, verbose=0).tobytes(),
+    }
+    return {name: hashlib.sha256(value).hexdigest() for name, value in found.items()}
+
+
+def main(out, shards, kernels="numpy"):
+    warnings.simplefilter("ignore")
+    distribution.set_distribution(distribution.DataParallel(int(shards)))
+    found = {"fused": fused(kernels, fit)} if kernels == "numba" else with_numpy(out, kernels)
+    if processes.group().first:
+        Path(out).write_text(json.dumps(found))
+
+
+def with_numpy(out, kernels):
+    found = {case.__name__: case(kernels, fit) for case in CASES}
+    folder = Path(out).parent / f"files-{Path(out).stem}"
+    folder.mkdir(exist_ok=True)
+    found["restored"] = restored(kernels, fit, folder)
+    seed = npnet.Sequential([Dense(2)]).seed
+    assert len(set(processes.group().gather_values(seed))) == 1
+    return found
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

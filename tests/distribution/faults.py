@@ -1,0 +1,53 @@
+"""Run under mpiexec by the tests: a training in which something, named by the argument, happens to one."""
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+import npnet
+from npnet import distribution
+from npnet.internal import processes
+from npnet.layers import Dense
+
+
+def happens(what, rank):
+    """Return what a callback does after the second epoch."""
+
+    def act(epoch, logs):
+        if rank != 1 or epoch != 1:
+            return
+        if what == "exception":
+            raise OSError(28, "No space left on device")
+        if what in ("SIGKILL", "SIGINT"):
+            os.kill(os.getpid(), getattr(signal, what))
+        if what == "late":
+            time.sleep(1.5)
+        if what == "weights":
+            model.layers[0].kernel.value[0, 0] += 1
+
+    return act
+
+
+what = sys.argv[1]
+processes.PATIENCE = 0.5
+distribution.set_distribution(distribution.DataParallel(shards=4))
+rank = processes.group().rank
+processes.group().resume = "Go on with the file."
+seed = rank if what == "seed" else 0
+model = npnet.Sequential([Dense(3, input_shape=(2,))], seed=seed)
+model.compile("sgd", "mse", kernels="numpy")
+rows = 12 + (what == "data" and rank)
+x, y = np.ones((rows, 2), np.float32), np.ones((rows, 3), np.float32)
+act = npnet.callbacks.LambdaCallback(on_epoch_end=happens(what, rank))
+try:
+    model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[act])
+except KeyboardInterrupt:
+    steps = processes.group().gather_values(model.optimizer.iterations)
+    if rank == 0:
+        print(f"stopped after steps {steps}")
+    sys.exit(130)
+if rank == 0:
+    print("trained")
