@@ -187,7 +187,7 @@ class DistributedStep:
         summed = [p for link in chain.links if normalizes_batches(link) for p in link.parameters]
         sizes = {p: p.size for p in chain.trainable_parameters if p not in summed}
         gradients = self._gradients_of(sizes)
-        first = next(i for i, link in enumerate(chain.links) if link.trainable and link.parameters)
+        first = next(i for i, link in enumerate(chain.links) if link.trainable_parameters)
         for place in range(behind - 1, first - 1, -1):
             link = chain.links[place]
             if normalizes_batches(link):
