@@ -350,12 +350,12 @@ def test_an_epilogue_is_what_an_operation_of_its_own_would_be(size, dtype, speci
     close = {"rtol": 1e-5, "atol": 1e-4} if dtype is np.float32 else {"rtol": 1e-12, "atol": 1e-12}
     sums = reference.convolution_forward(x, weight, bias, g)
     y, z = np.full_like(sums, 9), np.full_like(sums, 9)
-    convolution.convolution_forward(x, weight, bias, g, Epilogue(rules.elu, (0.7,), z), y)
+    convolution.convolve(x, weight, bias, g, Epilogue(rules.elu, (0.7,), z), y)
     np.testing.assert_allclose(z, sums, **close)
     np.testing.assert_allclose(y, reference.elementwise(rules.elu, sums, 0.7), **close)
     dx, beside = np.full_like(x, 9), random(4, *x.shape).astype(dtype)
     epilogue = Epilogue(rules.relu_backward, (), beside, reads=True)
-    convolution.convolution_backward_input(dy, weight, g, epilogue, dx)
+    convolution.convolve_back(dy, weight, g, epilogue, dx)
     np.testing.assert_allclose(
         dx, np.where(beside > 0, reference.convolution_backward_input(dy, weight, g), 0), **close
     )
@@ -372,7 +372,7 @@ def test_pooling_in_the_write_out_is_pooling_afterwards(size, special):
         sums = np.maximum(reference.convolution_forward(x, weight, None, g), 0)  # many ties among zeros
     best, taps = reference.max_pool_forward(sums, convolution.WINDOW_OF_TWO._replace(size=size))
     y, taken = np.full_like(best, 9), np.full(best.shape, 9, np.int32)
-    convolution.convolution_forward(x, weight, None, g, Epilogue(rules.relu, taken=taken), y)
+    convolution.convolve(x, weight, None, g, Epilogue(rules.relu, taken=taken), y)
     np.testing.assert_allclose(y, best, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(taken, taps)
 

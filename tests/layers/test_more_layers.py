@@ -170,7 +170,7 @@ def test_slopes():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomRotation(0.1, fill_mode="mirror"), "fill_mode must be one of"),
+        (lambda: RandomRotation(0.1, fill_mode="somehow"), "fill_mode must be one of"),
         (lambda: RandomZoom(2.0), "height_factor must be a share"),
         (lambda: RandomZoom(0.1, interpolation="cubic"), "interpolation must be one of"),
         (lambda: RandomContrast(1.5), "factor"),

@@ -26,7 +26,7 @@ OTHERS = {  # that do not, or cannot without another change
     "weight_decay", "finalize_variable_values", "kernel", "leaves", "set_weights", "trainable_parameters",
     "weights", "variables", "trainable_weights", "trainable_variables", "non_trainable_weights",
     "non_trainable_variables", "windows", "window", "places", "check_padding", "groups_of", "filters_of",
-    "add_bias", "look_at",
+    "add_bias", "look_at", "on_epoch_begin", "refuse_wide_borders",
 }  # fmt: skip
 ACTIVATIONS = set(activations.NAMES.values())
 

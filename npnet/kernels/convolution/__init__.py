@@ -19,6 +19,7 @@ from npnet.kernels.convolution.pooling import (
     average_pool_forward,
     max_pool_backward,
     max_pool_forward,
+    unpool,
 )
 from npnet.kernels.geometry import Geometry
 from npnet.kernels.products.blocked import multiply
@@ -30,10 +31,13 @@ __all__ = [
     "convolution_backward_input",
     "convolution_backward_parameters",
     "convolution_forward",
+    "convolve",
+    "convolve_back",
     "max_pool_backward",
     "max_pool_forward",
     "pools",
     "takes_epilogue",
+    "unpool",
 ]
 
 WINDOW_OF_TWO = Geometry((0, 0), (2, 2), (2, 2), (1, 1), ((0, 0), (0, 0)), 1)
@@ -49,11 +53,13 @@ def pools(geometry, channels, filters):
     return winograd.suits(geometry, channels, filters, geometry.places)
 
 
-def convolution_forward(x, weight, bias, geometry, epilogue=PLAIN, y=None):
-    """y = sum over taps of x[at] W[tap], plus b; x[at] are the pixels under a tap.
+def convolution_forward(x, weight, bias, geometry):
+    """y = sum over taps of x[at] W[tap], plus b; x[at] are the pixels under a tap."""
+    return convolve(x, weight, bias, geometry)
 
-    With an epilogue, where ``takes_epilogue`` says so, what it makes of that is written into ``y``.
-    """
+
+def convolve(x, weight, bias, geometry, epilogue=PLAIN, y=None):
+    """What the epilogue makes of ``convolution_forward``, into ``y``, where ``takes_epilogue`` says so."""
     x, weight, bias = _plain(x), _plain(weight), None if bias is None else _plain(bias)
     channels, filters = weight.shape[2:]
     if _is_dense(geometry):
@@ -64,9 +70,7 @@ def convolution_forward(x, weight, bias, geometry, epilogue=PLAIN, y=None):
         several = filters // geometry.groups
         if several > 1:
             parts = [
-                convolution_forward(
-                    x, weight[..., k::several], None if bias is None else bias[k::several], geometry
-                )
+                convolve(x, weight[..., k::several], None if bias is None else bias[k::several], geometry)
                 for k in range(several)
             ]
             return _interleaved(parts)
@@ -84,7 +88,7 @@ def convolution_forward(x, weight, bias, geometry, epilogue=PLAIN, y=None):
 
 
 def _forward_and_pool(x, weight, bias, geometry, epilogue, y):
-    """Compute ``convolution_forward`` with pooling by the definition, as two operations."""
+    """Compute ``convolve`` with pooling by the definition, as two operations."""
     whole = np.empty((len(x), *geometry.places, weight.shape[-1]), x.dtype)
     direct.forward(x, weight, bias, geometry, epilogue._replace(taken=None), whole)
     windows = WINDOW_OF_TWO._replace(size=geometry.places)
@@ -113,11 +117,13 @@ def convolution_backward_parameters(x, dy, geometry):
     return direct_gradient.backward_parameters(x, dy, geometry) if gradients is None else gradients
 
 
-def convolution_backward_input(dy, weight, geometry, epilogue=PLAIN, dx=None):
-    """dx = the sum over taps of dy W[tap]', laid where x[at] was.
+def convolution_backward_input(dy, weight, geometry):
+    """dx = the sum over taps of dy W[tap]', laid where x[at] was."""
+    return convolve_back(dy, weight, geometry)
 
-    With an epilogue, where ``takes_epilogue`` says so, what it makes of that is written into ``dx``.
-    """
+
+def convolve_back(dy, weight, geometry, epilogue=PLAIN, dx=None):
+    """What the epilogue makes of ``convolution_backward_input``, into ``dx``, where it can have one."""
     if not np.isfinite(weight).all():  # times zero in the border they would be NaN where there is no pixel
         result = reference.convolution_backward_input(dy, weight, geometry)
         if dx is None:
@@ -132,8 +138,7 @@ def convolution_backward_input(dy, weight, geometry, epilogue=PLAIN, dx=None):
     several = filters // geometry.groups
     if _is_depthwise(geometry, channels) and several > 1:
         return sum(
-            convolution_backward_input(dy[..., k::several], weight[..., k::several], geometry)
-            for k in range(several)
+            convolve_back(dy[..., k::several], weight[..., k::several], geometry) for k in range(several)
         )
     if dx is None:
         dx = np.empty((len(dy), *geometry.size, channels * geometry.groups), dy.dtype)

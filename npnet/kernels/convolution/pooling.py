@@ -12,7 +12,7 @@ from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.vectors.memory import fill, lanes_of, load, load_as, store, store_as
 
-__all__ = ["average_pool_backward", "average_pool_forward", "max_pool_backward", "max_pool_forward"]
+__all__ = ["average_pool_backward", "average_pool_forward", "max_pool_backward", "max_pool_forward", "unpool"]
 
 SERIAL = 1 << 15  # numbers of the output below which waking the other threads costs more than they save
 
@@ -50,11 +50,14 @@ def max_pool_forward(x, geometry):
     return y, taken
 
 
-def max_pool_backward(dy, taken, geometry, dx=None):
-    """dx = dy for the pixel that was taken under each window, 0 for the others; into ``dx``, if given."""
+def max_pool_backward(dy, taken, geometry):
+    """dx = dy for the pixel that was taken under each window, 0 for the others."""
+    return unpool(dy, taken, geometry, np.empty((len(dy), *geometry.size, dy.shape[-1]), dy.dtype))
+
+
+def unpool(dy, taken, geometry, dx):
+    """Write ``max_pool_backward`` into dx."""
     dy, taken, shape = _plain(dy), _plain(taken), _shape(geometry, dy.shape[-1])
-    if dx is None:
-        dx = np.empty((len(dy), *geometry.size, dy.shape[-1]), dy.dtype)
     _max_backward(dy.reshape(-1), taken.reshape(-1), dx.reshape(-1), shape, len(dy))
     return dx
 

@@ -82,7 +82,7 @@ class FusedConvolution:
         return Flow(ROWS, derivative=derivative), [Call(self._forward)]
 
     def _forward(self, memory: Memory) -> None:
-        from npnet.kernels.convolution import PLAIN, convolution_forward
+        from npnet.kernels.convolution import PLAIN, convolve
 
         link = self.link
         link.look_at(memory.rows)
@@ -96,7 +96,7 @@ class FusedConvolution:
                 epilogue = epilogue._replace(beside=memory.array_of_rows(self.z, shape, y.dtype))
         if self.pool is not None:
             epilogue = epilogue._replace(taken=memory.array_of_rows(self.taken, shape, np.dtype(np.int32)))
-        convolution_forward(link.x, link.bank, link.bias_value, link.geometry, epilogue, y)
+        convolve(link.x, link.bank, link.bias_value, link.geometry, epilogue, y)
         memory.rows = link.as_samples(y)
 
     def backward(self, x: Flow, dy: Flow) -> tuple[Flow, Todos]:
@@ -113,15 +113,15 @@ class FusedConvolution:
         return [] if self.pool is None else [Call(self._unpool)]
 
     def _unpool(self, memory: Memory) -> None:
-        from npnet.kernels.convolution import WINDOW_OF_TWO, max_pool_backward
+        from npnet.kernels.convolution import WINDOW_OF_TWO, unpool
 
         dy, size = memory.rows, self.link.geometry.places
         dz = memory.array_of_rows(self.dz, (len(dy), *size, self.link.filters), dy.dtype)
         windows = WINDOW_OF_TWO._replace(size=size)
-        memory.rows = max_pool_backward(dy, memory.kept[self.taken], windows, dz)
+        memory.rows = unpool(dy, memory.kept[self.taken], windows, dz)
 
     def _backward_input(self, derivative: Derivative | None, memory: Memory) -> None:
-        from npnet.kernels.convolution import PLAIN, convolution_backward_input
+        from npnet.kernels.convolution import PLAIN, convolve_back
 
         link, epilogue = self.link, PLAIN
         if derivative is not None:
@@ -129,4 +129,4 @@ class FusedConvolution:
             beside = memory.kept[remembered]
             epilogue = PLAIN._replace(rule=rule, constants=constants, beside=beside, reads=True)
         dz, dx = link.as_pictures(memory.rows), memory.array_of_rows(self.dx, link.x.shape, link.x.dtype)
-        memory.rows = link.as_samples(convolution_backward_input(dz, link.bank, link.geometry, epilogue, dx))
+        memory.rows = link.as_samples(convolve_back(dz, link.bank, link.geometry, epilogue, dx))
