@@ -400,6 +400,19 @@ def test_predictions_belong_to_the_caller():
     np.testing.assert_array_equal((first, second), kept)
 
 
+def test_predictions_of_a_last_convolution_belong_to_the_caller():
+    model = pair(lambda: [Conv2D(4, 3)], loss="mse")[0]
+    x, y = pictures(24)[0], np.zeros((24, 8, 7, 4), np.float32)
+    model.fit(x, y, verbose=0)
+    batches = [Batch(np.arange(start, start + 8), y[:8]) for start in (0, 8, 16)]
+    step = model.setup.step()
+    [(_, first), (_, second)] = step(x, batches[:2])
+    kept = first.copy(), second.copy()
+    step(x, batches[2:])
+    np.testing.assert_array_equal((first, second), kept)
+    assert not np.array_equal(first, second)
+
+
 # --- several steps in one call ---------------------------------------------------------------------------
 
 

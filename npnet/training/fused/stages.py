@@ -424,9 +424,10 @@ class LossOfRows:
 
     def _call(self, memory: Memory) -> None:
         chain, loss, batch = self.step.chain, self.step.loss, memory.batch
-        y_pred = memory.rows
         if joined(chain, loss):
-            y_pred = chain.links[-1].forward(y_pred, training=True)
+            y_pred = chain.links[-1].forward(memory.rows, training=True)
+        else:  # the next step writes its own into the same array
+            y_pred = memory.rows.copy()
         memory.result = loss.forward(batch.y_true, y_pred, batch.sample_weight), y_pred
         _, dy = self.step.start_of_backward()
         memory.rows = np.asarray(dy, chain.dtype)  # a loss of one's own may compute in float64
