@@ -40,6 +40,28 @@ class NetworkPeer(Peer):
         return [array for own in self.task.weights for array in own]
 
 
+def make_layers(layers, task):
+    """Return the network's layers from npnet's or Keras's module of layers: their names are the same."""
+
+    def convolution(trainable, filters, window, padding, bias):
+        return layers.Conv2D(filters, window, padding=padding, use_bias=bias, trainable=trainable)
+
+    makers = {
+        "conv": lambda *own: convolution(True, *own),
+        "frozen": lambda *own: convolution(False, *own),
+        "relu": layers.ReLU,
+        "gelu": lambda: layers.Activation("gelu"),
+        "pool": layers.MaxPooling2D,
+        "norm": lambda: layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, scale=False),
+        "dropout": layers.Dropout,
+        "flatten": layers.Flatten,
+        "maximum": layers.GlobalMaxPooling2D,
+        "scale": layers.Rescaling,
+        "dense": lambda units, bias: layers.Dense(units, use_bias=bias),
+    }
+    return [*(makers[kind](*numbers) for kind, *numbers in task.layers), layers.Softmax()]
+
+
 class NetworkNpnet(NetworkPeer):
     """npnet's own training step, as ``fit`` runs it, on the batch's rows in the user's array."""
 
@@ -47,6 +69,7 @@ class NetworkNpnet(NetworkPeer):
     kernels, fused = "numba", True
 
     def __init__(self, task, threads, kernels=None, fused=None, dtype="float32", formula=""):
+        from npnet import layers
         from npnet.kernels.machine.threads import set_threads
         from npnet.models import Sequential
         from npnet.optimizers import SGD, RMSprop
@@ -55,36 +78,13 @@ class NetworkNpnet(NetworkPeer):
         if kernels is None:
             set_threads(threads)
         self.kernels, self.fused = kernels or self.kernels, self.fused if fused is None else fused
-        self.model = Sequential(self.make_layers(), dtype=dtype, seed=task.seed)
+        self.model = Sequential(make_layers(layers, task), dtype=dtype, seed=task.seed)
         self.model.build((None, *task.data[0].shape[1:]))
         if task.optimizer == "rmsprop":
             inside = not formula.endswith("outside")
             self.optimizer = lambda: RMSprop(**task.hyperparameters, epsilon_inside=inside)
         else:
             self.optimizer = lambda: SGD(**task.hyperparameters, nesterov=True)
-
-    def make_layers(self):
-        from npnet import layers
-
-        makers = {
-            "conv": lambda *own: self._convolution(True, *own),
-            "frozen": lambda *own: self._convolution(False, *own),
-            "relu": layers.ReLU,
-            "gelu": lambda: layers.Activation("gelu"),
-            "pool": layers.MaxPooling2D,
-            "norm": lambda: layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, scale=False),
-            "dropout": layers.Dropout,
-            "flatten": layers.Flatten,
-            "maximum": layers.GlobalMaxPooling2D,
-            "scale": layers.Rescaling,
-            "dense": lambda units, bias: layers.Dense(units, use_bias=bias),
-        }
-        return [*(makers[kind](*numbers) for kind, *numbers in self.task.layers), layers.Softmax()]
-
-    def _convolution(self, trainable, filters, window, padding, bias):
-        from npnet.layers import Conv2D
-
-        return Conv2D(filters, window, padding=padding, use_bias=bias, trainable=trainable)
 
     def reset(self):
         loss = "categorical_crossentropy"
@@ -382,7 +382,7 @@ class NetworkKerasJit(NetworkPeer):
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-        self.model = keras.Sequential([keras.Input(task.data[0].shape[1:]), *self.make_layers(keras.layers)])
+        self.model = keras.Sequential([keras.Input(task.data[0].shape[1:]), *make_layers(keras.layers, task)])
         kind = {"rmsprop": keras.optimizers.RMSprop, "nesterov": keras.optimizers.SGD}[task.optimizer]
         more = {"nesterov": True} if task.optimizer == "nesterov" else {}
         self.model.compile(
@@ -395,25 +395,6 @@ class NetworkKerasJit(NetworkPeer):
         x, labels = task.data
         batches = (a.reshape(task.batches, task.batch, *a.shape[1:]) for a in (x, labels))
         self.batches = tf.data.Dataset.from_tensor_slices(tuple(batches)).repeat()
-
-    def make_layers(self, layers):
-        def convolution(trainable, filters, window, padding, bias):
-            return layers.Conv2D(filters, window, padding=padding, use_bias=bias, trainable=trainable)
-
-        makers = {
-            "conv": lambda *own: convolution(True, *own),
-            "frozen": lambda *own: convolution(False, *own),
-            "relu": layers.ReLU,
-            "gelu": lambda: layers.Activation("gelu"),
-            "pool": layers.MaxPooling2D,
-            "norm": lambda: layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, scale=False),
-            "dropout": layers.Dropout,
-            "flatten": layers.Flatten,
-            "maximum": layers.GlobalMaxPooling2D,
-            "scale": layers.Rescaling,
-            "dense": lambda units, bias: layers.Dense(units, use_bias=bias),
-        }
-        return [*(makers[kind](*numbers) for kind, *numbers in self.task.layers), layers.Softmax()]
 
     def reset(self):
         arrays = []
