@@ -80,9 +80,8 @@ def test_a_ported_program_runs_and_learns(name, monkeypatch, tmp_path):
     if name in DATA:
         DATA[name](monkeypatch)
     monkeypatch.setattr(kernels, "_chosen_by_default", lambda: "numpy")
-    monkeypatch.setattr(npnet.utils.seeds, "_default_seed", 0)
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), npnet.utils.seeds.seeded(0):
         runpy.run_path(str(FOLDER / f"{name}.py"))
     assert kernels.load() is reference
     pattern, least = LEARNT[name]

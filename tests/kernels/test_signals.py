@@ -19,7 +19,9 @@ class Pressing(event.Listener):
     on_end = on_start
 
 
-def test_ctrl_c_comes_after_a_kernel_is_compiled_and_is_not_lost():
+def test_ctrl_c_comes_after_a_kernel_is_compiled_and_is_not_lost(monkeypatch, tmp_path):
+    monkeypatch.setattr("npnet.kernels.machine.cache.folder", lambda: tmp_path)  # never compiled before
+
     @jit
     def kernel(x):
         return x[0] + 1.0
