@@ -23,7 +23,7 @@ import numpy as np
 from numba import types
 
 from npnet.kernels.convolution import depthwise
-from npnet.kernels.convolution.epilogue import applied, flat, types_of
+from npnet.kernels.convolution.epilogue import applied, flat, outputs_of, types_of
 from npnet.kernels.convolution.memory import (
     ROWS,
     VECTORS,
@@ -264,7 +264,7 @@ def _convolve(x, weight, bias, window, epilogue, y, target):
     tasks = -(-shape.pictures // shape.together) * -(-shape.places[0] // shape.rows)
     operands = (
         x.reshape(-1), panels_of(weight, window.groups), bias, flat(epilogue, y),
-        _address(*epilogue.kind, x.dtype), layout.places, layout.targets, layout.offsets, shape,
+        _address(epilogue.kind, x.dtype), layout.places, layout.targets, layout.offsets, shape,
     )  # fmt: skip
     _do_tasks(operands, tasks, work, memory, layout.share)
 
@@ -316,31 +316,29 @@ _do_tasks = share_out(_do_task)
 
 
 @cache
-def _address(rule, constants, reads, writes, dtype):
+def _address(kind, dtype):
     """Where the machine code lies that writes the results: ``_writer`` for these types."""
-    numbers, taps = types_of(dtype)
-    outputs = types.Tuple((numbers, numbers, taps, types_of(np.dtype(np.float64))[0]))
-    table = types.Array(types.int64, 1, "C")
-    number = types.intp
+    numbers, number, table = types_of(dtype)[0], types.intp, types.Array(types.int64, 1, "C")
+    outputs = outputs_of(dtype)
     kinds = numbers, number, numbers, number, number, outputs, number, table, number
-    return _writer(rule, constants, reads, writes).address(kinds)
+    return _writer(*kind[:5]).address(kinds)
 
 
 @cache
-def _writer(rule, constants, reads, writes):
-    """The operation that writes what an epilogue makes of a panel's sums plus bias to their pixels of y."""
-    apply = applied(rule, constants, reads, writes)
+def _writer(rule, constants, reads, writes, scales):
+    """The operation that writes what an epilogue makes of a panel's sums to their pixels of y."""
+    apply = applied(rule, constants, reads, writes, scales)
 
     @jit(refcount=False)
     def write(memory, sums, bias, column, left, outputs, to, targets, pixels):
-        y, beside, _, numbers = outputs
+        y, beside, _, scale, numbers = outputs
         w, lanes = VECTORS * lanes_of(memory), lanes_of(memory)
         for j in range(0, min(w, left), lanes):
-            more = load(bias, column + j, left - j)
+            line = load(scale, column + j, left - j), load(bias, column + j, left - j)
             for q in range(pixels):
                 at = to + targets[q] + column + j
-                values = load(memory, sums + q * w + j, lanes) + more
-                store(y, at, left - j, apply(values, beside, at, left - j, numbers))
+                values = load(memory, sums + q * w + j, lanes)
+                store(y, at, left - j, apply(values, line, beside, at, left - j, numbers))
         return 0
 
     return write
