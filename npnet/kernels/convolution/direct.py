@@ -49,9 +49,7 @@ IN_L1 = 20 * 1024  # bytes of a panel that stay in the L1 cache while the pixels
 
 def forward(x, weight, bias, geometry, epilogue, y):
     """y = epilogue(sum over taps of x[at] W[tap], plus b)."""
-    (above, _), (left, _) = geometry.padding
-    window = Window(_taps(geometry), (above, left), geometry.strides, geometry.places, geometry.groups)
-    target = Target(0, (1, 1), geometry.places)
+    window, target = _whole(geometry)
     _convolve(x, weight.reshape(-1, *weight.shape[2:]), bias, window, epilogue, y, target)
 
 
@@ -112,10 +110,13 @@ class Target(NamedTuple):
     size: Pair
 
 
-def _taps(geometry):
-    return tuple(
-        (p * geometry.dilation[0], q * geometry.dilation[1]) for p, q in np.ndindex(*geometry.kernel)
-    )
+@lru_cache(maxsize=512)
+def _whole(geometry):
+    """Window and target of the convolution that computes all of y."""
+    (above, _), (left, _), (down, right) = *geometry.padding, geometry.dilation
+    taps = tuple((p * down, q * right) for p, q in np.ndindex(*geometry.kernel))
+    window = Window(taps, (above, left), geometry.strides, geometry.places, geometry.groups)
+    return window, Target(0, (1, 1), geometry.places)
 
 
 @lru_cache(maxsize=512)
@@ -333,9 +334,9 @@ def _writer(rule, constants, reads, writes, scales):
     def write(memory, sums, bias, column, left, outputs, to, targets, pixels):
         y, beside, _, scale, numbers = outputs
         w, lanes = VECTORS * lanes_of(memory), lanes_of(memory)
-        for j in range(0, min(w, left), lanes):
-            line = load(scale, column + j, left - j), load(bias, column + j, left - j)
-            for q in range(pixels):
+        for q in range(pixels):
+            for j in range(0, min(w, left), lanes):
+                line = load(scale, column + j, left - j), load(bias, column + j, left - j)
                 at = to + targets[q] + column + j
                 values = load(memory, sums + q * w + j, lanes)
                 store(y, at, left - j, apply(values, line, beside, at, left - j, numbers))

@@ -156,6 +156,7 @@ def weights_of_values(m):
 # --- where it is used ---------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=512)
 def suits(geometry, channels, filters, places):
     """Whether Winograd's convolution computes these places faster than the definition does; by shape."""
     computed = np.prod([up(n, OUT) for n in places])
@@ -458,13 +459,13 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
         each, p = tiles.rows * across, tiles.filter
         height, width = down // pooled, right // pooled
         zeros = fill(memory, 0.0)
-        for j in range(0, min(w, filters - p), lanes_):
-            left = filters - p - j
-            line = load(outputs[3], p + j, left), load(bias, p + j, left)
-            for i in range(tiles.pictures):
-                for t in range(each):
-                    top, first = tiles.row + t // across * OUT, t % across * OUT
-                    pixel = ((tiles.picture + i) * height + top // pooled) * width + first // pooled
+        for i in range(tiles.pictures):
+            for t in range(each):
+                top, first = tiles.row + t // across * OUT, t % across * OUT
+                pixel = ((tiles.picture + i) * height + top // pooled) * width + first // pooled
+                for j in range(0, min(w, filters - p), lanes_):
+                    left = filters - p - j
+                    line = load(outputs[3], p + j, left), load(bias, p + j, left)
                     at = sums + (i * each + t) * w + j
                     for v in range(VALUES):
                         pixels = output_pixels(
