@@ -345,7 +345,7 @@ class BatchNormalization(Layer):
         if self.frozen:
             y = self.normalize(columns, self.moving_mean.value, self.moving_variance.value.copy())
         else:
-            gamma, beta = self._gamma_and_beta(columns)
+            gamma, beta = self.gamma_and_beta(columns)
             y, self.normalized, mean, self.variance = self.kernels.batch_norm_forward(
                 columns, gamma, beta, self.epsilon
             )
@@ -354,14 +354,14 @@ class BatchNormalization(Layer):
 
     def normalize(self, columns: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
         """Return y of columns (N, C) with these statistics, keeping what ``backward`` needs."""
-        gamma, beta = self._gamma_and_beta(columns)
+        gamma, beta = self.gamma_and_beta(columns)
         self.variance = variance
         self.normalized = (columns - mean) / np.sqrt(variance + self.epsilon)
         return gamma * self.normalized + beta
 
     def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what the moving averages make of the layer: y = scale x + shift."""
-        gamma, beta = self._gamma_and_beta(self.moving_mean.value)
+        gamma, beta = self.gamma_and_beta(self.moving_mean.value)
         scale = gamma / np.sqrt(self.moving_variance.value + self.epsilon)
         return scale, beta - scale * self.moving_mean.value
 
@@ -370,7 +370,7 @@ class BatchNormalization(Layer):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(self.momentum * moving.value + (1 - self.momentum) * batch)
 
-    def _gamma_and_beta(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def gamma_and_beta(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return gamma and beta, ones and zeros where there are none."""
         features, dtype = columns.shape[-1], columns.dtype
         gamma = np.ones(features, dtype) if self.gamma is None else self.gamma.value

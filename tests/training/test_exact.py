@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from npnet import Sequential, activations, losses, optimizers, regularizers
-from npnet.layers import Conv1D, Conv2D, Dense, Flatten, MaxPooling2D, Rescaling, Reshape, UpSampling2D
+from npnet.layers import (
+    BatchNormalization,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Flatten,
+    MaxPooling2D,
+    Rescaling,
+    Reshape,
+    UpSampling2D,
+)
 from npnet.training.fused.stages import KNOWN
 
 RNG = np.random.default_rng(0)
@@ -19,14 +29,14 @@ FORMULAS = {  # methods and properties that decide what is computed, of all the 
     "constants", "plain", "values", "gradient", "joint_gradient", "joint_gradient_fits", "targets",
     "sample_weight", "smoothed", "activation", "update", "step", "apply", "clip", "hyperparameters",
     "backward_through_activation", "slots_of", "new_slot", "decay_of", "learning_rate", "slot_names", "chain",
-    "bank", "bias_value", "as_pictures", "as_samples",
+    "bank", "bias_value", "as_pictures", "as_samples", "gamma_and_beta", "follow",
 }  # fmt: skip
 OTHERS = {  # that do not, or cannot without another change
     "add_parameter", "build", "clips", "compute_output_shape", "count_params", "get_config", "get_weights",
     "weight_decay", "finalize_variable_values", "kernel", "leaves", "set_weights", "trainable_parameters",
     "weights", "variables", "trainable_weights", "trainable_variables", "non_trainable_weights",
     "non_trainable_variables", "windows", "window", "places", "check_padding", "groups_of", "filters_of",
-    "add_bias", "look_at", "on_epoch_begin", "refuse_wide_borders",
+    "add_bias", "look_at", "on_epoch_begin", "refuse_wide_borders", "normalize", "scale_and_shift",
 }  # fmt: skip
 ACTIVATIONS = set(activations.NAMES.values())
 
@@ -42,6 +52,8 @@ def objects(cls=None, replacement=None):
     front = [make(Rescaling, 0.5, offset=0.1)]
     if cls is Conv1D:
         front += [Reshape((6, 1)), make(Conv1D, 4, 3, padding="same", activation="relu")]
+    elif cls is BatchNormalization:
+        front += [make(BatchNormalization)]
     elif cls in (Conv2D, MaxPooling2D):
         front += [
             Reshape((2, 3, 1)), UpSampling2D((4, 3)), make(Conv2D, 16, 3, padding="same", activation="elu"),
@@ -123,7 +135,8 @@ def formulas(cls):
 
 EFFECTIVE = {  # overrides that must be seen in the weights of this network, so that the test is not empty
     (Conv2D, "backward"), (MaxPooling2D, "forward"), (Dense, "backward"),
-    (activations.ReLU, "backward"), (losses.CategoricalCrossentropy, "targets"),
+    (BatchNormalization, "gamma_and_beta"), (activations.ReLU, "backward"),
+    (losses.CategoricalCrossentropy, "targets"),
     (optimizers.SGD, "hyperparameters"),
 }  # fmt: skip
 QUICK = {Dense, activations.ReLU}  # every name of theirs runs always, of the others these

@@ -264,8 +264,8 @@ def test_100_steps_with_convolutions(optimizer):
     models = pair(convolutional, optimizer, dtype="float64")
     assert_same_training(models, *pictures(), tolerance=1e-7, epochs=20, batch_size=8)
     assert stages_of(models[0]) == [
-        "FusedConvolution", "FusedConvolution", "Plain", "FusedConvolution", "Plain", "FusedConvolution",
-        "Plain", "FusedDense", "FusedDense",
+        "FusedConvolution", "FusedConvolution", "Plain", "FusedConvolution", "FusedNormalization",
+        "FusedConvolution", "Plain", "FusedDense", "FusedDense",
     ]  # fmt: skip
 
 
@@ -304,6 +304,18 @@ CONVOLUTIONAL = {
         Reshape((10, 27)), Conv1D(8, 3, activation="relu"), Conv1D(8, 3, padding="causal"), Flatten(),
         Dense(5),
     ],
+    "normalised, then active": lambda: [
+        winograd(None), MaxPooling2D(), BatchNormalization(scale=False), npnet.layers.Activation("gelu"),
+        winograd(None), BatchNormalization(center=False), npnet.layers.ReLU(), Flatten(), Dense(5),
+    ],
+    "active, then normalised": lambda: [
+        BatchNormalization(), winograd("relu"), BatchNormalization(momentum=0.5), Flatten(), Dense(8),
+        BatchNormalization(), npnet.layers.Activation("tanh"), Dense(5),
+    ],
+    "normalised twice, once frozen": lambda: [
+        winograd(None), BatchNormalization(), BatchNormalization(trainable=False), npnet.layers.ReLU(),
+        Flatten(), Dense(5),
+    ],
     "frozen": lambda: [
         winograd("relu"), winograd("relu", trainable=False), MaxPooling2D(), Flatten(), Dense(5),
     ],
@@ -340,6 +352,33 @@ def test_convolutions_of_all_kinds(layers, optimizer):
         dtype="float64",
     )  # fmt: skip
     assert_same_training(models, *pictures(20), tolerance=1e-9, epochs=2, batch_size=8)
+
+
+class Doubled(BatchNormalization):
+    """A subclass with a formula of its own."""
+
+    def forward(self, x, training=False):
+        return 2 * super().forward(x, training)
+
+
+def test_a_subclass_of_batch_normalisation_runs_as_it_is_written():
+    models = pair(lambda: [winograd(None), Doubled(), Flatten(), Dense(5, "softmax")], dtype="float64")
+    assert_same_training(models, *pictures(20), tolerance=1e-9, epochs=2, batch_size=8)
+    assert stages_of(models[0])[1] == "Plain"
+
+
+def test_batch_normalisation_may_be_frozen_between_steps():
+    models = pair(lambda: [winograd(None), BatchNormalization(), Flatten(), Dense(5, "softmax")])
+    x, y = pictures(16)
+    for model in models:
+        model.train_on_batch(x, y)
+        model.layers[1].trainable = False
+        before = [average.value.copy() for average in model.layers[1].parameters]
+        model.train_on_batch(x, y)
+        for average, old in zip(model.layers[1].parameters, before, strict=True):
+            np.testing.assert_array_equal(average.value, old)
+    for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 # --- weights come back when someone looks ----------------------------------------------------------------

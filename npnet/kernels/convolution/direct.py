@@ -113,7 +113,7 @@ class Target(NamedTuple):
 @lru_cache(maxsize=512)
 def _whole(geometry):
     """Window and target of the convolution that computes all of y."""
-    (above, _), (left, _), (down, right) = *geometry.padding, geometry.dilation
+    ((above, _), (left, _)), (down, right) = geometry.padding, geometry.dilation
     taps = tuple((p * down, q * right) for p, q in np.ndindex(*geometry.kernel))
     window = Window(taps, (above, left), geometry.strides, geometry.places, geometry.groups)
     return window, Target(0, (1, 1), geometry.places)

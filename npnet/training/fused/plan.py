@@ -3,9 +3,9 @@
 The results agree with the readable step to rounding. A Dense with its activation is one stage: bias and
 activation are applied while a tile of the product is at hand; in the backward pass a tile of the weight
 gradient goes straight into the optimizer's rule. A convolution with its activation and max pooling is one
-stage, too, and multiplies its input's gradient by the derivative of the activation before it. Where gradients
-are clipped they are needed whole: they are then written to memory first, clipped, and applied. Links that
-cannot be fused run as they are, on rows.
+stage, too, and multiplies its input's gradient by the derivative of the activation before it; and so is batch
+normalisation with the activation behind it. Where gradients are clipped they are needed whole: they are then
+written to memory first, clipped, and applied. Links that cannot be fused run as they are, on rows.
 
 Fused is only what is exactly known (``stages.KNOWN``), and everything the plan was made from is compared with
 what it was before each call: a subclass with a formula of its own runs as it is written, and a setting that
@@ -32,6 +32,7 @@ from npnet.training.batches import Batch, gather
 from npnet.training.fused import inference, stages
 from npnet.training.fused.convolutions import FusedConvolution, can_convolve
 from npnet.training.fused.flows import Call, Flow, Memory, Todo
+from npnet.training.fused.normalization import FusedNormalization, can_normalize
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
 from npnet.training.step import Result, Step, joined
 
@@ -141,7 +142,12 @@ class FusedStep:
 
 
 # What changes from step to step and decides nothing: what links and losses remember, optimizers count.
-REMEMBERED = frozenset({"x", "y", "remembered", "geometry", "taken", "sample_shape", "kernels"})
+REMEMBERED = frozenset(
+    {
+        "x", "y", "remembered", "geometry", "taken", "sample_shape", "kernels", "normalized", "variance",
+        "frozen",
+    }
+)  # fmt: skip
 OF_THE_LOSS = frozenset({"y_true", "y_pred", "weight", "probabilities", "kernels"})
 COUNTED = frozenset({"iterations", "memory", "trains", "schedule", "_learning_rate"})
 
@@ -315,8 +321,7 @@ class Plan:
             if link in self.dense:
                 made.append(FusedDense(link, optimizer, self))  # type: ignore[arg-type]
             elif not made or not made[-1].absorb(link):
-                convolves = can_convolve(link)
-                made.append(FusedConvolution(link, self) if convolves else stages.Plain(link))
+                made.append(self._stage_of(link))
         last = made[-1]
         takes_softmax = join and isinstance(last, FusedDense) and last.activation is None
         if takes_softmax and loss in KNOWN and isinstance(loss, CategoricalCrossentropy):
@@ -325,6 +330,13 @@ class Plan:
             self.end = stages.LossOfRows(self.step)
         self.fused = [stage for stage in made if isinstance(stage, FusedDense)]
         self.made = made
+
+    def _stage_of(self, link: Layer) -> Stage:
+        if can_convolve(link):
+            return FusedConvolution(link, self)
+        if can_normalize(link):
+            return FusedNormalization(link, self)
+        return stages.Plain(link)
 
     def _lay_out_weights(self) -> None:
         """Give all weights, slots and gradients their places."""

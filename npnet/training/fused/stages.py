@@ -18,7 +18,7 @@ from npnet.layers import activations
 from npnet.layers.activations import Elementwise
 from npnet.layers.chain import Chain
 from npnet.layers.convolution import Conv1D, Conv2D
-from npnet.layers.core import Dense, Flatten, Rescaling
+from npnet.layers.core import BatchNormalization, Dense, Flatten, Rescaling
 from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
 from npnet.layers.pooling import MaxPooling2D
@@ -51,8 +51,8 @@ JOINS = (Flatten, Rescaling)  # what the gathering of a batch computes as well
 # What stages compute in place of the objects: exactly these classes, as they are written.
 KNOWN = Known(
     [
-        Dense, Conv1D, Conv2D, MaxPooling2D, Flatten, Rescaling, *activations.NAMES.values(),
-        CategoricalCrossentropy, SparseCategoricalCrossentropy,
+        Dense, Conv1D, Conv2D, MaxPooling2D, BatchNormalization, Flatten, Rescaling,
+        *activations.NAMES.values(), CategoricalCrossentropy, SparseCategoricalCrossentropy,
         SGD, RMSprop, Adagrad, Adam, AdamW, Nadam, Adamax, Adadelta, Lion,
     ]
 )  # fmt: skip
