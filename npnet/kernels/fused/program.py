@@ -175,7 +175,7 @@ def gather(dtype):
     """y = scale x[index] + offset, as panels, of samples in this dtype."""
     kind = from_dtype(dtype)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         samples = array_at(operands.samples, kind, (0, operands.columns))
         scaling = operands.scale, operands.offset
@@ -190,7 +190,7 @@ def forward(on_unit, rule, remembers_x, constants):
     """y = rule(x W + b, *constants); z = x W + b if the rule's derivative wants that."""
     tasks = _products(on_unit).forward_tasks(rule, remembers_x)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -206,7 +206,7 @@ def forward(on_unit, rule, remembers_x, constants):
 def softmax_cross_entropy():
     """The weighted losses and softmax of logits x, and dx = d loss / d x."""
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         step = phase.step
         return softmax_tasks(
@@ -222,7 +222,7 @@ def backward(on_unit, rule, constants):
     """dx = rule(dy W', z, *constants), where the rule is the derivative of the activation that made x."""
     tasks = _products(on_unit).backward_tasks(rule)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, _ = _weights(operands, phase.layer)
         return tasks(
@@ -239,7 +239,7 @@ def update(on_unit, rule, slots, hyperparameters):
     """W, slots <- rule(decay W, x' dy, slots), and of b: the gradient is never stored."""
     tasks = _products(on_unit).update_tasks(rule, slots)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -256,7 +256,7 @@ def update_forward(on_unit, rule, slots, hyperparameters, activation, remembers_
     """``update`` with the present batch and ``forward`` with the next one, in one pass over the weights."""
     tasks = _products(on_unit).update_forward_tasks(rule, slots, activation, remembers_x)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -281,7 +281,7 @@ def gradient(on_unit):
     """dW = x' dy and db, as arrays: to clip them, to look at them, to add them up."""
     tasks = _products(on_unit).update_tasks(_keep, 0)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _gradients(operands, phase.layer)
         return tasks(
@@ -305,7 +305,7 @@ def apply(rule, slots, hyperparameters):
             after = rule(before[0] * decay, load(gradient, j, lanes_of(bias)), *before[1:], *hyperparameters)
             store_planes(bias, j, bias.shape[1], after)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         gradient, bias_gradient = _gradients(operands, phase.layer)
