@@ -50,6 +50,10 @@ class Kernel(CPUDispatcher):
         """The type by which kernels know what they call; it does not keep it alive."""
         return types.Dispatcher(self.linked)
 
+    def is_cached(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether there is machine code for these argument types, here or in the cache."""
+        return arguments in self.overloads or self._cache.holds(arguments)
+
     def address(self, arguments: tuple[Any, ...]) -> int:
         """Return where the machine code for these argument types lies, for ``addresses.call``."""
         self.compile(arguments)
