@@ -286,7 +286,7 @@ def predict(
             shape = feed.some.x.shape[1:]
             model.prepare(shape)
             outputs = _outputs(model, feed, call, progress)
-            if feed.rows is None:
+            if feed.rows is None or feed.steps == 1:
                 y = np.concatenate(list(outputs))
             else:
                 y, start = np.empty((feed.rows, *model.compute_output_shape(shape)), model.dtype), 0
