@@ -305,8 +305,7 @@ class Sequential(loops.Trainee):
 
     def predict_on_batch(self, x: Any) -> np.ndarray:
         """Return the outputs of one batch."""
-        x = check_features(self, x, least=0)
-        return self.predict(x, batch_size=max(1, len(x)), verbose=0)
+        return loops.predict_on_batch(self, x)
 
     # --- showing and saving ---------------------------------------------------------------------------------
 

@@ -21,10 +21,10 @@ from npnet.training import sources
 from npnet.training.batches import Position, gather
 from npnet.training.feeds import ArrayFeed, Feed
 from npnet.training.fused import inference
-from npnet.training.setup import Setup
+from npnet.training.setup import Setup, check_features
 from npnet.training.step import Steps
 
-__all__ = ["Trainee", "evaluate", "fit", "predict", "test_on_batch", "train_on_batch"]
+__all__ = ["Trainee", "evaluate", "fit", "predict", "predict_on_batch", "test_on_batch", "train_on_batch"]
 
 
 class Trainee(Chain):
@@ -292,7 +292,7 @@ def predict(
             shape = feed.some.x.shape[1:]
             model.prepare(shape)
             outputs = _outputs(model, feed, call, progress)
-            if feed.rows is None:
+            if feed.rows is None or feed.steps == 1:
                 y = np.concatenate(list(outputs))
             else:
                 y, start = np.empty((feed.rows, *model.compute_output_shape(shape)), model.dtype), 0
@@ -315,6 +315,16 @@ def _outputs(
         call("on_predict_batch_end", number, {})
         if progress:
             progress.update(number + 1, {})
+
+
+def predict_on_batch(model: Trainee, x: Any) -> np.ndarray:
+    """Return the outputs for one batch: a check of x, and the forward pass."""
+    x = check_features(model, x, least=0)
+    if len(x) == 0:
+        return predict(model, x, verbose=0)
+    with model.lock:
+        model.prepare(x.shape[1:])
+        return model.outputs(np.array(x, model.dtype, order="C")).copy()
 
 
 def train_on_batch(

@@ -60,7 +60,8 @@ class Setup:
             raise ValueError('compile needs a loss, for instance loss="categorical_crossentropy".')
         self.chain = chain
         self.optimizer, self.loss = optimizers.get(optimizer), losses.get(loss)
-        load(kernels)
+        if kernels is not None:
+            load(kernels)
         self.requested_kernels = kernels
         if steps_per_execution != "auto":
             steps_per_execution = checks.integer("steps_per_execution", steps_per_execution)

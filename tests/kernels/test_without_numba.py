@@ -94,7 +94,7 @@ def test_the_commands_work_or_say_why_not(without):
     arguments = ["train", "spiral", "--epochs", "1", "--run-dir", "run", "--threads", "2"]
     printed, complaints = run(main.format(arguments))
     assert "Kernels    numpy" in printed and "Report" in printed
-    assert len(complaints.splitlines()) == 1 and reason in complaints
+    assert complaints == ""  # a network this small uses NumPy's kernels anyway
     for command in (["bench"], ["warmup"], ["check", "--kernels", "numba"]):
         printed, complaints = run(main.format(command), code_of_exit=1)
         assert printed == ""

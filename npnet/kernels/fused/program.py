@@ -9,7 +9,8 @@ All panels of a plan lie in one array, ``flows``, all weights with their slots i
 how). ``flow_table`` and ``layer_table`` say where each begins.
 """
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial, wraps
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 from npnet.kernels.fused import matrix_unit, vector_unit
 from npnet.kernels.fused.vector_unit import apply_update, gather_tasks, softmax_tasks
 from npnet.kernels.machine.addresses import call
+from npnet.kernels.machine.helper import Job, compile_all
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
@@ -170,12 +172,25 @@ def _gradients(operands, number):
 # threads, and returns how many tasks the phase has.
 
 
-@cache
+def _operation(make: Callable) -> Callable:
+    """Make each operation once, and let it know how it was made, for a process that helps to compile it."""
+
+    @cache
+    @wraps(make)
+    def made(*arguments):
+        operation = make(*arguments)
+        operation.make = partial(made, *arguments)
+        return operation
+
+    return made
+
+
+@_operation
 def gather(dtype):
     """y = scale x[index] + offset, as panels, of samples in this dtype."""
     kind = from_dtype(dtype)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         samples = array_at(operands.samples, kind, (0, operands.columns))
         scaling = operands.scale, operands.offset
@@ -185,12 +200,12 @@ def gather(dtype):
     return operation
 
 
-@cache
+@_operation
 def forward(on_unit, rule, remembers_x, constants):
     """y = rule(x W + b, *constants); z = x W + b if the rule's derivative wants that."""
     tasks = _products(on_unit).forward_tasks(rule, remembers_x)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -202,11 +217,11 @@ def forward(on_unit, rule, remembers_x, constants):
     return operation
 
 
-@cache
+@_operation
 def softmax_cross_entropy():
     """The weighted losses and softmax of logits x, and dx = d loss / d x."""
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         step = phase.step
         return softmax_tasks(
@@ -217,12 +232,12 @@ def softmax_cross_entropy():
     return operation
 
 
-@cache
+@_operation
 def backward(on_unit, rule, constants):
     """dx = rule(dy W', z, *constants), where the rule is the derivative of the activation that made x."""
     tasks = _products(on_unit).backward_tasks(rule)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, _ = _weights(operands, phase.layer)
         return tasks(
@@ -234,12 +249,12 @@ def backward(on_unit, rule, constants):
     return operation
 
 
-@cache
+@_operation
 def update(on_unit, rule, slots, hyperparameters):
     """W, slots <- rule(decay W, x' dy, slots), and of b: the gradient is never stored."""
     tasks = _products(on_unit).update_tasks(rule, slots)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -251,12 +266,12 @@ def update(on_unit, rule, slots, hyperparameters):
     return operation
 
 
-@cache
+@_operation
 def update_forward(on_unit, rule, slots, hyperparameters, activation, remembers_x, constants):
     """``update`` with the present batch and ``forward`` with the next one, in one pass over the weights."""
     tasks = _products(on_unit).update_forward_tasks(rule, slots, activation, remembers_x)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
@@ -276,12 +291,12 @@ def _keep(before, gradient):
     return (gradient,)
 
 
-@cache
+@_operation
 def gradient(on_unit):
     """dW = x' dy and db, as arrays: to clip them, to look at them, to add them up."""
     tasks = _products(on_unit).update_tasks(_keep, 0)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _gradients(operands, phase.layer)
         return tasks(
@@ -292,7 +307,7 @@ def gradient(on_unit):
     return operation
 
 
-@cache
+@_operation
 def apply(rule, slots, hyperparameters):
     """W, slots <- rule(decay W, gradient, slots), and of b, with the gradients that ``gradient`` stored."""
     apply_square, _ = apply_update(rule, slots)
@@ -305,7 +320,7 @@ def apply(rule, slots, hyperparameters):
             after = rule(before[0] * decay, load(gradient, j, lanes_of(bias)), *before[1:], *hyperparameters)
             store_planes(bias, j, bias.shape[1], after)
 
-    @jit
+    @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         gradient, bias_gradient = _gradients(operands, phase.layer)
@@ -378,8 +393,17 @@ def run(operations, program, operands, multiplications):
 _TEAM = types.Tuple((types.Array(types.int64, 1, "C"), types.intp, types.intp))
 
 
+_TABLE, _NUMBERS = types.Array(types.int64, 2, "C"), types.Array(types.int64, 1, "C")
+
+
+def _whole():
+    return _carry_out
+
+
 @cache
 def _addresses(operations, operands):
     """Where the machine code of the operations lies, for operands of this type."""
     arguments = _TEAM, types.int64, typeof(Phase()), operands
+    jobs = [Job(operation.make, arguments) for operation in operations]
+    compile_all([Job(_whole, (_TABLE, _NUMBERS, operands, types.int64)), *jobs])
     return np.array([operation.address(arguments) for operation in operations], np.int64)

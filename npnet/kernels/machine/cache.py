@@ -183,14 +183,19 @@ class KernelCache(NullCache):
         """The folder, as Numba's reports show it."""
         return str(folder())
 
+    def holds(self, signature: Any) -> bool:
+        """Whether there is a file for these argument types."""
+        path = self._path(signature)
+        return path is not None and path.exists()
+
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """Return the compiled kernel for these argument types, or None if it must be compiled."""
         path = self._path(signature)
         if path is None:
             return None
-        target_context.refresh()
         try:
             content = path.read_bytes()
+            target_context.refresh()
             if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
                 raise ValueError("its checksum does not match")
             return self.unpack(content[DIGEST:], target_context)

@@ -19,6 +19,7 @@ from npnet.kernels.machine.signals import held_back
 
 __all__ = [
     "FASTMATH",
+    "AddressedKernel",
     "Kernel",
     "ParallelKernel",
     "get_num_threads",
@@ -49,6 +50,10 @@ class Kernel(CPUDispatcher):
         """The type by which kernels know what they call; it does not keep it alive."""
         return types.Dispatcher(self.linked)
 
+    def is_cached(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether there is machine code for these argument types, here or in the cache."""
+        return arguments in self.overloads or self._cache.holds(arguments)
+
     def address(self, arguments: tuple[Any, ...]) -> int:
         """Return where the machine code for these argument types lies, for ``addresses.call``."""
         self.compile(arguments)
@@ -60,6 +65,14 @@ class Kernel(CPUDispatcher):
         threads.start()  # the code is linked to what starts its threads
         with announce.waiting(), held_back():
             return super().compile(signature)
+
+
+class AddressedKernel(Kernel):
+    """A kernel that others call by its address. Python cannot: there is no code for that."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Refuse."""
+        raise TypeError(f"{self.py_func.__name__} is called by its address only; see addresses.call.")
 
 
 class ParallelKernel(Kernel):
@@ -98,6 +111,7 @@ def jit(
     function: Callable | None = None,
     *,
     parallel: bool = False,
+    addressed: bool = False,
     inline: bool = False,
     spliced: bool = False,
     refcount: bool = True,
@@ -112,6 +126,9 @@ def jit(
     ----------
     parallel
         The kernel holds a ``parallel_for`` (see ``loops.py``). Such a kernel is called from Python only.
+    addressed
+        The kernel is called by its address only, so the code by which Python would call it is left out: with
+        dozens of arguments it takes longer to compile than the kernel.
     inline
         Let LLVM make the kernel part of its callers.
     spliced
@@ -121,10 +138,13 @@ def jit(
         operations would stall the processor until everything it has begun is done.
     """
     if function is None:
-        return partial(jit, parallel=parallel, inline=inline, spliced=spliced, refcount=refcount)
+        return partial(
+            jit, parallel=parallel, addressed=addressed, inline=inline, spliced=spliced, refcount=refcount
+        )
     options = {"nopython": True, "boundscheck": None, "nogil": True, "error_model": "numpy"}
+    options |= {"no_cpython_wrapper": addressed, "no_cfunc_wrapper": True}
     options |= {"forceinline": inline, "_nrt": refcount} | ({"inline": "always"} if spliced else {})
-    make = ParallelKernel if parallel else Kernel
+    make = ParallelKernel if parallel else AddressedKernel if addressed else Kernel
     return make(function, targetoptions={**options, "fastmath": FASTMATH})
 
 

@@ -34,6 +34,7 @@ from npnet.kernels.products.amx import (
     stop_unit,
     transpose_square,
 )
+from npnet.kernels.products.few import FEW_ROWS, multiply_few, multiply_few_transposed
 from npnet.kernels.products.tiles import (
     ROWS,
     VECTORS,
@@ -68,7 +69,8 @@ MOVING = 8  # multiplications in the time in which a number comes from memory
 def multiply(a, b, bias=None):
     """Return a b + bias for matrices a (R, K) and b (K, C), which may be transposed views.
 
-    Small products are left to NumPy's BLAS, which is done before a kernel here has begun.
+    Small products are left to NumPy's BLAS, which is done before a kernel here has begun; those of a few rows
+    are done in one pass over b (``few.py``).
     """
     (rows, depth), columns = a.shape, b.shape[1]
     if rows * columns * depth <= SMALL:
@@ -79,6 +81,12 @@ def multiply(a, b, bias=None):
     out = np.empty((rows, columns), a.dtype)
     if bias is None:
         bias = np.zeros(columns, a.dtype)
+    if rows <= FEW_ROWS and a.flags.c_contiguous:
+        if b.flags.c_contiguous:
+            multiply_few(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1))
+        else:
+            multiply_few_transposed(a.reshape(-1), b.T.reshape(-1), bias, out.reshape(-1))
+        return out
     transposed = not b.flags.c_contiguous and rows <= FEW and rows < columns
     if transposed:  # out' = b' a'
         a, b = b.T, a.T

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from npnet.kernels.vectors.registers import (
     I32,
@@ -51,15 +51,10 @@ def width(dtype) -> int:
     return VECTORS * lanes(dtype)
 
 
-def width_of(array):
-    """Columns of a tile of the array's dtype, a constant in compiled code."""
-    raise NotImplementedError("only inside compiled kernels")
-
-
-@overload(width_of)
-def _width_of(array):
-    columns = width(array.dtype.name)
-    return lambda array: columns
+@intrinsic
+def width_of(typing_context, array):
+    """Columns of a tile of the array's dtype, a constant."""
+    return types.intp(array), lambda *_: I64(width(array.dtype.name))
 
 
 # --- operands --------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from npnet.kernels.vectors.arithmetic import largest, total
 from npnet.kernels.vectors.registers import (
@@ -36,35 +37,54 @@ def _mask(builder, count, vector):
     )
 
 
+def _read(context, builder, array_type, array, start, count):
+    """What ``load`` does."""
+    vector = vector_of(array_type.dtype)
+    kind = context.get_value_type(vector)
+    place = register_pointer(context, builder, array_type, array, start)
+    align = alignment(array_type)
+    enough = builder.icmp_signed(">=", count, I64(vector.count))
+    with builder.if_else(enough) as (whole, part):
+        with whole:
+            all_lanes, after_whole = builder.load(place, align=align, typ=kind), builder.block
+        with part:
+            zeros = ir.Constant(kind, None)
+            mask = _mask(builder, count, vector)
+            name = f"llvm.masked.load.v{vector.count}f{8 * align}.p0"
+            some_lanes = call_llvm(builder, name, kind, (place, I32(align), mask, zeros))
+            after_part = builder.block
+    result = builder.phi(kind)
+    result.add_incoming(all_lanes, after_whole)
+    result.add_incoming(some_lanes, after_part)
+    return result
+
+
+def _write(context, builder, array_type, array, start, count, values):
+    """What ``store`` does."""
+    vector = vector_of(array_type.dtype)
+    place = register_pointer(context, builder, array_type, array, start)
+    align = alignment(array_type)
+    enough = builder.icmp_signed(">=", count, I64(vector.count))
+    with builder.if_else(enough) as (whole, part):
+        with whole:
+            builder.store(values, place, align=align)
+        with part:
+            mask = _mask(builder, count, vector)
+            name = f"llvm.masked.store.v{vector.count}f{8 * align}.p0"
+            call_llvm(builder, name, ir.VoidType(), (values, place, I32(align), mask))
+
+
 @intrinsic
 def load(typing_context, array, start, count):
     """array[start : start + count] as a register, zeros after it; all lanes where count >= LANES.
 
     Positions are counted from the first element and never from the end.
     """
-    vector = vector_of(array.dtype)
 
     def emit(context, builder, signature, arguments):
-        array_type, (array, start, count) = signature.args[0], arguments
-        kind = context.get_value_type(vector)
-        place = register_pointer(context, builder, array_type, array, start)
-        align = alignment(array_type)
-        enough = builder.icmp_signed(">=", count, I64(vector.count))
-        with builder.if_else(enough) as (whole, part):
-            with whole:
-                all_lanes, after_whole = builder.load(place, align=align, typ=kind), builder.block
-            with part:
-                zeros = ir.Constant(kind, None)
-                mask = _mask(builder, count, vector)
-                name = f"llvm.masked.load.v{vector.count}f{8 * align}.p0"
-                some_lanes = call_llvm(builder, name, kind, (place, I32(align), mask, zeros))
-                after_part = builder.block
-        result = builder.phi(kind)
-        result.add_incoming(all_lanes, after_whole)
-        result.add_incoming(some_lanes, after_part)
-        return result
+        return _read(context, builder, array, *arguments)
 
-    return vector(array, types.intp, types.intp), emit
+    return vector_of(array.dtype)(array, types.intp, types.intp), emit
 
 
 @intrinsic
@@ -107,23 +127,12 @@ def load_as(typing_context, like, array, start, count):
 @intrinsic
 def store(typing_context, array, start, count, values):
     """array[start : start + count] = the first ``count`` values; all of them where count >= LANES."""
-    vector = vector_of(array.dtype)
 
     def emit(context, builder, signature, arguments):
-        array_type, (array, start, count, values) = signature.args[0], arguments
-        place = register_pointer(context, builder, array_type, array, start)
-        align = alignment(array_type)
-        enough = builder.icmp_signed(">=", count, I64(vector.count))
-        with builder.if_else(enough) as (whole, part):
-            with whole:
-                builder.store(values, place, align=align)
-            with part:
-                mask = _mask(builder, count, vector)
-                name = f"llvm.masked.store.v{vector.count}f{8 * align}.p0"
-                call_llvm(builder, name, ir.VoidType(), (values, place, I32(align), mask))
+        _write(context, builder, array, *arguments)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, vector), emit
+    return types.void(array, types.intp, types.intp, vector_of(array.dtype)), emit
 
 
 @intrinsic
@@ -179,68 +188,71 @@ def fill(typing_context, like, number):
     return vector(like, number), emit
 
 
-def load_each(operands, start, count):
+@intrinsic
+def load_each(typing_context, operands, start, count):
     """The registers at one place of several arrays, as a tuple; numbers among them stay what they are."""
-    raise NotImplementedError("only inside compiled kernels")
+    kinds = [vector_of(kind.dtype) if isinstance(kind, types.Array) else kind for kind in operands]
+    result = types.Tuple(kinds)
+
+    def emit(context, builder, signature, arguments):
+        values, start, count = arguments
+        read = [
+            _read(context, builder, kind, value, start, count) if isinstance(kind, types.Array) else value
+            for kind, value in zip(operands, cgutils.unpack_tuple(builder, values), strict=True)
+        ]
+        return context.make_tuple(builder, result, read)
+
+    return result(operands, types.intp, types.intp), emit
 
 
-@overload(load_each)
-def _load_each(operands, start, count):
-    if len(operands) == 0:
-        return lambda operands, start, count: ()
-    if isinstance(operands[0], types.Array):
-        return lambda operands, start, count: (
-            (load(operands[0], start, count),) + load_each(operands[1:], start, count)  # noqa: RUF005
-        )
-    return lambda operands, start, count: (operands[0],) + load_each(operands[1:], start, count)  # noqa: RUF005
-
-
-def store_each(arrays, start, count, values):
+@intrinsic
+def store_each(typing_context, arrays, start, count, values):
     """Store one register to the same place of each array."""
-    raise NotImplementedError("only inside compiled kernels")
+
+    def emit(context, builder, signature, arguments):
+        items, start, count, registers = arguments
+        each = [cgutils.unpack_tuple(builder, item) for item in (items, registers)]
+        for kind, array, register in zip(arrays, *each, strict=True):
+            _write(context, builder, kind, array, start, count, register)
+        return context.get_dummy_value()
+
+    return types.void(arrays, types.intp, types.intp, values), emit
 
 
-@overload(store_each)
-def _store_each(arrays, start, count, values):
-    if len(arrays) == 0:
-        return lambda arrays, start, count, values: None
-
-    def store_first(arrays, start, count, values):
-        store(arrays[0], start, count, values[0])
-        store_each(arrays[1:], start, count, values[1:])
-
-    return store_first
+def _planes(context, builder, array_type, array, start, distance, count):
+    """Where the registers at ``start``, ``start + distance``, ... are."""
+    for _ in range(count):
+        yield register_pointer(context, builder, array_type, array, start)
+        start = builder.add(start, distance)
 
 
-def load_planes(array, start, distance, planes):
+@intrinsic
+def load_planes(typing_context, array, start, distance, planes):
     """The registers at ``start``, ``start + distance``, ... as a tuple as long as the tuple ``planes``."""
-    raise NotImplementedError("only inside compiled kernels")
+    vector, count = vector_of(array.dtype), len(planes)
+    result = types.UniTuple(vector, count)
+
+    def emit(context, builder, signature, arguments):
+        kind, align = context.get_value_type(vector), alignment(array)
+        places = _planes(context, builder, array, *arguments[:3], count)
+        read = [builder.load(place, align=align, typ=kind) for place in places]
+        return context.make_tuple(builder, result, read)
+
+    return result(array, types.intp, types.intp, planes), emit
 
 
-@overload(load_planes)
-def _load_planes(array, start, distance, planes):
-    if len(planes) == 0:
-        return lambda array, start, distance, planes: ()
-    return lambda array, start, distance, planes: (
-        (load(array, start, lanes_of(array)),) + load_planes(array, start + distance, distance, planes[1:])  # noqa: RUF005
-    )
-
-
-def store_planes(array, start, distance, values):
+@intrinsic
+def store_planes(typing_context, array, start, distance, values):
     """Store registers to ``start``, ``start + distance``, ..."""
-    raise NotImplementedError("only inside compiled kernels")
 
+    def emit(context, builder, signature, arguments):
+        registers = cgutils.unpack_tuple(builder, arguments[3])
+        places = _planes(context, builder, array, *arguments[:3], len(registers))
+        for register, place in zip(registers, places, strict=True):
+            builder.store(register, place, align=alignment(array))
+        return context.get_dummy_value()
 
-@overload(store_planes)
-def _store_planes(array, start, distance, values):
-    if len(values) == 0:
-        return lambda array, start, distance, values: None
-
-    def store_first(array, start, distance, values):
-        store(array, start, lanes_of(array), values[0])
-        store_planes(array, start + distance, distance, values[1:])
-
-    return store_first
+    return types.void(array, types.intp, types.intp, values), emit
 
 
 @intrinsic

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel
 from numba.core.imputils import lower_cast
 from numba.core.registry import cpu_target
-from numba.extending import overload, register_model
+from numba.extending import intrinsic, register_model
 
 __all__ = [
     "EMULATED",
@@ -75,15 +75,10 @@ def lanes(dtype) -> int:
     return REGISTER_BYTES // np.dtype(dtype).itemsize
 
 
-def lanes_of(array):
-    """Numbers of the array's dtype in one register, a constant in compiled code."""
-    raise NotImplementedError("only inside compiled kernels")
-
-
-@overload(lanes_of)
-def _lanes_of(array):
-    count = lanes(array.dtype.name)
-    return lambda array: count
+@intrinsic
+def lanes_of(typing_context, array):
+    """Numbers of the array's dtype in one register, a constant."""
+    return types.intp(array), lambda *_: I64(lanes(array.dtype.name))
 
 
 # --- the type --------------------------------------------------------------------------------------------

@@ -1,0 +1,132 @@
+"""A helper: a second process that compiles kernels at the same time, into the cache of both.
+
+Numba compiles on one CPU. This process takes the kernels from the front of a list and the helper takes them
+from the back. Each claims one by making a file. What the helper has compiled is loaded from the cache: the
+same machine code, whoever compiled it. Nothing is lost where a helper fails, ends early or cannot be started:
+what is not in the cache in the end is compiled here.
+"""
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from npnet.kernels.machine import announce, cache
+from npnet.kernels.machine.cpus import usable_cpus
+
+__all__ = ["Job", "can_help", "compile_all", "help_out"]
+
+PATIENCE = 120  # seconds for which the helper may go on when nothing else is left to do
+# What the helper runs: the same npnet as here, wherever it was found. It ends with this process, whose end of
+# the pipe closes, and not at Ctrl-C, which a terminal sends to both.
+PROGRAM = """
+import pickle, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.path[:] = pickle.load(sys.stdin.buffer)
+from npnet.kernels.machine.helper import help_out
+help_out()
+"""
+
+
+class Job(NamedTuple):
+    """A kernel to compile.
+
+    Attributes
+    ----------
+    make
+        Returns the kernel; a function of a module, or a partial of one, so that another process can call it.
+    arguments
+        The types of its arguments.
+    """
+
+    make: Callable[[], Any]
+    arguments: tuple[Any, ...]
+
+    def compile(self) -> None:
+        """Compile the kernel, or load it from the cache."""
+        self.make().compile(self.arguments)
+
+
+def compile_all(jobs: Sequence[Job]) -> None:
+    """Compile kernels, or load them from the cache; where two or more are missing, with a helper."""
+    missing = [job for job in jobs if not job.make().is_cached(job.arguments)]
+    if len(missing) > 1 and can_help():
+        with announce.waiting(), _helper(missing) as (claims, process):
+            for number, job in enumerate(missing):
+                if _claim(claims, number):
+                    job.compile()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
+    for job in jobs:
+        job.compile()
+
+
+def can_help() -> bool:
+    """Whether a helper can be started, has a CPU of its own, and can hand over what it compiles.
+
+    Where several processes do the same already, those of MPI or of a pool, the CPUs have work.
+    """
+    place = cache.folder()
+    return (
+        usable_cpus() > 1
+        and place is not None
+        and os.access(place, os.W_OK)
+        and "mpi4py.MPI" not in sys.modules
+        and multiprocessing.parent_process() is None
+        and Path(sys.executable or "").name.startswith("python")  # and not a program that Python is part of
+    )
+
+
+def _claim(claims: str, number: int) -> bool:
+    """Take a job, unless the other process has."""
+    try:
+        Path(claims, str(number)).touch(exist_ok=False)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _helper(jobs: list[Job]) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Have a helper during the block; give the folder of claims and the process."""
+    with (
+        tempfile.TemporaryDirectory(prefix="npnet-") as claims,
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
+        ) as process,
+    ):
+        try:
+            assert process.stdin is not None
+            with suppress(OSError):  # it has ended already
+                process.stdin.write(pickle.dumps(sys.path) + pickle.dumps((claims, cache.folder(), jobs)))
+                process.stdin.flush()
+            yield claims, process
+        finally:
+            process.kill()
+
+
+def help_out() -> None:
+    """Be the helper: compile what the process at the other end of the pipe asks for, from the last on."""
+    claims, folder, jobs = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_the_other, daemon=True).start()
+    if cache.folder() == folder:  # else options of Numba were set in the other process only
+        for number, job in reversed([*enumerate(jobs)]):
+            if _claim(claims, number):
+                job.compile()
+    os._exit(0)  # at once: the other process waits, and LLVM takes a second to tidy up
+
+
+def _end_with_the_other() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
