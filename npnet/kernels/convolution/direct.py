@@ -330,7 +330,7 @@ def _writer(rule, constants, reads, writes, scales):
     """The operation that writes what an epilogue makes of a panel's sums to their pixels of y."""
     apply = applied(rule, constants, reads, writes, scales)
 
-    @jit(refcount=False)
+    @jit(addressed=True, refcount=False)
     def write(memory, sums, bias, column, left, outputs, to, targets, pixels):
         y, beside, _, scale, numbers = outputs
         w, lanes = VECTORS * lanes_of(memory), lanes_of(memory)

@@ -452,7 +452,7 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
     finish = pool_tile if pool else write_tile
     pooled = 2 if pool else 1
 
-    @jit(refcount=False)
+    @jit(addressed=True, refcount=False)
     def write(memory, sums, between, bias, outputs, shape, tiles):
         lanes_, w = lanes_of(memory), VECTORS * lanes_of(memory)
         (down, right), across, filters = shape.places, shape.across, shape.filters
