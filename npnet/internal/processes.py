@@ -130,7 +130,8 @@ class Processes:
 
     def exchange(self, outgoing: Sequence[np.ndarray], incoming: Sequence[np.ndarray]) -> None:
         """Send ``outgoing[q]`` to process q and receive from it ``incoming[q]``; all contiguous."""
-        incoming[self.rank][...] = outgoing[self.rank]
+        if incoming[self.rank] is not outgoing[self.rank]:
+            incoming[self.rank][...] = outgoing[self.rank]
         if self.size == 1:
             return
         tag, self.sent, self.exchanging = self.sent % TAGS, self.sent + 1, True
