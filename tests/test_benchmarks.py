@@ -250,9 +250,7 @@ def test_everyone_is_held_to_an_instruction_set_by_a_switch_of_its_own(monkeypat
     started = []
     features = dict.fromkeys(isa.NEEDED["avx2"], True)
     monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: features)
-    monkeypatch.setattr(
-        isa.subprocess, "call", lambda *command, **options: started.append((command, options))
-    )
+    monkeypatch.setattr(isa.subprocess, "call", lambda command, env: started.append((command, env)))
     monkeypatch.setenv("XLA_FLAGS", "--xla_of_mine")
     with pytest.raises(SystemExit):
         training.main(["--isa", "avx2", "--batch", "32"])
