@@ -285,11 +285,16 @@ class Processes:
         raise SystemExit(code)
 
     def leave(self) -> None:
-        """Tell the others that this process has ended, so that none waits for it for ever."""
+        """Tell the others that this process has ended, so that none waits for it for ever, and wait for them.
+
+        MPI's own end would wait, too, but say nothing.
+        """
         nothing = np.empty(0)
-        for other in range(self.size):
-            if other != self.rank:
-                self.endings.Isend(nothing, other, LEAVING)
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        begin = self.endings.Irecv, self.endings.Isend
+        waiting = [start(nothing, other, LEAVING) for start in begin for other in others]
+        while not self.mpi.Request.Testall(waiting):
+            pause(PAUSE)
 
     def abort(self, code: int) -> None:
         """End the other processes, which do not know that they should."""
