@@ -3,8 +3,8 @@
 Debian's Python for arm64 and wheels of the package index are put into a folder once; nothing is installed. It
 needs the programs of Debian's packages qemu-user-static and debootstrap.
 
-    python tests/arm.py                     # the core: FILES
-    python tests/arm.py tests/layers -x     # what pytest is given instead
+    python tests/arm.py -x               # the core, FILES; pytest is given the options
+    python tests/arm.py tests/layers     # or these tests
 """
 
 import os
@@ -71,7 +71,9 @@ def main(arguments):
     if not (FOLDER / "made").exists():
         shutil.rmtree(FOLDER, ignore_errors=True)
         prepare()
-    return run("-c", CHECK) or run("-m", "pytest", "-q", "-p", "no:cacheprovider", *(arguments or FILES))
+    chosen = any((ROOT / argument.split("::")[0]).exists() for argument in arguments)
+    tests = arguments if chosen else [*FILES, *arguments]
+    return run("-c", CHECK) or run("-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
 
 if __name__ == "__main__":
