@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -28,7 +27,6 @@ __all__ = [
 
 PATIENCE = 120.0  # seconds after which a process that waits says for whom
 EAGER = 2e-3  # seconds for which it asks without a pause whether the others have sent
-PAGE = 4096  # bytes
 PAUSE = 5e-5  # seconds between two questions from then on
 LEAVING = 1  # the tag by which a process that ends says so
 TAGS = 30_000  # MPI guarantees tags up to 32,767
@@ -94,9 +92,6 @@ class Processes:
         self.exchanging = False
         self.rank: int = 0 if communicator is None else communicator.rank
         self.size: int = 1 if communicator is None else communicator.size
-        self.shares_memory = self.size > 1  # until it is known better
-        self.window: Any = None
-        self.shared: list[np.ndarray] = []
         self.resume = ""
         self.sent = 0  # how many exchanges there have been
         self.hosts = [text.decode() for text in self.gather_bytes(platform.node().encode())]
@@ -188,44 +183,6 @@ class Processes:
         if all(rank in late for rank in range(self.rank)):
             named = ", ".join(f"rank {rank} on {self.hosts[rank]}" for rank in sorted(late))
             say(f"npnet: {self.name} has been waiting for {seconds:.0f} s, for {named}.")
-
-    def meet(self) -> None:
-        """Wait until all processes are here and see what each has written to the memory they share."""
-        if self.window is not None:
-            self.window.Sync()
-        self.gather(np.zeros(1, np.uint8))
-        if self.window is not None:
-            self.window.Sync()
-
-    def shared_memory(self, size: int) -> list[np.ndarray] | None:
-        """Return so many bytes of each process, which all of them see, or None where there is no such memory.
-
-        There is none if not all run on one machine, or if that has little of it, as many containers do. The
-        bytes are the same in each call, until one asks for more: then all that were had before are gone.
-        """
-        if self.shares_memory and (self.window is None or len(self.shared[0]) < size):
-            self._make_window(-(-size // PAGE) * PAGE)
-        return [memory[:size] for memory in self.shared] if self.shares_memory else None
-
-    def _make_window(self, size: int) -> None:
-        """Make, all together, a window of so many bytes of each process, in place of the last one."""
-        if self.window is not None:
-            self.shared = []
-            self.window.Unlock_all()
-            self.window.Free()
-            self.window = None
-        try:  # what Linux has of it; writing to more than there is would kill the process
-            has_room = shutil.disk_usage("/dev/shm").free > 2 * size * self.size
-        except OSError:
-            has_room = False
-        here = self.communicator.Split_type(self.mpi.COMM_TYPE_SHARED)
-        self.shares_memory = here.size == self.size and all(self.gather_values(has_room))
-        if self.shares_memory:
-            self.window = self.mpi.Win.Allocate_shared(size, 1, comm=here)
-            self.window.Lock_all()
-            self.shared = [
-                np.frombuffer(self.window.Shared_query(rank)[0], np.uint8) for rank in range(self.size)
-            ]
 
     def gather(self, array: np.ndarray) -> np.ndarray:
         """Return the arrays of all processes, each of this one's shape and dtype, along a new first axis."""

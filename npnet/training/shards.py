@@ -61,13 +61,6 @@ def add_up(low: int, high: int, parts: Mapping[Subtree, np.ndarray], overwrites:
     return np.add(left, right, out=left if is_ours and np.ndim(left) else None)
 
 
-def pieces_of(n: int, size: int) -> list[slice]:
-    """Return which of n numbers each process adds up."""
-    piece = -(-n // (ALIGNED * size)) * ALIGNED
-    cuts = [min(n, piece * k) for k in range(size + 1)]
-    return [slice(*ends) for ends in pairwise(cuts)]
-
-
 class Space:
     """Memory for a sum of so many numbers over all shards, which one step after the other uses.
 
@@ -85,7 +78,10 @@ class Space:
     """
 
     def __init__(self, sums: "Sums", n: int, dtype: np.dtype, total: np.ndarray | None = None):
-        self.pieces = pieces_of(n, sums.group.size)
+        size = sums.group.size
+        piece = -(-n // (ALIGNED * size)) * ALIGNED
+        cuts = [min(n, piece * k) for k in range(size + 1)]
+        self.pieces = [slice(*ends) for ends in pairwise(cuts)]
         mine = self.pieces[sums.group.rank]
         self.incoming = [np.empty((len(trees), mine.stop - mine.start), dtype) for trees in sums.subtrees]
         self.total = np.empty(n, dtype) if total is None else total
@@ -145,32 +141,6 @@ class Sums:
         whole[rank][...] = piece
         self.group.exchange([whole[rank]] * self.group.size, whole)
         return space.total
-
-    def shared(self, n: int, dtype: np.dtype) -> list[np.ndarray] | None:
-        """Return memory for n numbers of each process for ``over_memory``, or None where there is none.
-
-        It is for one sum after the other: whoever asks for more gets other memory, and this is gone.
-        """
-        if any(len(trees) != 1 for trees in self.subtrees):
-            return None
-        memory = self.group.shared_memory(n * dtype.itemsize)
-        return None if memory is None else [array.view(dtype) for array in memory]
-
-    def over_memory(self, shared: list[np.ndarray]) -> None:
-        """Put the sum over all shards in place of each process's own, which ``shared`` has.
-
-        Nothing is sent: each process adds up one piece and reads the others'.
-        """
-        rank, pieces = self.group.rank, pieces_of(len(shared[0]), self.group.size)
-        mine, own = pieces[rank], shared[rank]
-        self.group.meet()  # all have written their own sums
-        parts = {tree: array[mine] for (tree,), array in zip(self.subtrees, shared, strict=True)}
-        own[mine] = add_up(0, self.shards, parts)  # of this piece of ours only we read
-        self.group.meet()  # all pieces are there
-        for piece, array in zip(pieces, shared, strict=True):
-            if array is not own:
-                own[piece] = array[piece]
-        self.group.meet()  # all have read ours, which may now change
 
     def of(self, parts: Mapping[int, np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return the sum over all shards of arrays of one shape; ``parts`` has those of this process."""

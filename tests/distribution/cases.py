@@ -1,6 +1,6 @@
 """Run under mpiexec by the tests: trains small networks and prints, in the first process, what came of them.
 
-mpiexec -n 2 python cases.py OUT.json SHARDS [KERNELS [messages]]
+mpiexec -n 2 python cases.py OUT.json SHARDS [KERNELS]
 """
 
 import hashlib
@@ -159,11 +159,9 @@ def fit(model, x, y=None, **options):
     return {name: hashlib.sha256(value).hexdigest() for name, value in found.items()}
 
 
-def main(out, shards, kernels="numpy", by="memory"):
+def main(out, shards, kernels="numpy"):
     warnings.simplefilter("ignore")
     distribution.set_distribution(distribution.DataParallel(int(shards)))
-    if by == "messages":  # as between machines
-        processes.group().shares_memory = False
     found = {"fused": fused(kernels, fit)} if kernels == "numba" else with_numpy(out, kernels)
     if processes.group().first:
         Path(out).write_text(json.dumps(found))

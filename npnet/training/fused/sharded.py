@@ -54,10 +54,6 @@ class FusedDistributedStep(DistributedStep):
         for home in plan.homes:
             home.take()
         self.plan = plan
-        n, dtype = plan.gradients.size, plan.gradients.dtype
-        self.shared = self.sums.shared(n, dtype) if n else None
-        if self.shared is not None:  # the kernels write where the other processes read
-            plan.gradients = self.shared[self.group.rank]
         self.parts: dict[Any, dict[int, np.ndarray]] = {FUSED: {}} | {p: {} for p in plan.plain_parameters}
         totals, y_pred = np.zeros(len(self.sums.mine)), []
         parts = self._own_parts(batch)
@@ -96,9 +92,12 @@ class FusedDistributedStep(DistributedStep):
 
     def _sum_gradients(self, memory: Memory) -> None:
         """Begin the update: put the sums over all shards where the plan has this process's last shard."""
-        plan = self.plan
+        plan, sums = self.plan, self.sums
         self._keep(plan.gradients)
-        self._sum_fused(plan.gradients, self.parts.pop(FUSED))
+        if self.space is None or self.space.total is not plan.gradients:
+            self.space = Space(sums, plan.gradients.size, plan.gradients.dtype, total=plan.gradients)
+        own = sums.over_own(self.parts.pop(FUSED), plan.gradients.size, plan.gradients.dtype, overwrites=True)
+        sums.over_processes(own, self.space)
         if plan.plain_parameters:
             gradients = self._gradients_of({p: p.size for p in plan.plain_parameters})
             for parameter, by_shard in self.parts.items():
@@ -106,15 +105,3 @@ class FusedDistributedStep(DistributedStep):
             for parameter, total in gradients.sum().items():
                 parameter.grad = total.reshape(parameter.shape)
         self.penalty = self.step.chain.regularize()
-
-    def _sum_fused(self, total: np.ndarray, by_shard: dict[int, np.ndarray]) -> None:
-        """Put the sum over all shards to ``total``, which may be one of this process's shards."""
-        own = self.sums.over_own(by_shard, total.size, total.dtype, overwrites=True)
-        if self.shared is not None:
-            if own[0] is not total:
-                total[...] = own[0]
-            self.sums.over_memory(self.shared)
-            return
-        if self.space is None or self.space.total is not total:
-            self.space = Space(self.sums, total.size, total.dtype, total=total)
-        self.sums.over_processes(own, self.space)
