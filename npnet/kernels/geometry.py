@@ -11,6 +11,7 @@ A sequence (N, L, C) is a picture of height one.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -51,18 +52,23 @@ class Geometry(NamedTuple):
     @property
     def places(self) -> Pair:
         """In how many places the window stands, down and to the right: the size of the output."""
-        down, right = (
-            (size + before + after - span(kernel, dilation)) // stride + 1
-            for size, kernel, stride, dilation, (before, after) in zip(
-                self.size, self.kernel, self.strides, self.dilation, self.padding, strict=True
-            )
-        )
-        return down, right
+        return _places(self)
 
 
 def span(kernel: int, dilation: int) -> int:
     """Return how many pixels lie from the first tap to the last, both included."""
     return dilation * (kernel - 1) + 1
+
+
+@lru_cache(maxsize=512)
+def _places(geometry: Geometry) -> Pair:
+    down, right = (
+        (size + before + after - span(kernel, dilation)) // stride + 1
+        for size, kernel, stride, dilation, (before, after) in zip(
+            geometry.size, geometry.kernel, geometry.strides, geometry.dilation, geometry.padding, strict=True
+        )
+    )
+    return down, right
 
 
 def halves(total: int) -> Pair:

@@ -359,6 +359,12 @@ class BatchNormalization(Layer):
         self.normalized = (columns - mean) / np.sqrt(variance + self.epsilon)
         return gamma * self.normalized + beta
 
+    def scale_and_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the moving averages make of the layer: y = scale x + shift."""
+        gamma, beta = self._gamma_and_beta(self.moving_mean.value)
+        scale = gamma / np.sqrt(self.moving_variance.value + self.epsilon)
+        return scale, beta - scale * self.moving_mean.value
+
     def follow(self, mean: np.ndarray, variance: np.ndarray) -> None:
         """Let the moving averages follow a batch's statistics."""
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):

@@ -68,7 +68,8 @@ class Sequential(loops.Trainee):
         x = check_features(self, x)
         with self.lock:
             self.prepare(x.shape[1:])
-            return self.forward(gather(x, np.arange(len(x)), self.dtype), training)
+            x = gather(x, np.arange(len(x)), self.dtype)
+            return self.forward(x, training) if training else self.outputs(x)
 
     # --- compile --------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from npnet.metrics import Means
 from npnet.training import sources
 from npnet.training.batches import Position, gather
 from npnet.training.feeds import ArrayFeed, Feed
+from npnet.training.fused import inference
 from npnet.training.setup import Setup
 from npnet.training.step import Steps
 
@@ -69,6 +70,11 @@ class Trainee(Chain):
         with self.lock:
             self.setup = setup
             self.use(setup.kernels)
+
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Return the predictions for a batch in the model's dtype."""
+        fused = self.setup is None or self.setup.fused
+        return inference.outputs(self, x) if fused else self.forward(x)
 
     def prepare(self, sample_shape: Shape) -> None:
         """Build the model for samples of a shape if it is not, and give its links their kernels."""
@@ -234,7 +240,7 @@ def evaluate(
         _watch(model, feed.steps, verbose, callbacks) as (call, progress),
     ):
         feed.open(0)
-        means = _evaluate(model, setup, setup.readable_step(), feed, call, progress)
+        means = _evaluate(model, setup, setup.predicting_step(), feed, call, progress)
         if progress:
             progress.finish(means.logs())
     return means.reported(return_dict)
@@ -306,7 +312,7 @@ def _outputs(
     """Go through the outputs for each batch of a feed that is open."""
     for number, (x, [batch]) in enumerate(feed.groups()):
         call("on_predict_batch_begin", number, {})
-        yield model.forward(gather(x, batch.rows, model.dtype)).copy()
+        yield model.outputs(gather(x, batch.rows, model.dtype)).copy()
         call("on_predict_batch_end", number, {})
         if progress:
             progress.update(number + 1, {})
@@ -340,7 +346,7 @@ def test_on_batch(
     batch = setup.samples(x, y, sample_weight)
     feed = ArrayFeed(batch, len(batch))
     feed.open(0)
-    return _evaluate(model, setup, setup.readable_step(), feed, CallbackList([], model, {})).reported(
+    return _evaluate(model, setup, setup.predicting_step(), feed, CallbackList([], model, {})).reported(
         return_dict
     )
 

@@ -361,9 +361,28 @@ def test_an_epilogue_is_what_an_operation_of_its_own_would_be(size, dtype, speci
     )
 
 
+@pytest.mark.parametrize("size", OPERANDS.values(), ids=OPERANDS.keys())
+@pytest.mark.parametrize("reads", [False, True])
+def test_an_epilogue_scales_the_sums_before_the_bias(size, reads):
+    *places, channels, filters = size
+    g = geometry(tuple(places), (3, 3), (1, 1), "same")
+    x, weight = random(0, 3, *places, channels), random(1, 3, 3, channels, filters)
+    bias, scale, beside = random(2, filters), random(3, filters), random(4, 3, *places, filters)
+    sums = scale * reference.convolution_forward(x, weight, None, g) + bias
+    y = np.full_like(sums, 9)
+    if reads:
+        epilogue = Epilogue(rules.relu_backward, (), beside, reads=True, scale=scale)
+        expected = np.where(beside > 0, sums, 0)
+    else:
+        epilogue, expected = Epilogue(rules.relu, scale=scale), np.maximum(sums, 0)
+    convolution.convolve(x, weight, bias, g, epilogue, y)
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("size", [(8, 8), (9, 13), (13, 10)])
 @pytest.mark.parametrize("special", [None, np.nan, np.inf])
-def test_pooling_in_the_write_out_is_pooling_afterwards(size, special):
+@pytest.mark.parametrize("asked", [True, False])
+def test_pooling_in_the_write_out_is_pooling_afterwards(size, special, asked):
     g = geometry(size, (3, 3), (1, 1), "same")
     x, weight = random(0, 3, *size, 16), random(1, 3, 3, 16, 33)
     if special is not None:
@@ -371,9 +390,33 @@ def test_pooling_in_the_write_out_is_pooling_afterwards(size, special):
     with np.errstate(invalid="ignore"):
         sums = np.maximum(reference.convolution_forward(x, weight, None, g), 0)  # many ties among zeros
     best, taps = reference.max_pool_forward(sums, convolution.WINDOW_OF_TWO._replace(size=size))
-    y, taken = np.full_like(best, 9), np.full(best.shape, 9, np.int32)
-    convolution.convolve(x, weight, None, g, Epilogue(rules.relu, taken=taken), y)
+    y, taken = np.full_like(best, 9), np.full(best.shape, 9, np.int32) if asked else None
+    convolution.convolve(x, weight, None, g, Epilogue(rules.relu, pool="results", taken=taken), y)
     np.testing.assert_allclose(y, best, rtol=1e-12, atol=1e-12)
+    if asked:
+        np.testing.assert_array_equal(taken, taps)
+
+
+@pytest.mark.parametrize("special", [None, np.nan, np.inf])
+def test_pooling_of_the_sums_comes_before_scale_bias_and_rule(special):
+    size = 9, 12
+    g = geometry(size, (3, 3), (1, 1), "same")
+    x, weight = random(0, 3, *size, 16), random(1, 3, 3, 16, 33)
+    bias, scale = random(2, 33), random(3, 33)  # negative scales, too: the largest becomes the smallest
+    if special is not None:
+        x[1, 4, 4, 1] = special
+    with np.errstate(invalid="ignore"):
+        best, taps = reference.max_pool_forward(
+            reference.convolution_forward(x, weight, None, g), convolution.WINDOW_OF_TWO._replace(size=size)
+        )
+        numbers = scale * best + bias
+        expected = reference.elementwise(rules.gelu, numbers)
+    y, z, taken = np.full_like(best, 9), np.full_like(best, 9), np.full(best.shape, 9, np.int32)
+    epilogue = Epilogue(rules.gelu, (), z, scale=scale, pool="sums", taken=taken)
+    with np.errstate(invalid="ignore"):
+        convolution.convolve(x, weight, bias, g, epilogue, y)
+    np.testing.assert_allclose(z, numbers, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-11)
     np.testing.assert_array_equal(taken, taps)
 
 

@@ -80,7 +80,7 @@ def convolve(x, weight, bias, geometry, epilogue=PLAIN, y=None):
         winograd.suits(geometry, channels, filters, geometry.places)
         and winograd.forward(x, weight, bias, geometry, epilogue, y)
     ):
-        if epilogue.taken is None:
+        if epilogue.pool is None:
             direct.forward(x, weight, bias, geometry, epilogue, y)
         else:
             _forward_and_pool(x, weight, bias, geometry, epilogue, y)
@@ -88,11 +88,22 @@ def convolve(x, weight, bias, geometry, epilogue=PLAIN, y=None):
 
 
 def _forward_and_pool(x, weight, bias, geometry, epilogue, y):
-    """Compute ``convolve`` with pooling by the definition, as two operations."""
+    """Compute ``convolve`` with pooling by the definition, operation by operation."""
     whole = np.empty((len(x), *geometry.places, weight.shape[-1]), x.dtype)
-    direct.forward(x, weight, bias, geometry, epilogue._replace(taken=None), whole)
     windows = WINDOW_OF_TWO._replace(size=geometry.places)
-    y[...], epilogue.taken[...] = max_pool_forward(whole, windows)
+    if epilogue.pool == "results":
+        direct.forward(x, weight, bias, geometry, epilogue._replace(pool=None, taken=None), whole)
+        largest, taken = max_pool_forward(whole, windows)
+        y[...] = largest
+    else:
+        direct.forward(x, weight, None, geometry, PLAIN, whole)
+        largest, taken = max_pool_forward(whole, windows)
+        numbers = largest * (1 if epilogue.scale is None else epilogue.scale) + (0 if bias is None else bias)
+        if epilogue.beside is not None:
+            epilogue.beside[...] = numbers
+        y[...] = reference.elementwise(epilogue.rule, numbers, *epilogue.constants)
+    if epilogue.taken is not None:
+        epilogue.taken[...] = taken
 
 
 def convolution_backward_parameters(x, dy, geometry):

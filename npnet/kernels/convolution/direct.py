@@ -23,7 +23,7 @@ import numpy as np
 from numba import types
 
 from npnet.kernels.convolution import depthwise
-from npnet.kernels.convolution.epilogue import applied, flat, types_of
+from npnet.kernels.convolution.epilogue import applied, flat, outputs_of, types_of
 from npnet.kernels.convolution.memory import (
     ROWS,
     VECTORS,
@@ -49,9 +49,7 @@ IN_L1 = 20 * 1024  # bytes of a panel that stay in the L1 cache while the pixels
 
 def forward(x, weight, bias, geometry, epilogue, y):
     """y = epilogue(sum over taps of x[at] W[tap], plus b)."""
-    (above, _), (left, _) = geometry.padding
-    window = Window(_taps(geometry), (above, left), geometry.strides, geometry.places, geometry.groups)
-    target = Target(0, (1, 1), geometry.places)
+    window, target = _whole(geometry)
     _convolve(x, weight.reshape(-1, *weight.shape[2:]), bias, window, epilogue, y, target)
 
 
@@ -112,10 +110,13 @@ class Target(NamedTuple):
     size: Pair
 
 
-def _taps(geometry):
-    return tuple(
-        (p * geometry.dilation[0], q * geometry.dilation[1]) for p, q in np.ndindex(*geometry.kernel)
-    )
+@lru_cache(maxsize=512)
+def _whole(geometry):
+    """Window and target of the convolution that computes all of y."""
+    (above, _), (left, _), (down, right) = *geometry.padding, geometry.dilation
+    taps = tuple((p * down, q * right) for p, q in np.ndindex(*geometry.kernel))
+    window = Window(taps, (above, left), geometry.strides, geometry.places, geometry.groups)
+    return window, Target(0, (1, 1), geometry.places)
 
 
 @lru_cache(maxsize=512)
@@ -264,7 +265,7 @@ def _convolve(x, weight, bias, window, epilogue, y, target):
     tasks = -(-shape.pictures // shape.together) * -(-shape.places[0] // shape.rows)
     operands = (
         x.reshape(-1), panels_of(weight, window.groups), bias, flat(epilogue, y),
-        _address(*epilogue.kind, x.dtype), layout.places, layout.targets, layout.offsets, shape,
+        _address(epilogue.kind, x.dtype), layout.places, layout.targets, layout.offsets, shape,
     )  # fmt: skip
     _do_tasks(operands, tasks, work, memory, layout.share)
 
@@ -316,31 +317,29 @@ _do_tasks = share_out(_do_task)
 
 
 @cache
-def _address(rule, constants, reads, writes, dtype):
+def _address(kind, dtype):
     """Where the machine code lies that writes the results: ``_writer`` for these types."""
-    numbers, taps = types_of(dtype)
-    outputs = types.Tuple((numbers, numbers, taps, types_of(np.dtype(np.float64))[0]))
-    table = types.Array(types.int64, 1, "C")
-    number = types.intp
+    numbers, number, table = types_of(dtype)[0], types.intp, types.Array(types.int64, 1, "C")
+    outputs = outputs_of(dtype)
     kinds = numbers, number, numbers, number, number, outputs, number, table, number
-    return _writer(rule, constants, reads, writes).address(kinds)
+    return _writer(*kind[:5]).address(kinds)
 
 
 @cache
-def _writer(rule, constants, reads, writes):
-    """The operation that writes what an epilogue makes of a panel's sums plus bias to their pixels of y."""
-    apply = applied(rule, constants, reads, writes)
+def _writer(rule, constants, reads, writes, scales):
+    """The operation that writes what an epilogue makes of a panel's sums to their pixels of y."""
+    apply = applied(rule, constants, reads, writes, scales)
 
     @jit(refcount=False)
     def write(memory, sums, bias, column, left, outputs, to, targets, pixels):
-        y, beside, _, numbers = outputs
+        y, beside, _, scale, numbers = outputs
         w, lanes = VECTORS * lanes_of(memory), lanes_of(memory)
-        for j in range(0, min(w, left), lanes):
-            more = load(bias, column + j, left - j)
-            for q in range(pixels):
+        for q in range(pixels):
+            for j in range(0, min(w, left), lanes):
+                line = load(scale, column + j, left - j), load(bias, column + j, left - j)
                 at = to + targets[q] + column + j
-                values = load(memory, sums + q * w + j, lanes) + more
-                store(y, at, left - j, apply(values, beside, at, left - j, numbers))
+                values = load(memory, sums + q * w + j, lanes)
+                store(y, at, left - j, apply(values, line, beside, at, left - j, numbers))
         return 0
 
     return write

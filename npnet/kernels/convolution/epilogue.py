@@ -1,4 +1,4 @@
-"""What is done with the sums of a convolution while they are at hand: bias, an activation's rule, pooling.
+"""What is done with the sums of a convolution while they are at hand: scale, bias, a rule, pooling.
 
 A kernel that multiplies is compiled once; what writes its results is compiled for each rule and called by its
 address, once for a panel of filters of each task.
@@ -6,7 +6,7 @@ address, once for a panel of filters of each task.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numba import from_dtype, types
@@ -16,11 +16,11 @@ from npnet.kernels import rules
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.vectors.memory import load, store
 
-__all__ = ["PLAIN", "Epilogue", "address", "applied", "flat", "types_of"]
+__all__ = ["PLAIN", "Epilogue", "applied", "flat", "outputs_of", "types_of"]
 
 
 class Epilogue(NamedTuple):
-    """What a convolution applies to x * W + b before it writes it.
+    """What a convolution applies to its sums before it writes them: y = rule(scale x * W + b).
 
     Attributes
     ----------
@@ -30,26 +30,45 @@ class Epilogue(NamedTuple):
     constants
         Further arguments of the rule.
     beside
-        An array of the output's shape. It is read with ``reads``; otherwise x * W + b is written there. None:
-        neither.
+        An array of the output's shape. It is read with ``reads``; otherwise the rule's argument is written
+        there. None: neither.
     reads
         Whether ``beside`` is the rule's second argument.
+    scale
+        A number for each filter. None: 1.
+    pool
+        "sums": y is the rule of the largest sum x * W under each window of 2 x 2; "results": y is the largest
+        result of the rule. None: no pooling.
     taken
-        int32, of the shape of y: y has the largest number of each window of 2 x 2, and ``taken`` says under
-        which of its taps that was. None: no pooling.
+        int32, of the shape of y: under which of its window's taps the largest was. None: nobody asks.
     """
 
     rule: Callable[..., Any] = rules.linear
     constants: tuple[float, ...] = ()
     beside: np.ndarray | None = None
     reads: bool = False
+    scale: np.ndarray | None = None
+    pool: Literal["sums", "results"] | None = None
     taken: np.ndarray | None = None
 
     @property
-    def kind(self) -> tuple[Any, ...]:
-        """What ``applied`` compiles for."""
+    def kind(self) -> "Kind":
+        """What the operation that writes the results is compiled for."""
         writes = self.beside is not None and not self.reads
-        return self.rule, len(self.constants), self.reads, writes
+        numbers, taken = len(self.constants), self.taken is not None
+        return Kind(self.rule, numbers, self.reads, writes, self.scale is not None, self.pool, taken)
+
+
+class Kind(NamedTuple):
+    """Which epilogue, without its arrays and numbers."""
+
+    rule: Callable[..., Any]
+    constants: int
+    reads: bool
+    writes: bool
+    scales: bool
+    pool: str | None
+    takes: bool
 
 
 PLAIN = Epilogue()
@@ -57,11 +76,16 @@ NO_TAPS = np.empty(0, np.int32)
 
 
 @cache
-def applied(rule, count, reads, writes):
-    """The kernel (numbers, beside, at, left, constants) -> what is written of a register of x * W + b."""
+def applied(rule, count, reads, writes, scales):
+    """The kernel (sums, line, beside, at, left, constants) -> what is written of a register of sums.
+
+    ``line`` are the registers of scale and bias.
+    """
 
     @jit(inline=True)
-    def apply(numbers, beside, at, left, constants):
+    def apply(sums, line, beside, at, left, constants):
+        scale, bias = line
+        numbers = sums * scale + bias if scales else sums + bias
         if writes:
             store(beside, at, left, numbers)
         if reads:
@@ -72,23 +96,25 @@ def applied(rule, count, reads, writes):
 
 
 @cache
-def address(operation, *arguments):
-    """Where the machine code of an operation lies, for arguments of these types."""
-    return operation.address(arguments)
-
-
-@cache
 def types_of(dtype):
-    """The types of arrays of numbers and of taps, in a row, as they come before the other arguments."""
+    """The types of arrays of numbers and of taps, in a row."""
     return types.Array(from_dtype(dtype), 1, "C"), types.Array(types.int32, 1, "C")
 
 
+@cache
+def outputs_of(dtype):
+    """The type of what ``flat`` returns."""
+    numbers, taps = types_of(dtype)
+    return types.Tuple((numbers, numbers, taps, numbers, types_of(np.dtype(np.float64))[0]))
+
+
 def flat(epilogue, y):
-    """y, what is beside it, the taps and the constants, as the operations take them."""
+    """y, what is beside it, the taps, the scales and the constants, as the operations take them."""
     nothing = y.reshape(-1)
     return (
         nothing,
         nothing if epilogue.beside is None else epilogue.beside.reshape(-1),
         NO_TAPS if epilogue.taken is None else epilogue.taken.reshape(-1),
+        nothing if epilogue.scale is None else epilogue.scale,
         np.array(epilogue.constants, np.float64),
     )

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import typeof, types
 
-from npnet.kernels.convolution.epilogue import applied, flat, types_of
+from npnet.kernels.convolution.epilogue import applied, flat, outputs_of, types_of
 from npnet.kernels.convolution.memory import SERIAL, VECTORS, copy_picture, scratch, share_out, tile_width, up
 from npnet.kernels.machine.addresses import call
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
@@ -156,6 +156,7 @@ def weights_of_values(m):
 # --- where it is used ---------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=512)
 def suits(geometry, channels, filters, places):
     """Whether Winograd's convolution computes these places faster than the definition does; by shape."""
     computed = np.prod([up(n, OUT) for n in places])
@@ -254,7 +255,7 @@ def _convolve(x, weight, bias, before, places, epilogue, y):
     memory = scratch(x.dtype, get_threads(), share)
     values = _spread(weight)
     work = len(x) * up(places[0], OUT) * up(places[1], OUT) * channels * filters * PLACES // OUT**2
-    write = _address(*epilogue.kind, epilogue.taken is not None, x.dtype)
+    write = _address(epilogue.kind, x.dtype)
     tasks = -(-shape.pictures // shape.together) * -(-places[0] // (shape.rows * OUT))
     infinite, zero = np.zeros(tasks, np.int64), np.zeros(1, np.int64)
     operands = x.reshape(-1), values, bias, flat(epilogue, y), write, infinite, table, zero, shape
@@ -389,64 +390,67 @@ class Tiles(NamedTuple):
 
 
 @cache
-def _address(rule, constants, reads, writes, pools, dtype):
+def _address(kind, dtype):
     """Where the machine code lies that writes the results: ``_writer`` for these types."""
-    numbers, taps = types_of(dtype)
-    outputs = types.Tuple((numbers, numbers, taps, types_of(np.dtype(np.float64))[0]))
+    numbers, outputs = types_of(dtype)[0], outputs_of(dtype)
     shape, *_ = _layout(1, (4, 4), 1, 1, (1, 1), (4, 4), dtype)
     kinds = numbers, types.intp, types.intp, numbers, outputs, typeof(shape), typeof(Tiles(0, 0, 0, 0, 0))
-    return _writer(rule, constants, reads, writes, pools).address(kinds)
+    return _writer(*kind).address(kinds)
 
 
 @cache
-def _writer(rule, constants, reads, writes, pools):
-    """The operation that writes what an epilogue makes of A' M A plus bias, for the tiles of a task.
+def _writer(rule, constants, reads, writes, scales, pool, takes):
+    """The operation that writes what an epilogue makes of A' M A, for the tiles of a task.
 
-    It returns 0 if all of A' M A plus bias is finite.
+    It returns 0 if all of A' M A is finite.
     """
-    apply = applied(rule, constants, reads, writes)
+    apply = applied(rule, constants, reads, writes, scales)
+    pools_sums = pool == "sums"
 
     @jit(inline=True)
-    def write_tile(columns_of, more, outputs, to, line, pixel, rows, columns, left):
-        y, beside, _, numbers = outputs
+    def write_tile(columns_of, line, outputs, to, row, pixel, rows, columns, left):
+        y, beside, _, _, numbers = outputs
         memory, between, lanes_ = columns_of
         zeros = fill(memory, 0.0)
         for j in range(columns):
             pixels = output_pixels(load_planes(memory, between + j * lanes_, VALUES * lanes_, SIX))
             for i in range(rows):
-                sums = pixels[i] + more
-                zeros = zeros + sums * 0.0
-                at = to + i * line + j * pixel
-                store(y, at, left, apply(sums, beside, at, left, numbers))
+                zeros = zeros + pixels[i] * 0.0
+                at = to + i * row + j * pixel
+                store(y, at, left, apply(pixels[i], line, beside, at, left, numbers))
         return zeros
 
     @jit(inline=True)
-    def pool_tile(columns_of, more, outputs, to, line, pixel, rows, columns, left):
-        y, beside, taken, numbers = outputs
+    def pool_tile(columns_of, line, outputs, to, row, pixel, rows, columns, left):
+        y, beside, taken, _, numbers = outputs
         memory, between, lanes_ = columns_of
         zeros = fill(memory, 0.0)
         for j in range(0, columns - 1, 2):
             pixels = output_pixels(load_planes(memory, between + j * lanes_, VALUES * lanes_, SIX))
             others = output_pixels(load_planes(memory, between + (j + 1) * lanes_, VALUES * lanes_, SIX))
             for i in range(0, rows - 1, 2):
-                at = to + i // 2 * line + j // 2 * pixel
+                at = to + i // 2 * row + j // 2 * pixel
                 best, tap = fill(memory, 0.0), fill(memory, 0.0)
                 for k in range(4):
-                    sums = (others if k % 2 else pixels)[i + k // 2] + more
+                    sums = (others if k % 2 else pixels)[i + k // 2]
                     zeros = zeros + sums * 0.0
-                    under = apply(sums, beside, at, left, numbers)
+                    under = sums if pools_sums else apply(sums, line, beside, at, left, numbers)
                     if k == 0:
                         best = under
                     else:  # not "under > best": a NaN is taken, and the first NaN stays
-                        number = fill(memory, 1.0 * k)
-                        tap = np.where(best != best, tap, np.where(under <= best, tap, number))
+                        if takes:
+                            number = fill(memory, 1.0 * k)
+                            tap = np.where(best != best, tap, np.where(under <= best, tap, number))
                         best = np.where(best != best, best, np.where(under <= best, best, under))
+                if pools_sums:
+                    best = apply(best, line, beside, at, left, numbers)
                 store(y, at, left, best)
-                store_as(taken, at, left, tap)
+                if takes:
+                    store_as(taken, at, left, tap)
         return zeros
 
-    finish = pool_tile if pools else write_tile
-    pooled = 2 if pools else 1
+    finish = pool_tile if pool else write_tile
+    pooled = 2 if pool else 1
 
     @jit(refcount=False)
     def write(memory, sums, between, bias, outputs, shape, tiles):
@@ -455,13 +459,13 @@ def _writer(rule, constants, reads, writes, pools):
         each, p = tiles.rows * across, tiles.filter
         height, width = down // pooled, right // pooled
         zeros = fill(memory, 0.0)
-        for j in range(0, min(w, filters - p), lanes_):
-            left = filters - p - j
-            more = load(bias, p + j, left)
-            for i in range(tiles.pictures):
-                for t in range(each):
-                    top, first = tiles.row + t // across * OUT, t % across * OUT
-                    pixel = ((tiles.picture + i) * height + top // pooled) * width + first // pooled
+        for i in range(tiles.pictures):
+            for t in range(each):
+                top, first = tiles.row + t // across * OUT, t % across * OUT
+                pixel = ((tiles.picture + i) * height + top // pooled) * width + first // pooled
+                for j in range(0, min(w, filters - p), lanes_):
+                    left = filters - p - j
+                    line = load(outputs[3], p + j, left), load(bias, p + j, left)
                     at = sums + (i * each + t) * w + j
                     for v in range(VALUES):
                         pixels = output_pixels(
@@ -469,7 +473,7 @@ def _writer(rule, constants, reads, writes, pools):
                         )
                         store_planes(memory, between + v * VALUES * lanes_, lanes_, pixels)
                     zeros = zeros + finish(
-                        (memory, between, lanes_), more, outputs, pixel * filters + p + j, width * filters,
+                        (memory, between, lanes_), line, outputs, pixel * filters + p + j, width * filters,
                         filters, min(OUT, down - top), min(OUT, right - first), left,
                     )  # fmt: skip
         return int(total(zeros) != 0)

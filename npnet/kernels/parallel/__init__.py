@@ -17,10 +17,12 @@ from npnet.kernels.convolution import (
     max_pool_backward,
     max_pool_forward,
 )
-from npnet.kernels.parallel.layers import (
+from npnet.kernels.parallel.columns import (
     batch_norm_backward_input,
     batch_norm_backward_parameters,
     batch_norm_forward,
+)
+from npnet.kernels.parallel.layers import (
     dense_backward_input,
     dense_backward_parameters,
     dense_forward,

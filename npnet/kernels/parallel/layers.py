@@ -1,4 +1,4 @@
-"""Layers, compiled: the affine map, activations, batch normalisation."""
+"""Layers, compiled: the affine map and activations."""
 
 from functools import cache
 
@@ -13,9 +13,6 @@ from npnet.kernels.vectors.arithmetic import difference
 from npnet.kernels.vectors.memory import fill, lanes_of, largest, load, load_each, store, total
 
 __all__ = [
-    "batch_norm_backward_input",
-    "batch_norm_backward_parameters",
-    "batch_norm_forward",
     "dense_backward_input",
     "dense_backward_parameters",
     "dense_forward",
@@ -195,107 +192,3 @@ def _powers(row, shift, out):
         store(out, k, left, np.exp(difference(load(row, k, left), shift)))
         sums = sums + load(out, k, left)
     return total(sums)
-
-
-# --- columns: batch normalisation ------------------------------------------------------------------------
-
-
-def batch_norm_forward(x, gamma, beta, epsilon):
-    """y = gamma z + beta, z = (x - mean) / sqrt(variance + epsilon); returns y, z, mean, variance."""
-    if is_for_numpy("batch_norm_forward", x):
-        return reference.batch_norm_forward(x, gamma, beta, epsilon)
-    y, normalized = np.empty_like(x, order="C"), np.empty_like(x, order="C")
-    mean, variance = np.empty(x.shape[1], x.dtype), np.empty(x.shape[1], x.dtype)
-    _batch_norm_forward(plain(x), plain(gamma), plain(beta), float(epsilon), y, normalized, mean, variance)
-    return y, normalized, mean, variance
-
-
-def batch_norm_backward_parameters(dy, normalized):
-    """dgamma = column sums of dy z,  dbeta = column sums of dy."""
-    if is_for_numpy("batch_norm_backward_parameters", dy):
-        return reference.batch_norm_backward_parameters(dy, normalized)
-    dgamma, dbeta = np.empty(dy.shape[1], dy.dtype), np.empty(dy.shape[1], dy.dtype)
-    _column_sums(plain(dy), plain(normalized), dgamma, dbeta)
-    return dgamma, dbeta
-
-
-def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means=None):
-    """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon)."""
-    if is_for_numpy("batch_norm_backward_input", dy):
-        return reference.batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means)
-    if means is None:
-        dgamma, dbeta = batch_norm_backward_parameters(dy, normalized)
-    else:
-        dbeta, dgamma = (mean * dy.dtype.type(len(dy)) for mean in means)
-    dx = np.empty_like(dy, order="C")
-    scale = gamma / np.sqrt(variance + dy.dtype.type(epsilon))
-    _batch_norm_backward_input(plain(dy), plain(normalized), scale, dgamma, dbeta, dx)
-    return dx
-
-
-@jit(parallel=True)
-def _batch_norm_forward(x, gamma, beta, epsilon, y, normalized, mean, variance):
-    threads = serial_below(SERIAL, x.size)
-    arrays = x, gamma, beta, epsilon, y, normalized, mean, variance
-    parallel_for(-(-x.shape[1] // lanes_of(x)), _normalize_columns, arrays)
-    set_num_threads(threads)
-
-
-@jit
-def _normalize_columns(chunk, x, gamma, beta, epsilon, y, normalized, mean, variance):
-    rows, columns = x.shape
-    c = chunk * lanes_of(x)
-    left = columns - c
-    sums = fill(x, 0.0)
-    for n in range(rows):
-        sums = sums + load(x, n * columns + c, left)
-    center = sums / rows
-    squares = fill(x, 0.0)
-    for n in range(rows):
-        distance = load(x, n * columns + c, left) - center
-        squares = squares + distance * distance
-    spread = squares / rows
-    root = np.sqrt(spread + epsilon)
-    for n in range(rows):
-        z = (load(x, n * columns + c, left) - center) / root
-        store(normalized, n * columns + c, left, z)
-        store(y, n * columns + c, left, load(gamma, c, left) * z + load(beta, c, left))
-    store(mean, c, left, center)
-    store(variance, c, left, spread)
-
-
-@jit(parallel=True)
-def _column_sums(dy, normalized, dgamma, dbeta):
-    threads = serial_below(SERIAL, dy.size)
-    parallel_for(-(-dy.shape[1] // lanes_of(dy)), _sum_columns, (dy, normalized, dgamma, dbeta))
-    set_num_threads(threads)
-
-
-@jit
-def _sum_columns(chunk, dy, normalized, dgamma, dbeta):
-    rows, columns = dy.shape
-    c = chunk * lanes_of(dy)
-    left = columns - c
-    products, sums = fill(dy, 0.0), fill(dy, 0.0)
-    for n in range(rows):
-        products = products + load(dy, n * columns + c, left) * load(normalized, n * columns + c, left)
-        sums = sums + load(dy, n * columns + c, left)
-    store(dgamma, c, left, products)
-    store(dbeta, c, left, sums)
-
-
-@jit(parallel=True)
-def _batch_norm_backward_input(dy, normalized, scale, dgamma, dbeta, dx):
-    threads = serial_below(SERIAL, dy.size)
-    parallel_for(len(dy), _backward_row, (dy, normalized, scale, dgamma, dbeta, dx))
-    set_num_threads(threads)
-
-
-@jit
-def _backward_row(n, dy, normalized, scale, dgamma, dbeta, dx):
-    rows, columns = dy.shape
-    for c in range(0, columns, lanes_of(dy)):
-        left = columns - c
-        along = load(normalized, n * columns + c, left) * (load(dgamma, c, left) / rows)
-        centered = load(dy, n * columns + c, left) - load(dbeta, c, left) / rows - along
-        store(dx, n * columns + c, left, load(scale, c, left) * centered)

@@ -1,9 +1,11 @@
 """The stage of a convolution, with what follows it computed while its sums are at hand."""
 
 from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from npnet.kernels.geometry import Geometry
 from npnet.layers.activations import Elementwise
 from npnet.layers.convolution import Conv2D
 from npnet.layers.layer import Layer
@@ -11,7 +13,10 @@ from npnet.layers.pooling import MaxPooling2D
 from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Memory
 from npnet.training.fused.stages import KNOWN, Space, Todos
 
-__all__ = ["FusedConvolution", "can_convolve"]
+if TYPE_CHECKING:
+    from npnet.kernels.convolution import Epilogue
+
+__all__ = ["Followed", "FusedConvolution", "can_convolve"]
 
 
 def can_convolve(link: Layer) -> bool:
@@ -23,47 +28,37 @@ def can_convolve(link: Layer) -> bool:
     return takes_epilogue(link.windows(link.input_shape), link.input_shape[-1])
 
 
-class FusedConvolution:
-    """y = pool(activation(x * W + b)): what follows a convolution is computed while its sums are at hand.
-
-    Its weights stay where they are; they are small beside the pictures.
+class Followed:
+    """A convolution with what follows it, an activation of single elements and the largest of 2 x 2 pixels.
 
     Attributes
     ----------
-    activation, pool
-        What it has absorbed.
-    y, z, taken, dz, dx
-        The numbers of its arrays: the output; x * W + b, where the activation's derivative reads that; where
-        each maximum was; the gradients of x * W + b behind pooling, and of x.
+    activation
+        The activation that it has absorbed.
+    pool
+        Whether it has absorbed pooling, "results" of the activation, or "sums" before it; None: no.
     """
 
-    in_panels = False
-    differentiates = True
-    activation: Elementwise | None = None
-    pool: MaxPooling2D | None = None
-
     link: Conv2D
+    activation: Elementwise | None = None
+    pool: Literal["sums", "results"] | None = None
 
-    def __init__(self, link: Layer, space: Space):
+    def __init__(self, link: Layer):
         self.link = link  # type: ignore[assignment]
-        self.parameters = link.trainable_parameters
-        self.y, self.z, self.taken, self.dz, self.dx = (space.new_rows() for _ in range(5))
 
     def absorb(self, link: Layer) -> bool:
-        """Compute an activation of single elements as well, and the largest of 2 x 2 pixels."""
-        if self.pool is not None or link not in KNOWN:
+        """Compute the next link as well, if it is one of those that can be; return whether it is."""
+        if link not in KNOWN:
             return False
         if isinstance(link, Elementwise) and self.activation is None:
             self.activation = link
             return True
-        if isinstance(link, MaxPooling2D) and self._can_pool(link):
-            self.pool = link
+        if isinstance(link, MaxPooling2D) and self.pool is None and self._can_pool(link):
+            self.pool = "sums" if self.activation is None else "results"
             return True
         return False
 
     def _can_pool(self, link: MaxPooling2D) -> bool:
-        if self.activation is not None and self.activation.remembers == "x":
-            return False
         from npnet.kernels.convolution import WINDOW_OF_TWO, pools
 
         if self.link.input_shape is None or link.input_shape is None:
@@ -71,6 +66,48 @@ class FusedConvolution:
         windows = self.link.windows(self.link.input_shape)
         fits = link.windows(link.input_shape) == WINDOW_OF_TWO._replace(size=windows.places)
         return fits and pools(windows, self.link.weight.shape[-2], self.link.filters)
+
+    def output_shape(self, pictures: int, geometry: Geometry) -> tuple[int, ...]:
+        """Return the shape of y for so many pictures."""
+        height, width = geometry.places
+        by = 1 if self.pool is None else 2
+        return pictures, height // by, width // by, self.link.filters
+
+    @property
+    def epilogue(self) -> "Epilogue":
+        """What is done with the sums, without the arrays for it."""
+        from npnet.kernels.convolution import Epilogue
+
+        if self.activation is None:
+            return Epilogue(pool=self.pool)
+        constants = tuple(map(float, self.activation.constants))
+        return Epilogue(self.activation.rule, constants, pool=self.pool)
+
+
+class FusedConvolution(Followed):
+    """y = activation(x * W + b), with pooling: what follows is computed while the sums are at hand.
+
+    Its weights stay where they are; they are small beside the pictures.
+
+    Attributes
+    ----------
+    y, z, taken, dz, dx
+        The numbers of its arrays: the output; what the activation was given, where its derivative reads that;
+        where each maximum was; the gradients of x * W + b behind pooling, and of x.
+    """
+
+    in_panels = False
+    differentiates = True
+
+    def __init__(self, link: Layer, space: Space):
+        super().__init__(link)
+        self.parameters = link.trainable_parameters
+        self.y, self.z, self.taken, self.dz, self.dx = (space.new_rows() for _ in range(5))
+
+    def _can_pool(self, link: MaxPooling2D) -> bool:
+        # The derivative is taken where the maximum was, of what the activation has left there.
+        read = None if self.activation is None else self.activation.remembers
+        return read != "x" and super()._can_pool(link)
 
     def forward(self, x: Flow) -> tuple[Flow, Todos]:
         """Return y."""
@@ -82,18 +119,14 @@ class FusedConvolution:
         return Flow(ROWS, derivative=derivative), [Call(self._forward)]
 
     def _forward(self, memory: Memory) -> None:
-        from npnet.kernels.convolution import PLAIN, convolve
+        from npnet.kernels.convolution import convolve
 
         link = self.link
         link.look_at(memory.rows)
-        whole = (len(link.x), *link.geometry.places, link.filters)
-        shape = whole if self.pool is None else (whole[0], whole[1] // 2, whole[2] // 2, whole[3])
-        y, epilogue = memory.array_of_rows(self.y, shape, link.x.dtype), PLAIN
-        if self.activation is not None:
-            constants = tuple(map(float, self.activation.constants))
-            epilogue = epilogue._replace(rule=self.activation.rule, constants=constants)
-            if self.activation.remembers == "x":
-                epilogue = epilogue._replace(beside=memory.array_of_rows(self.z, shape, y.dtype))
+        shape = self.output_shape(len(link.x), link.geometry)
+        y, epilogue = memory.array_of_rows(self.y, shape, link.x.dtype), self.epilogue
+        if self.activation is not None and self.activation.remembers == "x":
+            epilogue = epilogue._replace(beside=memory.array_of_rows(self.z, shape, y.dtype))
         if self.pool is not None:
             epilogue = epilogue._replace(taken=memory.array_of_rows(self.taken, shape, np.dtype(np.int32)))
         convolve(link.x, link.bank, link.bias_value, link.geometry, epilogue, y)

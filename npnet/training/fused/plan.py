@@ -28,8 +28,8 @@ from npnet.layers.core import Dense
 from npnet.layers.layer import Layer
 from npnet.losses import CategoricalCrossentropy
 from npnet.optimizers import Optimizer
-from npnet.training.batches import Batch
-from npnet.training.fused import stages
+from npnet.training.batches import Batch, gather
+from npnet.training.fused import inference, stages
 from npnet.training.fused.convolutions import FusedConvolution, can_convolve
 from npnet.training.fused.flows import Call, Flow, Memory, Todo
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
@@ -121,7 +121,7 @@ class FusedStep:
 
     def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
         """Return the predictions for a batch."""
-        return self.step.outputs(x, batch)
+        return inference.outputs(self.step.chain, gather(x, batch.rows, self.step.chain.dtype))
 
     def current(self) -> "Plan | None":
         """Return the plan for the step as it is now."""

@@ -1,0 +1,268 @@
+"""Batch normalisation, compiled: statistics of columns, and what becomes of each number by them.
+
+Sums over a column are taken block by block of rows, small enough to stay in the L1 cache, and then over the
+blocks: memory is read in order, all threads have work however few columns there are, and a sum of blocks is
+more exact than one running sum. The blocks follow from the shape alone.
+
+A fused step needs what ``batch_norm_forward`` computes with the activation behind it, and remembers less:
+``normalize`` keeps nothing of z, which ``normalize_back`` computes again from x.
+"""
+
+from functools import cache
+
+import numpy as np
+from numba.np.unsafe.ndarray import to_fixed_tuple
+
+from npnet.kernels import reference, rules
+from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
+from npnet.kernels.machine.loops import parallel_for
+from npnet.kernels.parallel.arrays import SERIAL, is_for_numpy, plain
+from npnet.kernels.vectors.memory import fill, lanes_of, load, store
+
+__all__ = [
+    "batch_norm_backward_input",
+    "batch_norm_backward_parameters",
+    "batch_norm_forward",
+    "normalize",
+    "normalize_back",
+]
+
+IN_L1 = 16 * 1024  # bytes of a block
+
+
+def batch_norm_forward(x, gamma, beta, epsilon):
+    """y = gamma z + beta, z = (x - mean) / sqrt(variance + epsilon); returns y, z, mean, variance."""
+    if is_for_numpy("batch_norm_forward", x):
+        return reference.batch_norm_forward(x, gamma, beta, epsilon)
+    x, y, normalized = plain(x), np.empty_like(x, order="C"), np.empty_like(x, order="C")
+    mean, variance = _statistics(x)
+    line = mean, _factor(variance, epsilon), plain(gamma), plain(beta)
+    _normalizer(rules.linear, 0, "z")(x, line, np.empty(0), y, normalized, _rows(x))
+    return y, normalized, mean, variance
+
+
+def batch_norm_backward_parameters(dy, normalized):
+    """dgamma = column sums of dy z,  dbeta = column sums of dy."""
+    if is_for_numpy("batch_norm_backward_parameters", dy):
+        return reference.batch_norm_backward_parameters(dy, normalized)
+    return _column_sums(plain(dy), plain(normalized), *_as_they_are(dy))
+
+
+def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means=None):
+    """dx = gamma / s (dy - mean(dy) - z mean(dy z)),  s = sqrt(variance + epsilon)."""
+    if is_for_numpy("batch_norm_backward_input", dy):
+        return reference.batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means)
+    if means is None:
+        dgamma, dbeta = batch_norm_backward_parameters(dy, normalized)
+        means = dbeta / dy.dtype.type(len(dy)), dgamma / dy.dtype.type(len(dy))
+    dx = np.empty_like(dy, order="C")
+    line = *_as_they_are(dy), gamma * _factor(variance, epsilon), *map(plain, means)
+    _backward(plain(dy), plain(normalized), line, dx, _rows(dy))
+    return dx
+
+
+def normalize(x, gamma, beta, epsilon, rule, constants, y, before=None):
+    """y = rule(u, *constants) with u = gamma z + beta; returns the batch's mean and variance.
+
+    ``y`` is written, and u into ``before`` if that is an array.
+    """
+    mean, variance = _statistics(x)
+    line = mean, _factor(variance, epsilon), gamma, beta
+    kernel = _normalizer(rule, len(constants), None if before is None else "u")
+    kernel(x, line, np.array(constants, np.float64), y, y if before is None else before, _rows(x))
+    return mean, variance
+
+
+def normalize_back(du, x, gamma, mean, variance, epsilon, dx=None):
+    """dgamma and dbeta of the gradient of u; ``dx`` is written if that is an array.
+
+    As ``batch_norm_backward_parameters`` and ``batch_norm_backward_input`` with z = (x - mean) / s.
+    """
+    factor = _factor(variance, epsilon)
+    dgamma, dbeta = _column_sums(du, x, mean, factor)
+    if dx is not None:
+        count = du.dtype.type(len(du))
+        _backward(du, x, (mean, factor, gamma * factor, dbeta / count, dgamma / count), dx, _rows(du))
+    return dgamma, dbeta
+
+
+def _factor(variance, epsilon):
+    return 1 / np.sqrt(variance + variance.dtype.type(epsilon))
+
+
+def _as_they_are(array):
+    """The mean and the factor with which (x - mean) factor is x: it is normalised already."""
+    return np.zeros(array.shape[1], array.dtype), np.ones(array.shape[1], array.dtype)
+
+
+def _rows(x):
+    """Rows of a block."""
+    return max(1, IN_L1 // max(1, x.shape[1] * x.itemsize))
+
+
+def _statistics(x):
+    """Mean and variance of each column."""
+    rows, columns = _rows(x), x.shape[1]
+    sums = np.empty((2, -(-len(x) // rows), columns), x.dtype)
+    mean, variance = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
+    _statistics_kernel(x, rows, sums, mean, variance)
+    return mean, variance
+
+
+def _column_sums(dy, x, mean, factor):
+    """Sums of dy (x - mean) factor and of dy over each column."""
+    rows, columns = _rows(x), x.shape[1]
+    sums = np.empty((2, -(-len(x) // rows), columns), x.dtype)
+    products, plain_ = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
+    _column_sums_kernel(dy, x, mean, factor, rows, sums, products, plain_)
+    return products, plain_
+
+
+# --- statistics ---------------------------------------------------------------------------------------------
+
+
+@jit(parallel=True)
+def _statistics_kernel(x, rows, sums, mean, variance):
+    threads = serial_below(SERIAL, x.size)
+    parallel_for(sums.shape[1], _statistics_of_block, (x, rows, sums))
+    parallel_for(-(-x.shape[1] // lanes_of(x)), _join_statistics, (x, rows, sums, mean, variance))
+    set_num_threads(threads)
+
+
+@jit
+def _statistics_of_block(block, x, rows, sums):
+    """The mean of some rows of each column, and the sum of squared distances from it."""
+    columns, blocks = x.shape[1], sums.shape[1]
+    first, last = block * rows, min(len(x), (block + 1) * rows)
+    for c in range(0, columns, lanes_of(x)):
+        left = columns - c
+        even, odd = fill(x, 0.0), fill(x, 0.0)  # two sums: an addition waits for the last one of its sum
+        for n in range(first, last - 1, 2):
+            even = even + load(x, n * columns + c, left)
+            odd = odd + load(x, (n + 1) * columns + c, left)
+        if (last - first) % 2:
+            even = even + load(x, (last - 1) * columns + c, left)
+        center = (even + odd) / (last - first)
+        even, odd = fill(x, 0.0), fill(x, 0.0)
+        for n in range(first, last - 1, 2):
+            one = load(x, n * columns + c, left) - center
+            other = load(x, (n + 1) * columns + c, left) - center
+            even, odd = even + one * one, odd + other * other
+        if (last - first) % 2:
+            one = load(x, (last - 1) * columns + c, left) - center
+            even = even + one * one
+        store(sums, block * columns + c, left, center)
+        store(sums, (blocks + block) * columns + c, left, even + odd)
+
+
+@jit
+def _join_statistics(chunk, x, rows, sums, mean, variance):
+    """Mean and variance of all rows: the squares of each block, and of the distance of its mean from theirs.
+
+    sum (x - mean)^2 = sum over blocks of  sum (x - center)^2 + rows (center - mean)^2   (Chan et al. 1979)
+    """
+    columns, blocks = x.shape[1], sums.shape[1]
+    c = chunk * lanes_of(x)
+    left = columns - c
+    total = fill(x, 0.0)
+    for block in range(blocks):
+        some = min(len(x) - block * rows, rows)
+        total = total + load(sums, block * columns + c, left) * some
+    center = total / len(x)
+    total = fill(x, 0.0)
+    for block in range(blocks):
+        some = min(len(x) - block * rows, rows)
+        distance = load(sums, block * columns + c, left) - center
+        total = total + (load(sums, (blocks + block) * columns + c, left) + distance * distance * some)
+    store(mean, c, left, center)
+    store(variance, c, left, total / len(x))
+
+
+# --- forward ------------------------------------------------------------------------------------------------
+
+
+@cache
+def _normalizer(rule, count, keeps):
+    """The kernel for y = rule(gamma z + beta), which keeps "z", the rule's argument "u", or nothing."""
+
+    @jit
+    def normalize_block(block, x, line, constants, y, kept, rows):
+        mean, factor, gamma, beta = line
+        columns = x.shape[1]
+        numbers = to_fixed_tuple(constants, count)
+        for n in range(block * rows, min(len(x), (block + 1) * rows)):
+            for c in range(0, columns, lanes_of(x)):
+                left, at = columns - c, n * columns + c
+                z = (load(x, at, left) - load(mean, c, left)) * load(factor, c, left)
+                u = load(gamma, c, left) * z + load(beta, c, left)
+                if keeps == "z":
+                    store(kept, at, left, z)
+                elif keeps == "u":
+                    store(kept, at, left, u)
+                store(y, at, left, rule(u, *numbers))
+
+    @jit(parallel=True)
+    def kernel(x, line, constants, y, kept, rows):
+        threads = serial_below(SERIAL, x.size)
+        parallel_for(-(-len(x) // rows), normalize_block, (x, line, constants, y, kept, rows))
+        set_num_threads(threads)
+
+    return kernel
+
+
+# --- backward -----------------------------------------------------------------------------------------------
+
+
+@jit(parallel=True)
+def _column_sums_kernel(dy, x, mean, factor, rows, sums, products, plain_):
+    threads = serial_below(SERIAL, x.size)
+    parallel_for(sums.shape[1], _sums_of_block, (dy, x, mean, factor, rows, sums))
+    parallel_for(-(-x.shape[1] // lanes_of(x)), _join_sums, (sums, products, plain_))
+    set_num_threads(threads)
+
+
+@jit
+def _sums_of_block(block, dy, x, mean, factor, rows, sums):
+    columns, blocks = x.shape[1], sums.shape[1]
+    for c in range(0, columns, lanes_of(x)):
+        left = columns - c
+        center, scale = load(mean, c, left), load(factor, c, left)
+        products, plain_ = fill(x, 0.0), fill(x, 0.0)
+        for n in range(block * rows, min(len(x), (block + 1) * rows)):
+            gradient = load(dy, n * columns + c, left)
+            products = products + gradient * ((load(x, n * columns + c, left) - center) * scale)
+            plain_ = plain_ + gradient
+        store(sums, block * columns + c, left, products)
+        store(sums, (blocks + block) * columns + c, left, plain_)
+
+
+@jit
+def _join_sums(chunk, sums, products, plain_):
+    _, blocks, columns = sums.shape
+    c = chunk * lanes_of(sums)
+    left = columns - c
+    first, second = fill(sums, 0.0), fill(sums, 0.0)
+    for block in range(blocks):
+        first = first + load(sums, block * columns + c, left)
+        second = second + load(sums, (blocks + block) * columns + c, left)
+    store(products, c, left, first)
+    store(plain_, c, left, second)
+
+
+@jit(parallel=True)
+def _backward(dy, x, line, dx, rows):
+    threads = serial_below(SERIAL, x.size)
+    parallel_for(-(-len(x) // rows), _backward_block, (dy, x, line, dx, rows))
+    set_num_threads(threads)
+
+
+@jit
+def _backward_block(block, dy, x, line, dx, rows):
+    mean, factor, scale, center, along = line
+    columns = x.shape[1]
+    for n in range(block * rows, min(len(x), (block + 1) * rows)):
+        for c in range(0, columns, lanes_of(x)):
+            left, at = columns - c, n * columns + c
+            z = (load(x, at, left) - load(mean, c, left)) * load(factor, c, left)
+            rest = load(dy, at, left) - load(center, c, left) - z * load(along, c, left)
+            store(dx, at, left, load(scale, c, left) * rest)
