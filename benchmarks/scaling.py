@@ -85,10 +85,13 @@ def memory_line(options, task):
         grown = worker.ask("memory", "widest")
     if grown is None:
         return "This system does not tell how much memory a process has used."
+    grown -= 4 * (
+        task.parameters + task.rows * (task.widths[0] + task.widths[-1])
+    )  # the task's start and data
     each = grown / task.parameters
     widest = widest_of_a_gigabyte(each)
     return (
-        f"{task.parameters / 1e6:.1f} million weights train in {grown / 1e6:,.0f} MB, samples included:"
+        f"{task.parameters / 1e6:.1f} million weights train in {grown / 1e6:,.0f} MB:"
         f" {each:.1f} bytes a weight.\n"
         f"A GB trains {1e3 / each:.0f} million weights, 3072-{widest}-{widest}-10."
     )
