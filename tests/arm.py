@@ -1,5 +1,6 @@
 """The kernels' tests on ARM, in QEMU's emulation of a processor: ``make test-arm``.
 
+The emulation is slow where kernels are compiled: the first tests take minutes, all of them perhaps an hour.
 Debian's Python for arm64 and wheels of the package index are put into a folder once; nothing is installed. It
 needs the programs of Debian's packages qemu-user-static and debootstrap.
 
