@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOK := {"jupytext": null, "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
-.PHONY: help train test test-lowest test-slow test-peers test-browser notebook bench lint lines clean
+.PHONY: help train test test-lowest test-slow test-peers test-browser test-arm notebook bench lint lines clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -26,6 +26,9 @@ test-peers: .venv/tested .venv/benched  ## the tests that need Keras and PyTorch
 
 test-browser: .venv/browsed  ## the tests that open reports in Chromium
 	$(BIN)/python -m pytest -m browser
+
+test-arm: .venv/tested  ## the kernels' tests on ARM, emulated; needs qemu-user-static and debootstrap
+	$(BIN)/python tests/arm.py
 
 notebook: .venv/tested  ## make the notebooks of the tutorial, examples/cifar10_mlp.py and cifar10_cnn.py
 	$(BIN)/jupytext --quiet --to ipynb --update --update-metadata '$(NOTEBOOK)' examples/cifar10_mlp.py
@@ -84,4 +87,4 @@ lines:  ## write the numbers of lines into README's reading lists
 	$(PYTHON) tests/support/readme_lines.py
 
 clean:  ## remove the virtual environments
-	rm -rf .venv .venv-lowest
+	rm -rf .venv .venv-lowest .venv-arm

@@ -118,4 +118,5 @@ def _hosts(folder):
     return [
         "-launcher", "ssh", "-launcher-exec", str(launcher), "-localhost", ADDRESSES[0],
         "-hosts", ",".join(ADDRESSES), "-ppn", "1",
+        "-genv", "UCX_TLS", "tcp,self",  # else UCX finds the memory that both share
     ]  # fmt: skip

@@ -16,8 +16,8 @@ from .worker import Worker
 def sweeps(quick):
     """Return {quantity: {value: task}}, each starting from the tutorial's network at batch 32."""
     batches = powers(1, 256 if quick else 8192)
-    widths = powers(64, 512 if quick else 4096)
-    depths = powers(1, 4 if quick else 16)
+    widths = powers(64, 512 if quick else 8192)
+    depths = powers(1, 4 if quick else 64)
     return {
         "batch": {n: ((3072, 512, 512, 10), n) for n in batches},
         "width": {m: ((3072, m, m, 10), 32) for m in widths},
@@ -72,6 +72,31 @@ def thread_tasks(options, batch, effort):
     return dict.fromkeys(times, task), times
 
 
+def widest_of_a_gigabyte(bytes_a_weight):
+    """Return the m of the network 3072-m-m-10 whose training takes a GB: m^2 + 3084 m + 10 weights."""
+    weights = 1e9 / bytes_a_weight
+    return int(-1542 + (1542**2 + weights - 10) ** 0.5)
+
+
+def memory_line(options, task):
+    """Say what memory training a network takes, and which network takes a GB."""
+    with closing(Worker("npnet-fused", options.threads)) as worker:
+        worker.ask("train", "widest", **task.settings)
+        grown = worker.ask("memory", "widest")
+    if grown is None:
+        return "This system does not tell how much memory a process has used."
+    grown -= 4 * (
+        task.parameters + task.rows * (task.widths[0] + task.widths[-1])
+    )  # the task's start and data
+    each = grown / task.parameters
+    widest = widest_of_a_gigabyte(each)
+    return (
+        f"{task.parameters / 1e6:.1f} million weights train in {grown / 1e6:,.0f} MB:"
+        f" {each:.1f} bytes a weight.\n"
+        f"A GB trains {1e3 / each:.0f} million weights, 3072-{widest}-{widest}-10."
+    )
+
+
 def run(options):
     print(machine.describe(options.threads))
     limits = measure_limits(options.threads, 0.2 if options.quick else 1.0)
@@ -92,6 +117,8 @@ def run(options):
             for quantity, variants in sweeps(options.quick).items():
                 tasks = {value: make_task(*variant, options.optimizer) for value, variant in variants.items()}
                 show(quantity, tasks, measure(worker, tasks, *effort), lambda _: limits.peak())
+                if quantity == "width":
+                    print("\n" + memory_line(options, list(tasks.values())[-1]), flush=True)
         for batch in (32, 2048):
             tasks, times = thread_tasks(options, batch, effort)
             show(f"threads at batch {batch}", tasks, times, lambda n: limits.peak(threads=n))

@@ -9,7 +9,7 @@ from npnet.checking.measuring.limits import measure_limits
 from npnet.checking.measuring.neighbours import Neighbours
 from npnet.checking.measuring.timing import calibrated, interleave, median, table
 
-from . import arguments, fit, machine, reference
+from . import arguments, fit, isa, machine, reference
 from .peers import PEERS
 from .task import OPTIMIZERS, Task
 from .worker import Worker, WorkerError
@@ -131,4 +131,8 @@ def main(argv):
     parser.add_argument("--widths", type=arguments.numbers, default=[3072, 512, 512, 10])
     parser.add_argument("--peers", type=arguments.names, default=list(PEERS), help=", ".join(PEERS))
     parser.add_argument("--skip-fit", action="store_true", help="leave out the section on model.fit")
-    run(parser.parse_args(argv))
+    parser.add_argument("--isa", choices=isa.SWITCHES, help="hold everyone to this instruction set")
+    options = parser.parse_args(argv)
+    if options.isa:
+        isa.hold(options.isa, "training", argv)
+    run(options)

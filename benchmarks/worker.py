@@ -83,6 +83,7 @@ class _Session:
         from .peers import PEERS
         from .task import Task
 
+        self.rss = _status("VmRSS")
         self.jobs[job] = peer = PEERS[self.name](Task(**task), self.threads)
         return {"label": peer.label, "formula": peer.formulas[task["optimizer"]]}
 

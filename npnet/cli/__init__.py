@@ -133,7 +133,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, ValueError, ImportError, MemoryError, processes.OtherMPIError) as error:
+    except (
+        OSError, ValueError, ImportError, MemoryError, processes.OtherMPIError, processes.OutOfStepError
+    ) as error:  # fmt: skip
         if processes.world().size > 1:
             processes.world().stop(processes.world().failure(_sentence(error)), 1)
         if processes.announced_rank() == 0:

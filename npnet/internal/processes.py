@@ -4,6 +4,7 @@ A program that nobody distributes is one process, ``Processes()``, and MPI is no
 sent point to point, so whoever waits knows for whom, can be interrupted by Ctrl-C, and says so after a while.
 """
 
+import atexit
 import io
 import json
 import os
@@ -20,15 +21,16 @@ from typing import Any, NoReturn, TextIO
 import numpy as np
 
 __all__ = [
-    "OtherMPIError", "Prefixed", "Processes", "announced", "announced_rank", "group", "join", "say", "tell",
-    "train_together", "world",
+    "OtherMPIError", "OutOfStepError", "Prefixed", "Processes", "announced", "announced_rank", "group",
+    "join", "say", "tell", "train_together", "world",
 ]  # fmt: skip
 
 PATIENCE = 120.0  # seconds after which a process that waits says for whom
 EAGER = 2e-3  # seconds for which it asks without a pause whether the others have sent
 PAUSE = 5e-5  # seconds between two questions from then on
+LEAVING = 1  # the tag by which a process that ends says so
 TAGS = 30_000  # MPI guarantees tags up to 32,767
-GRACE = 0.5  # seconds in which processes that fail alike are expected to do so
+GRACE = 0.5  # seconds in which processes that fail alike are expected to do so, and messages to arrive
 
 # Who starts processes, and the variables in which it says how many there are and which one this is: Open MPI;
 # MPICH and its relatives, and Slurm on their behalf; Slurm.
@@ -41,6 +43,16 @@ STARTERS = (
 
 class OtherMPIError(RuntimeError):
     """mpiexec and mpi4py belong to different MPIs: each process would train alone."""
+
+
+class OutOfStepError(RuntimeError):
+    """The processes do not do the same: a message is not the one that is waited for, or will never come."""
+
+    def __init__(self, what: str):
+        super().__init__(
+            f"The processes do not do the same: {what}. All must call fit and train_on_batch, with the same"
+            " arguments, and callbacks must come to the same decisions."
+        )
 
 
 def pause(seconds: float) -> None:
@@ -73,7 +85,10 @@ class Processes:
 
     def __init__(self, communicator: Any = None):
         self.communicator = communicator
-        self.endings = communicator and communicator.Dup()
+        if communicator is not None:
+            from mpi4py import MPI
+
+            self.mpi, self.endings = MPI, communicator.Dup()
         self.exchanging = False
         self.rank: int = 0 if communicator is None else communicator.rank
         self.size: int = 1 if communicator is None else communicator.size
@@ -92,7 +107,12 @@ class Processes:
     @property
     def name(self) -> str:
         """Return "rank 1 of 4 on node7"."""
-        return f"rank {self.rank} of {self.size} on {self.hosts[self.rank]}"
+        return self.names[self.rank]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all of them."""
+        return [f"rank {rank} of {self.size} on {host}" for rank, host in enumerate(self.hosts)]
 
     @property
     def machines(self) -> list[str]:
@@ -110,7 +130,8 @@ class Processes:
 
     def exchange(self, outgoing: Sequence[np.ndarray], incoming: Sequence[np.ndarray]) -> None:
         """Send ``outgoing[q]`` to process q and receive from it ``incoming[q]``; all contiguous."""
-        incoming[self.rank][...] = outgoing[self.rank]
+        if incoming[self.rank] is not outgoing[self.rank]:
+            incoming[self.rank][...] = outgoing[self.rank]
         if self.size == 1:
             return
         tag, self.sent, self.exchanging = self.sent % TAGS, self.sent + 1, True
@@ -118,22 +139,44 @@ class Processes:
         others = [(self.rank + distance) % self.size for distance in range(1, self.size)]
         begin = self.communicator.Irecv, self.communicator.Isend
         waiting = [
-            (other, start(array[other], other, tag))
+            (other, array[other].nbytes if array is incoming else None, start(array[other], other, tag))
             for start, array in zip(begin, (incoming, outgoing), strict=True)
             for other in others
             if array[other].size
         ]
-        began = told = time.monotonic()
+        began = told = looked = time.monotonic()
+        gone: set[int] = set()
         while True:
-            waiting = [(other, request) for other, request in waiting if not request.Test()]
+            waiting = [each for each in waiting if not self._is_done(*each)]
             if not waiting:
                 self.exchanging = False
                 return
             now = time.monotonic()
             pause(PAUSE if now - began > EAGER else 0)
-            if now - told > PATIENCE:
-                told = now
-                self._say_who_is_late({other for other, _ in waiting}, now - began)
+            if now - looked > GRACE:
+                late, looked = {other for other, *_ in waiting}, now
+                if gone & late:
+                    rank = min(gone & late)
+                    raise OutOfStepError(f"rank {rank} on {self.hosts[rank]} has ended, others wait for it")
+                gone = {other for other in late if self.endings.Iprobe(other, LEAVING)}
+                if now - told > PATIENCE:
+                    told = now
+                    self._say_who_is_late(late, now - began)
+
+    def _is_done(self, other: int, size: int | None, request: Any) -> bool:
+        """Return whether a message has been sent or, where a size is expected, has come."""
+        status = self.mpi.Status()
+        try:
+            done = bool(request.Test(status))
+            received: Any = status.Get_count(self.mpi.BYTE) if done and size else size
+        except self.mpi.Exception as error:
+            if error.Get_error_class() != self.mpi.ERR_TRUNCATE:
+                raise
+            received = "more"
+        if received != size:
+            where = f"rank {other} on {self.hosts[other]} sends {received} bytes where {self.name}"
+            raise OutOfStepError(f"{where} expects {size}")
+        return done
 
     def _say_who_is_late(self, late: set[int], seconds: float) -> None:
         """Print who is waited for, in the lowest of the processes that wait."""
@@ -164,7 +207,7 @@ class Processes:
 
     def gather_values(self, value: Any) -> list[Any]:
         """Return what each process has, of what JSON can hold."""
-        return [json.loads(text) for text in self.gather_bytes(json.dumps(value).encode())]
+        return [json.loads(text) for text in self.gather_bytes(json.dumps(value, default=str).encode())]
 
     def broadcast(self, value: Any) -> Any:
         """Return what the first process has, of what JSON can hold."""
@@ -197,6 +240,18 @@ class Processes:
         if not together:
             self.abort(code)
         raise SystemExit(code)
+
+    def leave(self) -> None:
+        """Tell the others that this process has ended, so that none waits for it for ever, and wait for them.
+
+        MPI's own end would wait, too, but say nothing.
+        """
+        nothing = np.empty(0)
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        begin = self.endings.Irecv, self.endings.Isend
+        waiting = [start(nothing, other, LEAVING) for start in begin for other in others]
+        while not self.mpi.Request.Testall(waiting):
+            pause(PAUSE)
 
     def abort(self, code: int) -> None:
         """End the other processes, which do not know that they should."""
@@ -267,6 +322,7 @@ def join() -> Processes:
     if _world is None:
         _world = Processes(_communicator())
         sys.excepthook = _end_all
+        atexit.register(_world.leave)  # before MPI's own end, which waits for the others
     return _world
 
 

@@ -52,7 +52,8 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
         group = processes.group()
         say("Processes", f"{', '.join(group.machines)}; {settings['shards']} shards a batch")
     say("Seed", str(settings["seed"]))
-    say("Folder", str(folder.path))
+    hint = f" (should a process be killed: npnet train --resume {folder.path})"
+    say("Folder", f"{folder.path}{hint if processes.group().size > 1 else ''}")
     epoch, steps, _ = model.position
     if epoch or steps:
         done = [quantity(epoch, "epoch")] if epoch else []

@@ -304,12 +304,15 @@ class Gradients:
         self.sums, self.sizes = sums, sizes
         self.starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
         self.space = Space(sums, sum(sizes.values()), dtype)
+        self.own = [np.empty_like(self.space.total) for _ in sums.own]
 
     def add(self, key: Any, by_shard: dict[int, np.ndarray]) -> None:
         """Take in the gradients of one parameter by shard."""
-        self.sums.add_own(by_shard, self.space, self.starts[key], self.sizes[key])
+        start, n = self.starts[key], self.sizes[key]
+        for row, own in zip(self.own, self.sums.over_own(by_shard, n, self.space.total.dtype), strict=True):
+            row[start : start + n] = own
 
     def sum(self) -> dict[Any, np.ndarray]:
         """Return the sums over all shards, each as one row of numbers, valid until the next step."""
-        total = self.sums.over_processes(self.space)
+        total = self.sums.over_processes(self.own, self.space)
         return {key: total[start : start + self.sizes[key]] for key, start in self.starts.items()}

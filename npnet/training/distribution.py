@@ -123,8 +123,17 @@ def set_distribution(value: DataParallel | None) -> None:
                 f"shards must be at least the number of processes, {size}, got {value.shards}: some would"
                 f" have nothing to do. DataParallel(shards={size})"
             )
+        _require_same(processes.world(), value)
     _distribution = value
     processes.train_together(value is not None)
+
+
+def _require_same(world: processes.Processes, value: DataParallel) -> None:
+    """Raise a ValueError where processes have set different distributions."""
+    everywhere = dict(zip(world.names, world.gather_values(repr(value)), strict=True))
+    if len(set(everywhere.values())) > 1:
+        said = ", ".join(f"{name} has {text}" for name, text in everywhere.items())
+        raise ValueError(f"set_distribution must be given the same in all processes: {said}.")
 
 
 def distribution() -> DataParallel | None:

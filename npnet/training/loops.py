@@ -149,7 +149,8 @@ def fit(
             checks.warn_about_pixels(train.some.x)
         history = History()
         listeners, progbar = check_callbacks(callbacks), ProgbarLogger()
-        watchers = [*listeners, history, *([progbar] if shown else []), *setup.watchers()]
+        alike = setup.watchers(training=train, validation=validation)
+        watchers = [*listeners, history, *([progbar] if shown else []), *alike]
         params = {"verbose": shown, "epochs": epochs, "steps": train.steps}
         call = CallbackList(watchers, model, params)
         setup.prepare(train.some.x)

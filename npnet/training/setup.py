@@ -197,14 +197,14 @@ class Setup:
         present.fused.look_at_classes()
         return present
 
-    def watchers(self) -> list[Callback]:
-        """Return what watches that the processes of a distributed training do the same."""
+    def watchers(self, **feeds: Any) -> list[Callback]:
+        """Return what watches that the processes of a distributed training do the same with these feeds."""
         group = processes.group()
         if group.size == 1:
             return []
         from npnet.training.alike import Alike
 
-        return [Alike(group, self)]
+        return [Alike(group, self, feeds)]
 
     def _bind_optimizer(self) -> None:
         """Let the optimizer count this model's steps and no other's."""

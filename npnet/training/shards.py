@@ -7,6 +7,7 @@ not associative, so the order of the tree, not the number of processes, decides 
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -63,22 +64,27 @@ def add_up(low: int, high: int, parts: Mapping[Subtree, np.ndarray], overwrites:
 class Space:
     """Memory for a sum of so many numbers over all shards, which one step after the other uses.
 
+    Parameters
+    ----------
+    total
+        Where the sum over all shards is to be; by default in memory of its own.
+
     Attributes
     ----------
-    own
-        The sums of this process's subtrees, a row each.
+    pieces
+        Which of the numbers each process adds up.
     incoming
-        One piece of the numbers, of the subtrees of each process.
-    total
-        The sum over all shards.
+        This process's piece, of the subtrees of each process.
     """
 
-    def __init__(self, sums: "Sums", n: int, dtype: np.dtype):
+    def __init__(self, sums: "Sums", n: int, dtype: np.dtype, total: np.ndarray | None = None):
         size = sums.group.size
         piece = -(-n // (ALIGNED * size)) * ALIGNED
-        self.own = np.zeros((len(sums.own), size * piece), dtype)
-        self.incoming = [np.empty((len(trees), piece), dtype) for trees in sums.subtrees]
-        self.total = np.empty((size, piece), dtype)
+        cuts = [min(n, piece * k) for k in range(size + 1)]
+        self.pieces = [slice(*ends) for ends in pairwise(cuts)]
+        mine = self.pieces[sums.group.rank]
+        self.incoming = [np.empty((len(trees), mine.stop - mine.start), dtype) for trees in sums.subtrees]
+        self.total = np.empty(n, dtype) if total is None else total
 
 
 class Sums:
@@ -100,38 +106,44 @@ class Sums:
         self.own = self.subtrees[group.rank]
         self.counts = [len(within) for within in shares]
 
-    def add_own(self, parts: Mapping[int, np.ndarray], space: Space, start: int, size: int) -> None:
-        """Write the sums of ``size`` numbers over own subtrees to ``space``; ``parts`` has them by shard.
+    def over_own(
+        self, parts: Mapping[int, np.ndarray], n: int, dtype: np.dtype, overwrites: bool = False
+    ) -> list[np.ndarray]:
+        """Return the sums of n numbers over this process's subtrees; ``parts`` has the numbers by shard.
 
         What it lacks, empty shards, counts as zeros. (Left out, they would leave a -0 that another number
         of processes makes a 0.)
         """
-        nothing = np.zeros((), space.own.dtype)
+        nothing = np.zeros((), dtype)
         leaves = {(shard, shard + 1): parts.get(shard, nothing) for shard in self.mine}
-        for row, subtree in zip(space.own, self.own, strict=True):
-            row[start : start + size] = add_up(*subtree, leaves).reshape(-1)
+        totals = [add_up(*subtree, leaves, overwrites) for subtree in self.own]
+        return [total.reshape(-1) if total.ndim else np.zeros(n, dtype) for total in totals]
 
-    def over_processes(self, space: Space) -> np.ndarray:
-        """Return the sum over all shards, given the sums of this process's subtrees.
+    def over_processes(self, own: list[np.ndarray], space: Space) -> np.ndarray:
+        """Return the sum over all shards, given the sums of this process's subtrees, which are overwritten.
 
         Each process receives one piece of all subtrees, adds it up, and sends it to the others. Where it has
         one subtree it sends 2 (P-1)/P of the numbers, as little as can be (Patarasuk & Yuan 2009).
         """
-        size = self.group.size
-        pieces = np.ascontiguousarray(space.own.reshape(len(self.own), size, -1).swapaxes(0, 1))
-        self.group.exchange(list(pieces), space.incoming)
+        rank, incoming = self.group.rank, list(space.incoming)
+        outgoing = [
+            own[0][None, p] if len(own) == 1 else np.stack([row[p] for row in own]) for p in space.pieces
+        ]
+        incoming[rank] = outgoing[rank]
+        self.group.exchange(outgoing, incoming)
         parts = {
             tree: row
-            for trees, rows in zip(self.subtrees, space.incoming, strict=True)
+            for trees, rows in zip(self.subtrees, incoming, strict=True)
             for tree, row in zip(trees, rows, strict=True)
         }
         piece = add_up(0, self.shards, parts, overwrites=True)
-        self.group.exchange([piece] * size, list(space.total))
-        return space.total.reshape(-1)
+        whole = [space.total[p] for p in space.pieces]
+        whole[rank][...] = piece
+        self.group.exchange([whole[rank]] * self.group.size, whole)
+        return space.total
 
     def of(self, parts: Mapping[int, np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return the sum over all shards of arrays of one shape; ``parts`` has those of this process."""
-        size = int(np.prod(shape))
-        space = Space(self, size, dtype)
-        self.add_own(parts, space, 0, size)
-        return self.over_processes(space)[:size].reshape(shape)
+        n = int(np.prod(shape))
+        own = self.over_own(parts, n, dtype)
+        return self.over_processes([row.copy() for row in own], Space(self, n, dtype)).reshape(shape)

@@ -23,6 +23,8 @@ def happens(what, rank):
             raise OSError(28, "No space left on device")
         if what in ("SIGKILL", "SIGINT"):
             os.kill(os.getpid(), getattr(signal, what))
+        if what == "exit":
+            sys.exit(0)
         if what == "late":
             time.sleep(1.5)
         if what == "weights":
@@ -31,17 +33,26 @@ def happens(what, rank):
     return act
 
 
+def stops(batch, logs):
+    """Decide in one process what all should decide."""
+    model.stop_training = True
+
+
 what = sys.argv[1]
 processes.PATIENCE = 0.5
-distribution.set_distribution(distribution.DataParallel(shards=4))
-rank = processes.group().rank
+distribution.initialize()
+rank = processes.world().rank
+distribution.set_distribution(distribution.DataParallel(shards=4 + (what == "shards" and rank)))
 processes.group().resume = "Go on with the file."
 seed = rank if what == "seed" else 0
 model = npnet.Sequential([Dense(3, input_shape=(2,))], seed=seed)
 model.compile("sgd", "mse", kernels="numpy")
-rows = 12 + (what == "data" and rank)
+rows = 12 + (what == "rows" and rank)
 x, y = np.ones((rows, 2), np.float32), np.ones((rows, 3), np.float32)
-act = npnet.callbacks.LambdaCallback(on_epoch_end=happens(what, rank))
+x[5] += what == "data" and rank
+act = npnet.callbacks.LambdaCallback(
+    on_epoch_end=happens(what, rank), on_train_batch_end=stops if what == "decision" and rank else None
+)
 try:
     model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[act])
 except KeyboardInterrupt:

@@ -223,9 +223,8 @@ def test_processes_may_have_samples_of_their_own(mpi, tmp_path):
 
 def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
     began = time.monotonic()
-    running = {
-        what: mpi(2, HERE / "faults.py", what) for what in ("exception", "SIGKILL", "seed", "data", "weights")
-    }
+    faults = "exception", "SIGKILL", "exit", "shards", "seed", "rows", "data", "weights", "decision"
+    running = {what: mpi(2, HERE / "faults.py", what) for what in faults}
     said = {what: ended(process) for what, process in running.items()}
     assert time.monotonic() - began < 60, "nobody waits for ever"
     assert all(code != 0 and "trained" not in out for code, out, _ in said.values())
@@ -237,7 +236,11 @@ def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
         err,
     )
     assert re.search(r"be alike: of seed, rank \d \(on \S+\) has [01], the other has [01]", said["seed"][2])
-    assert "be alike: of steps an epoch, rank" in said["data"][2]
+    assert re.search(r"be alike: of training.samples, rank \d \(on \S+\) has 1[23],", said["rows"][2])
+    assert "be alike: of training.x.rows (their SHA-256), rank" in said["data"][2]
+    assert "must be given the same in all processes: rank 0 of 2 on" in said["shards"][2]
+    assert re.search(r"do not do the same: rank 1 on \S+ has ended, others wait for it", said["exit"][2])
+    assert re.search(r"not do the same: rank \d on \S+ sends \S+ bytes where rank", said["decision"][2])
     assert "The processes differ after epoch 2: of weights (their SHA-256), rank" in said["weights"][2]
 
 

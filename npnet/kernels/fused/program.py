@@ -11,7 +11,7 @@ how). ``flow_table`` and ``layer_table`` say where each begins.
 
 from collections.abc import Callable
 from functools import cache, partial, wraps
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import from_dtype, typeof, types
@@ -371,7 +371,7 @@ def _carry_out(program, addresses, operands, multiplications):
     threads = serial_below(SERIAL, multiplications)
     team = get_num_threads()
     counters = new_counters(len(program), team)
-    parallel_for(team, _work, (team, counters, program, addresses, operands))
+    parallel_for(team, _work, (team, counters, program, addresses, Operands(*operands)))
     set_num_threads(threads)
 
 
@@ -387,23 +387,33 @@ def run(operations, program, operands, multiplications):
     multiplications
         How much work it is: little is done by one thread.
     """
-    _carry_out(program, _addresses(operations, typeof(operands)), operands, multiplications)
+    # Numba finds the type of a plain tuple in a microsecond, that of a NamedTuple, in Python, in two hundred.
+    plain = tuple(operands)
+    key = operations, tuple(map(_kind, plain))
+    if key not in _addresses:
+        _addresses[key] = _compiled(operations, typeof(operands), typeof(plain))
+    _carry_out(program, _addresses[key], plain, multiplications)
 
 
 _TEAM = types.Tuple((types.Array(types.int64, 1, "C"), types.intp, types.intp))
-
-
 _TABLE, _NUMBERS = types.Array(types.int64, 2, "C"), types.Array(types.int64, 1, "C")
+_addresses: dict[Any, np.ndarray] = {}  # where operations' machine code lies, by their operands' kinds
+
+
+def _kind(operand):
+    """Return all that Numba's type of an operand depends on."""
+    if isinstance(operand, np.ndarray):
+        return operand.dtype, operand.ndim, operand.flags.num
+    return type(operand)
 
 
 def _whole():
     return _carry_out
 
 
-@cache
-def _addresses(operations, operands):
-    """Where the machine code of the operations lies, for operands of this type."""
+def _compiled(operations, operands, plain):
+    """Where the machine code of the operations lies, for operands of this type, and of the plain tuple's."""
     arguments = _TEAM, types.int64, typeof(Phase()), operands
     jobs = [Job(operation.make, arguments) for operation in operations]
-    compile_all([Job(_whole, (_TABLE, _NUMBERS, operands, types.int64)), *jobs])
+    compile_all([Job(_whole, (_TABLE, _NUMBERS, plain, types.int64)), *jobs])
     return np.array([operation.address(arguments) for operation in operations], np.int64)

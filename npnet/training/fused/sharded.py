@@ -14,6 +14,7 @@ from npnet.training.batches import Batch
 from npnet.training.distributed import DistributedStep, normalizes_batches, own_stream
 from npnet.training.fused.flows import Memory
 from npnet.training.fused.plan import FusedStep, Plan, taking_steps
+from npnet.training.shards import Space
 from npnet.training.step import Result, Step
 
 __all__ = ["FusedDistributedStep"]
@@ -31,6 +32,7 @@ class FusedDistributedStep(DistributedStep):
     def __init__(self, step: Step, group: Processes, shards: int):
         super().__init__(step, group, shards)
         self.fused = FusedStep(step, self._sum_gradients)
+        self.space: Space | None = None
 
     def take(self, x: np.ndarray, batch: Batch) -> Result:
         """Take one step, fused if it can be."""
@@ -90,15 +92,16 @@ class FusedDistributedStep(DistributedStep):
 
     def _sum_gradients(self, memory: Memory) -> None:
         """Begin the update: put the sums over all shards where the plan has this process's last shard."""
-        plan = self.plan
+        plan, sums = self.plan, self.sums
         self._keep(plan.gradients)
-        gradients = self._gradients_of(
-            {FUSED: plan.gradients.size} | {p: p.size for p in plan.plain_parameters}
-        )
-        for key, by_shard in self.parts.items():
-            gradients.add(key, by_shard)
-        total = gradients.sum()
-        plan.gradients[...] = total[FUSED]
-        for parameter in plan.plain_parameters:
-            parameter.grad = total[parameter].reshape(parameter.shape)
+        if self.space is None or self.space.total is not plan.gradients:
+            self.space = Space(sums, plan.gradients.size, plan.gradients.dtype, total=plan.gradients)
+        own = sums.over_own(self.parts.pop(FUSED), plan.gradients.size, plan.gradients.dtype, overwrites=True)
+        sums.over_processes(own, self.space)
+        if plan.plain_parameters:
+            gradients = self._gradients_of({p: p.size for p in plan.plain_parameters})
+            for parameter, by_shard in self.parts.items():
+                gradients.add(parameter, by_shard)
+            for parameter, total in gradients.sum().items():
+                parameter.grad = total.reshape(parameter.shape)
         self.penalty = self.step.chain.regularize()
