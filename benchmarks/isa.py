@@ -11,11 +11,6 @@ import sys
 
 HELD = "NPNET_BENCH_ISA"  # set in a benchmark that has been started with the switches
 
-# What the processor must have, by LLVM's names.
-NEEDED = {
-    "avx2": ("avx2", "fma", "bmi2", "f16c"),
-    "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"),
-}
 # Numba: numba.readthedocs.io, environment variables; oneDNN: "CPU dispatcher control"; MKL: "Instruction set
 # specific dispatching"; XLA: xla.proto, xla_cpu_max_isa; OpenBLAS: USAGE.md; PyTorch: ATen's CPU dispatch.
 # None of "avx512" includes the matrix unit: oneDNN's is AVX10_1_512_AMX, and Numba is given no amx feature.
@@ -45,7 +40,8 @@ SWITCHES = {
 
 def require(isa, features):
     """Exit with a message that names what this processor, with LLVM's ``features``, lacks of a set."""
-    lacking = [name for name in NEEDED[isa] if not features.get(name)]
+    needed = [name.removeprefix("+") for name in SWITCHES[isa]["NUMBA_CPU_FEATURES"].split(",")]
+    lacking = [name for name in needed if not features.get(name)]
     if lacking:
         raise SystemExit(f"--isa {isa} cannot be measured here: this processor has no {', '.join(lacking)}.")
 

@@ -85,9 +85,8 @@ def memory_line(options, task):
         grown = worker.ask("memory", "widest")
     if grown is None:
         return "This system does not tell how much memory a process has used."
-    grown -= 4 * (
-        task.parameters + task.rows * (task.widths[0] + task.widths[-1])
-    )  # the task's start and data
+    # Beside the network the worker holds the task's initial weights and its data.
+    grown -= 4 * (task.parameters + task.rows * (task.widths[0] + task.widths[-1]))
     each = grown / task.parameters
     widest = widest_of_a_gigabyte(each)
     return (

@@ -236,6 +236,10 @@ class Chain(Strict, UsesKernels, WeightNames):
             x = link.forward(x, training)
         return x
 
+    def outputs(self, x: np.ndarray) -> np.ndarray:
+        """Return the predictions for a batch in the chain's dtype."""
+        return self.forward(x)
+
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Set every parameter's gradient, given dy of the last ``forward``; return dx."""
         for link in reversed(self.links):

@@ -385,7 +385,7 @@ class BatchNormalization(Layer):
             self.gamma.grad = dgamma
         if self.beta is not None:
             self.beta.grad = dbeta
-        gamma = np.ones(dy.shape[-1], dy.dtype) if self.gamma is None else self.gamma.value
+        gamma, _ = self.gamma_and_beta(columns)
         if self.frozen:  # the statistics are constants
             dx = columns * (gamma / np.sqrt(self.variance + self.epsilon))
         else:

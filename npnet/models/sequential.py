@@ -16,7 +16,7 @@ from npnet.models import onnx, saving
 from npnet.models.summary import html_summary, print_summary
 from npnet.optimizers import Optimizer
 from npnet.training import loops
-from npnet.training.batches import Position, gather
+from npnet.training.batches import Position
 from npnet.training.setup import Setup, check_features
 from npnet.utils import new_seed
 
@@ -68,7 +68,7 @@ class Sequential(loops.Trainee):
         x = check_features(self, x)
         with self.lock:
             self.prepare(x.shape[1:])
-            x = gather(x, np.arange(len(x)), self.dtype)
+            x = np.array(x, self.dtype, order="C")
             return self.forward(x, training) if training else self.outputs(x)
 
     # --- compile --------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ class DistributedStep:
     def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
         """Return the predictions for a batch, of which each process computes its shards."""
         chain, own = self.step.chain, self._own_parts(batch)
-        y_pred = [chain.forward(gather(x, rows, chain.dtype)).copy() for _, rows, _ in own]
+        y_pred = [chain.outputs(gather(x, rows, chain.dtype)).copy() for _, rows, _ in own]
         return self.group.gather_parts(self._as_rows(y_pred), self._rows_of_each(batch))
 
     # --- a step's parts -------------------------------------------------------------------------------------

@@ -240,7 +240,7 @@ def evaluate(
         _watch(model, feed.steps, verbose, callbacks) as (call, progress),
     ):
         feed.open(0)
-        means = _evaluate(model, setup, setup.predicting_step(), feed, call, progress)
+        means = _evaluate(model, setup, setup.readable_step(), feed, call, progress)
         if progress:
             progress.finish(means.logs())
     return means.reported(return_dict)
@@ -356,7 +356,7 @@ def test_on_batch(
     batch = setup.samples(x, y, sample_weight)
     feed = ArrayFeed(batch, len(batch))
     feed.open(0)
-    return _evaluate(model, setup, setup.predicting_step(), feed, CallbackList([], model, {})).reported(
+    return _evaluate(model, setup, setup.readable_step(), feed, CallbackList([], model, {})).reported(
         return_dict
     )
 

@@ -174,10 +174,6 @@ class Setup:
         self._fused_step.look_at_classes()
         return self._fused_step
 
-    def predicting_step(self) -> Steps:
-        """Return who makes predictions without taking steps."""
-        return FusedStep(self.readable_step()) if self._fuses else self.readable_step()
-
     @property
     def _fuses(self) -> bool:
         return self.fused and name_of(self.kernels) == "numba"

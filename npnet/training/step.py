@@ -86,7 +86,7 @@ class Step:
 
     def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
         """Return the predictions for a batch."""
-        return self.chain.forward(gather(x, batch.rows, self.chain.dtype))
+        return self.chain.outputs(gather(x, batch.rows, self.chain.dtype))
 
 
 JOINABLE = Known([activations.Softmax, activations.Sigmoid])

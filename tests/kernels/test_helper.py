@@ -18,6 +18,8 @@ from npnet.layers import Dense, Input, Rescaling
 from npnet.models import Sequential
 from npnet.training.fused.plan import Writer
 
+KNOWN_TO_KERNELS = ["sgd", "rmsprop", "adagrad", "adam", "adamw", "nadam", "adamax", "adadelta", "lion"]
+
 
 @pytest.fixture
 def jobs(monkeypatch, tmp_path):
@@ -77,6 +79,15 @@ def test_a_helper_that_fails_costs_nothing(monkeypatch, jobs, started, ending):
     monkeypatch.setattr(helper, "PATIENCE", 0.1)
     assert compiled_here(jobs) == 3
     assert started[0].poll() is not None
+
+
+@pytest.mark.parametrize("owner", ["subprocess.Popen", "tempfile.TemporaryDirectory"])
+def test_a_helper_that_cannot_be_started_costs_nothing(monkeypatch, jobs, owner):
+    def refuse(*arguments, **options):
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(owner, refuse)
+    assert compiled_here(jobs) == 3
 
 
 def test_what_a_helper_claimed_and_did_not_finish_is_compiled_here(monkeypatch, jobs):
@@ -146,6 +157,7 @@ def test_every_operation_can_be_made_in_another_process(optimizer):
             optimizers.NAMES[optimizer](clipnorm=clipnorm), "categorical_crossentropy", kernels="numba"
         )
         plan = model.setup.step().current()
+        assert (plan is not None) == (optimizer in KNOWN_TO_KERNELS)
         if plan is not None:
             for operation in Writer(plan, 32).operations:
                 assert pickle.loads(pickle.dumps(operation.make))() is operation

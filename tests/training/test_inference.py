@@ -13,27 +13,30 @@ def convolution(**options):
     return layers.Conv2D(17, 3, padding="same", **options)
 
 
-NETWORKS = {  # made anew for each test
-    "rule, pooling": lambda: [convolution(activation="relu"), layers.MaxPooling2D()],
-    "pooling, gelu": lambda: [convolution(), layers.MaxPooling2D(), layers.Activation("gelu")],
-    "gelu, pooling": lambda: [convolution(activation="gelu"), layers.MaxPooling2D()],
-    "norm, rule": lambda: [convolution(use_bias=False), layers.BatchNormalization(), layers.ReLU()],
-    "pooling, norm, rule": lambda: [
+# Made anew for each test; and how many of the links the convolutions absorb.
+NETWORKS = {
+    "rule, pooling": (2, lambda: [convolution(activation="relu"), layers.MaxPooling2D()]),
+    "pooling, gelu": (2, lambda: [convolution(), layers.MaxPooling2D(), layers.Activation("gelu")]),
+    "gelu, pooling": (2, lambda: [convolution(activation="gelu"), layers.MaxPooling2D()]),
+    "norm, rule": (2, lambda: [convolution(use_bias=False), layers.BatchNormalization(), layers.ReLU()]),
+    "pooling, norm, rule": (3, lambda: [
         convolution(), layers.MaxPooling2D(), layers.BatchNormalization(), layers.Activation("gelu"),
-    ],
-    "norm, pooling": lambda: [
+    ]),
+    "norm, pooling": (1, lambda: [
         convolution(), layers.BatchNormalization(), layers.MaxPooling2D(), layers.ReLU(),
-    ],
-    "rule, norm": lambda: [convolution(activation="relu"), layers.BatchNormalization()],
-    "two norms": lambda: [
+    ]),
+    "rule, norm": (1, lambda: [convolution(activation="relu"), layers.BatchNormalization()]),
+    "two norms": (1, lambda: [
         convolution(), layers.BatchNormalization(scale=False), layers.BatchNormalization(),
-    ],
-    "strides": lambda: [convolution(strides=2, activation="relu"), layers.MaxPooling2D()],
-    "window of one": lambda: [layers.Conv2D(8, 1, activation="relu"), layers.BatchNormalization()],
-    "depthwise": lambda: [layers.DepthwiseConv2D(3), layers.ReLU(), convolution(activation="relu")],
-    "two in a row": lambda: [
+    ]),
+    "strides": (1, lambda: [convolution(strides=2, activation="relu"), layers.MaxPooling2D()]),
+    "window of one": (0, lambda: [layers.Conv2D(8, 1, activation="relu"), layers.BatchNormalization()]),
+    "depthwise": (1, lambda: [
+        layers.DepthwiseConv2D(3), layers.ReLU(), convolution(activation="relu"),
+    ]),
+    "two in a row": (2, lambda: [
         convolution(activation="relu"), layers.Dropout(0.5), convolution(activation="relu"),
-    ],
+    ]),
 }  # fmt: skip
 
 
@@ -51,14 +54,6 @@ def built(network):
     return model
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_predictions_are_those_of_the_links_one_by_one(name):
-    model = built(NETWORKS[name]())
-    expected = model.forward(X).copy()
-    np.testing.assert_allclose(model.predict(X, verbose=0), expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(model(X), expected, rtol=1e-4, atol=1e-5)
-
-
 @pytest.fixture
 def fused(monkeypatch):
     """How many convolutions were computed with what follows them."""
@@ -68,16 +63,26 @@ def fused(monkeypatch):
         calls.append(stage)
         return original(stage, *arguments)
 
-    original = inference.Resting.__call__
-    monkeypatch.setattr(inference.Resting, "__call__", computed)
+    original = inference.InferenceConvolution.__call__
+    monkeypatch.setattr(inference.InferenceConvolution, "__call__", computed)
     return calls
 
 
+@pytest.mark.parametrize(("absorbed", "network"), NETWORKS.values(), ids=NETWORKS.keys())
+def test_predictions_are_those_of_the_links_one_by_one(absorbed, network, fused):
+    model = built(network())
+    expected = model.forward(X).copy()
+    np.testing.assert_allclose(model.predict(X, verbose=0), expected, rtol=1e-4, atol=1e-5)
+    parts = [bool(part) for stage in fused for part in (stage.activation, stage.pool, stage.norm)]
+    assert sum(parts) == absorbed
+    np.testing.assert_allclose(model(X), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_pictures_are_computed_some_at_a_time(fused, monkeypatch):
-    model = built(NETWORKS["two in a row"]())
+    model = built(NETWORKS["two in a row"][1]())
     whole = model.predict(X, verbose=0)
     assert len(fused) == 2
-    monkeypatch.setattr(inference, "NUMBERS", 2 * 12 * 12 * 17)
+    monkeypatch.setattr(inference, "MOST_NUMBERS", 2 * 12 * 12 * 17)
     fused.clear()
     assert model.predict(X, verbose=0).tobytes() == whole.tobytes()
     assert len(fused) == 2 * 4
@@ -93,7 +98,7 @@ def test_each_result_is_an_array_of_its_own():
 
 
 def test_evaluation_predicts_in_the_same_way(fused):
-    model = built(NETWORKS["norm, rule"]())
+    model = built(NETWORKS["norm, rule"][1]())
     y = np.zeros((7, 3), np.float32)
     loss = model.evaluate(X, y, verbose=0)
     assert len(fused) == 1
@@ -101,7 +106,7 @@ def test_evaluation_predicts_in_the_same_way(fused):
 
 
 def test_fused_false_predicts_link_by_link(fused):
-    model = built(NETWORKS["norm, rule"]())
+    model = built(NETWORKS["norm, rule"][1]())
     model.compile(loss="mse", kernels="numba", fused=False)
     assert model.predict(X, verbose=0).tobytes() == model.forward(X).tobytes()
     model.compile(loss="mse", kernels="numpy")
@@ -123,16 +128,33 @@ class Centred(layers.Layer):
         return x - x.mean(axis=0)
 
 
-@pytest.mark.parametrize("own", [Doubled(), Centred()])
-def test_layers_of_the_user_s_own_run_as_they_are_written(own, monkeypatch):
-    monkeypatch.setattr(inference, "NUMBERS", 1)
-    model = built([own, convolution(activation="relu"), type(own)()])
+@pytest.mark.parametrize("own", [Doubled, Centred])
+def test_layers_of_the_user_s_own_run_as_they_are_written(own, monkeypatch, fused):
+    monkeypatch.setattr(inference, "MOST_NUMBERS", 1)
+    model = built([convolution(activation="relu"), own(), convolution()])
     expected = model.forward(X).copy()
     np.testing.assert_allclose(model.predict(X, verbose=0), expected, rtol=1e-4, atol=1e-5)
+    assert len(fused) == len(X)  # the first convolution, a picture at a time
+
+
+class Halved(Sequential):
+    """A model with a forward pass of its own."""
+
+    def forward(self, x, training=False):
+        return super().forward(x, training) / 2
+
+
+def test_a_forward_pass_of_the_user_s_own_is_taken():
+    own = Halved([convolution(activation="relu")], seed=1)
+    plain = Sequential([convolution(activation="relu")], seed=1)
+    for model in (own, plain):
+        model.build((None, *X.shape[1:]))
+        model.compile(loss="mse", kernels="numba")
+    np.testing.assert_allclose(own.predict(X, verbose=0), plain.predict(X, verbose=0) / 2, rtol=1e-5)
 
 
 def test_a_class_that_was_rewritten_is_heard(monkeypatch, fused):
-    model = built(NETWORKS["norm, rule"]())
+    model = built(NETWORKS["norm, rule"][1]())
     monkeypatch.setattr(layers.ReLU, "forward", lambda self, x, training=False: -x)
     expected = model.forward(X).copy()
     np.testing.assert_allclose(model.predict(X, verbose=0), expected, rtol=1e-4, atol=1e-5)
@@ -140,7 +162,7 @@ def test_a_class_that_was_rewritten_is_heard(monkeypatch, fused):
 
 
 def test_float64_is_exact_to_its_rounding():
-    model = Sequential([*NETWORKS["pooling, norm, rule"](), layers.Flatten()], dtype="float64", seed=1)
+    model = Sequential([*NETWORKS["pooling, norm, rule"][1](), layers.Flatten()], dtype="float64", seed=1)
     model.build((None, *X.shape[1:]))
     model.compile(loss="mse", kernels="numba")
     np.testing.assert_allclose(model(X), model.forward(X.astype(np.float64)), rtol=1e-11, atol=1e-12)

@@ -322,7 +322,7 @@ def _address(kind, dtype):
     numbers, number, table = types_of(dtype)[0], types.intp, types.Array(types.int64, 1, "C")
     outputs = outputs_of(dtype)
     kinds = numbers, number, numbers, number, number, outputs, number, table, number
-    return _writer(*kind[:5]).address(kinds)
+    return _writer(kind.rule, kind.constants, kind.reads, kind.writes, kind.scales).address(kinds)
 
 
 @cache

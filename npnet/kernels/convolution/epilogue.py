@@ -25,13 +25,13 @@ class Epilogue(NamedTuple):
     Attributes
     ----------
     rule
-        A function of ``kernels.rules``: y = rule(x * W + b, *constants); with ``reads`` it is the derivative
-        of an activation, y = rule(x * W + b, beside, *constants).
+        A function of ``kernels.rules``: y = rule(u, *constants) with u = scale x * W + b; with ``reads`` it
+        is the derivative of an activation, y = rule(u, beside, *constants).
     constants
         Further arguments of the rule.
     beside
-        An array of the output's shape. It is read with ``reads``; otherwise the rule's argument is written
-        there. None: neither.
+        An array of the output's shape. It is read with ``reads``; otherwise u is written there. None:
+        neither.
     reads
         Whether ``beside`` is the rule's second argument.
     scale

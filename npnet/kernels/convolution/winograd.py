@@ -458,6 +458,7 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
         (down, right), across, filters = shape.places, shape.across, shape.filters
         each, p = tiles.rows * across, tiles.filter
         height, width = down // pooled, right // pooled
+        _, _, _, scale, _ = outputs
         zeros = fill(memory, 0.0)
         for i in range(tiles.pictures):
             for t in range(each):
@@ -465,7 +466,7 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
                 pixel = ((tiles.picture + i) * height + top // pooled) * width + first // pooled
                 for j in range(0, min(w, filters - p), lanes_):
                     left = filters - p - j
-                    line = load(outputs[3], p + j, left), load(bias, p + j, left)
+                    line = load(scale, p + j, left), load(bias, p + j, left)
                     at = sums + (i * each + t) * w + j
                     for v in range(VALUES):
                         pixels = output_pixels(

@@ -407,7 +407,8 @@ def _kind(operand):
     return type(operand)
 
 
-def _whole():
+def _loop():
+    """Return the kernel that carries out a program: by this name another process finds it."""
     return _carry_out
 
 
@@ -415,5 +416,5 @@ def _compiled(operations, operands, plain):
     """Where the machine code of the operations lies, for operands of this type, and of the plain tuple's."""
     arguments = _TEAM, types.int64, typeof(Phase()), operands
     jobs = [Job(operation.make, arguments) for operation in operations]
-    compile_all([Job(_whole, (_TABLE, _NUMBERS, plain, types.int64)), *jobs])
+    compile_all([Job(_loop, (_TABLE, _NUMBERS, plain, types.int64)), *jobs])
     return np.array([operation.address(arguments) for operation in operations], np.int64)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,14 +58,24 @@ def compile_all(jobs: Sequence[Job]) -> None:
     """Compile kernels, or load them from the cache; where two or more are missing, with a helper."""
     missing = [job for job in jobs if not job.make().is_cached(job.arguments)]
     if len(missing) > 1 and can_help():
-        with announce.waiting(), _helper(missing) as (claims, process):
-            for number, job in enumerate(missing):
-                if _claim(claims, number):
-                    job.compile()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
+        with announce.waiting(), _helper(missing) as helper:
+            if helper is not None:
+                _share(missing, *helper)
     for job in jobs:
         job.compile()
+
+
+def _share(jobs: list[Job], claims: str, process: subprocess.Popen) -> None:
+    """Compile what the helper does not, and wait for what it does."""
+    theirs = 0
+    for number, job in enumerate(jobs):
+        if _claim(claims, number):
+            job.compile()
+        else:
+            theirs += 1
+    if theirs:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
 
 
 def can_help() -> bool:
@@ -80,7 +90,7 @@ def can_help() -> bool:
         and os.access(place, os.W_OK)
         and "mpi4py.MPI" not in sys.modules
         and multiprocessing.parent_process() is None
-        and Path(sys.executable or "").name.startswith("python")  # and not a program that Python is part of
+        and Path(sys.executable or "").name.lower().startswith("python")  # else a program has Python inside
     )
 
 
@@ -94,26 +104,34 @@ def _claim(claims: str, number: int) -> bool:
 
 
 @contextmanager
-def _helper(jobs: list[Job]) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Have a helper during the block; give the folder of claims and the process."""
-    with (
-        tempfile.TemporaryDirectory(prefix="npnet-") as claims,
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
-        ) as process,
-    ):
+def _helper(jobs: list[Job]) -> Iterator[tuple[str, subprocess.Popen] | None]:
+    """Have a helper during the block; give the folder of claims and the process, or None if it cannot be."""
+    with ExitStack() as stack:
         try:
-            assert process.stdin is not None
+            claims = stack.enter_context(tempfile.TemporaryDirectory(prefix="npnet-"))
+            orders = pickle.dumps(sys.path) + pickle.dumps((claims, cache.folder(), jobs))
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-c", PROGRAM],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows would open one
+                )
+            )
+        except OSError:  # no room for a folder, or for a process: this one compiles everything
+            yield None
+            return
+        assert process.stdin is not None
+        try:
             with suppress(OSError):  # it has ended already
-                process.stdin.write(pickle.dumps(sys.path) + pickle.dumps((claims, cache.folder(), jobs)))
+                process.stdin.write(orders)
                 process.stdin.flush()
             yield claims, process
         finally:
             process.kill()
+            with suppress(OSError):  # what could not be written is tried once more
+                process.stdin.close()
 
 
 def help_out() -> None:

@@ -36,8 +36,8 @@ def batch_norm_forward(x, gamma, beta, epsilon):
         return reference.batch_norm_forward(x, gamma, beta, epsilon)
     x, y, normalized = plain(x), np.empty_like(x, order="C"), np.empty_like(x, order="C")
     mean, variance = _statistics(x)
-    line = mean, _factor(variance, epsilon), plain(gamma), plain(beta)
-    _normalizer(rules.linear, 0, "z")(x, line, np.empty(0), y, normalized, _rows(x))
+    statistics = mean, _factor(variance, epsilon), plain(gamma), plain(beta)
+    _normalizer(rules.linear, 0, "z")(x, statistics, np.empty(0), y, normalized, _rows(x))
     return y, normalized, mean, variance
 
 
@@ -45,7 +45,7 @@ def batch_norm_backward_parameters(dy, normalized):
     """dgamma = column sums of dy z,  dbeta = column sums of dy."""
     if is_for_numpy("batch_norm_backward_parameters", dy):
         return reference.batch_norm_backward_parameters(dy, normalized)
-    return _column_sums(plain(dy), plain(normalized), *_as_they_are(dy))
+    return _column_sums(plain(dy), plain(normalized), *_identity(dy))
 
 
 def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means=None):
@@ -56,8 +56,8 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means=No
         dgamma, dbeta = batch_norm_backward_parameters(dy, normalized)
         means = dbeta / dy.dtype.type(len(dy)), dgamma / dy.dtype.type(len(dy))
     dx = np.empty_like(dy, order="C")
-    line = *_as_they_are(dy), gamma * _factor(variance, epsilon), *map(plain, means)
-    _backward(plain(dy), plain(normalized), line, dx, _rows(dy))
+    statistics = *_identity(dy), gamma * _factor(variance, epsilon), *map(plain, means)
+    _backward(plain(dy), plain(normalized), statistics, dx, _rows(dy))
     return dx
 
 
@@ -67,9 +67,9 @@ def normalize(x, gamma, beta, epsilon, rule, constants, y, before=None):
     ``y`` is written, and u into ``before`` if that is an array.
     """
     mean, variance = _statistics(x)
-    line = mean, _factor(variance, epsilon), gamma, beta
+    statistics = mean, _factor(variance, epsilon), gamma, beta
     kernel = _normalizer(rule, len(constants), None if before is None else "u")
-    kernel(x, line, np.array(constants, np.float64), y, y if before is None else before, _rows(x))
+    kernel(x, statistics, np.array(constants, np.float64), y, y if before is None else before, _rows(x))
     return mean, variance
 
 
@@ -90,8 +90,8 @@ def _factor(variance, epsilon):
     return 1 / np.sqrt(variance + variance.dtype.type(epsilon))
 
 
-def _as_they_are(array):
-    """The mean and the factor with which (x - mean) factor is x: it is normalised already."""
+def _identity(array):
+    """Mean 0 and factor 1, for numbers that are normalised already."""
     return np.zeros(array.shape[1], array.dtype), np.ones(array.shape[1], array.dtype)
 
 
@@ -113,9 +113,9 @@ def _column_sums(dy, x, mean, factor):
     """Sums of dy (x - mean) factor and of dy over each column."""
     rows, columns = _rows(x), x.shape[1]
     sums = np.empty((2, -(-len(x) // rows), columns), x.dtype)
-    products, plain_ = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
-    _column_sums_kernel(dy, x, mean, factor, rows, sums, products, plain_)
-    return products, plain_
+    dgamma, dbeta = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
+    _column_sums_kernel(dy, x, mean, factor, rows, sums, dgamma, dbeta)
+    return dgamma, dbeta
 
 
 # --- statistics ---------------------------------------------------------------------------------------------
@@ -186,8 +186,8 @@ def _normalizer(rule, count, keeps):
     """The kernel for y = rule(gamma z + beta), which keeps "z", the rule's argument "u", or nothing."""
 
     @jit
-    def normalize_block(block, x, line, constants, y, kept, rows):
-        mean, factor, gamma, beta = line
+    def normalize_block(block, x, statistics, constants, y, kept, rows):
+        mean, factor, gamma, beta = statistics
         columns = x.shape[1]
         numbers = to_fixed_tuple(constants, count)
         for n in range(block * rows, min(len(x), (block + 1) * rows)):
@@ -202,9 +202,9 @@ def _normalizer(rule, count, keeps):
                 store(y, at, left, rule(u, *numbers))
 
     @jit(parallel=True)
-    def kernel(x, line, constants, y, kept, rows):
+    def kernel(x, statistics, constants, y, kept, rows):
         threads = serial_below(SERIAL, x.size)
-        parallel_for(-(-len(x) // rows), normalize_block, (x, line, constants, y, kept, rows))
+        parallel_for(-(-len(x) // rows), normalize_block, (x, statistics, constants, y, kept, rows))
         set_num_threads(threads)
 
     return kernel
@@ -214,10 +214,10 @@ def _normalizer(rule, count, keeps):
 
 
 @jit(parallel=True)
-def _column_sums_kernel(dy, x, mean, factor, rows, sums, products, plain_):
+def _column_sums_kernel(dy, x, mean, factor, rows, sums, dgamma, dbeta):
     threads = serial_below(SERIAL, x.size)
     parallel_for(sums.shape[1], _sums_of_block, (dy, x, mean, factor, rows, sums))
-    parallel_for(-(-x.shape[1] // lanes_of(x)), _join_sums, (sums, products, plain_))
+    parallel_for(-(-x.shape[1] // lanes_of(x)), _join_sums, (sums, dgamma, dbeta))
     set_num_threads(threads)
 
 
@@ -227,17 +227,17 @@ def _sums_of_block(block, dy, x, mean, factor, rows, sums):
     for c in range(0, columns, lanes_of(x)):
         left = columns - c
         center, scale = load(mean, c, left), load(factor, c, left)
-        products, plain_ = fill(x, 0.0), fill(x, 0.0)
+        along, whole = fill(x, 0.0), fill(x, 0.0)
         for n in range(block * rows, min(len(x), (block + 1) * rows)):
             gradient = load(dy, n * columns + c, left)
-            products = products + gradient * ((load(x, n * columns + c, left) - center) * scale)
-            plain_ = plain_ + gradient
-        store(sums, block * columns + c, left, products)
-        store(sums, (blocks + block) * columns + c, left, plain_)
+            along = along + gradient * ((load(x, n * columns + c, left) - center) * scale)
+            whole = whole + gradient
+        store(sums, block * columns + c, left, along)
+        store(sums, (blocks + block) * columns + c, left, whole)
 
 
 @jit
-def _join_sums(chunk, sums, products, plain_):
+def _join_sums(chunk, sums, dgamma, dbeta):
     _, blocks, columns = sums.shape
     c = chunk * lanes_of(sums)
     left = columns - c
@@ -245,24 +245,24 @@ def _join_sums(chunk, sums, products, plain_):
     for block in range(blocks):
         first = first + load(sums, block * columns + c, left)
         second = second + load(sums, (blocks + block) * columns + c, left)
-    store(products, c, left, first)
-    store(plain_, c, left, second)
+    store(dgamma, c, left, first)
+    store(dbeta, c, left, second)
 
 
 @jit(parallel=True)
-def _backward(dy, x, line, dx, rows):
+def _backward(dy, x, statistics, dx, rows):
     threads = serial_below(SERIAL, x.size)
-    parallel_for(-(-len(x) // rows), _backward_block, (dy, x, line, dx, rows))
+    parallel_for(-(-len(x) // rows), _backward_block, (dy, x, statistics, dx, rows))
     set_num_threads(threads)
 
 
 @jit
-def _backward_block(block, dy, x, line, dx, rows):
-    mean, factor, scale, center, along = line
+def _backward_block(block, dy, x, statistics, dx, rows):
+    mean, factor, scale, mean_dy, mean_dyz = statistics
     columns = x.shape[1]
     for n in range(block * rows, min(len(x), (block + 1) * rows)):
         for c in range(0, columns, lanes_of(x)):
             left, at = columns - c, n * columns + c
             z = (load(x, at, left) - load(mean, c, left)) * load(factor, c, left)
-            rest = load(dy, at, left) - load(center, c, left) - z * load(along, c, left)
+            rest = load(dy, at, left) - load(mean_dy, c, left) - z * load(mean_dyz, c, left)
             store(dx, at, left, load(scale, c, left) * rest)

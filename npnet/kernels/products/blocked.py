@@ -57,7 +57,7 @@ GROUP = 128  # columns of B split at a time: long stretches of its rows
 GAP = 16  # elements between packed tiles, which would otherwise compete for the same cache sets
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
 COPIED = 2  # panels of B up to which A is read where it lies
-FEW = 96  # rows up to which it pays to transpose A and not a transposed B, which is larger
+MOST_TRANSPOSED = 96  # rows up to which it pays to transpose A and not a transposed B, which is larger
 # Multiplications up to which a product is NumPy's: OpenBLAS is as quick there, on one thread. In larger ones
 # it wakes threads that keep a core busy for 30 ms after the product.
 SMALL = 1 << 18
@@ -87,7 +87,7 @@ def multiply(a, b, bias=None):
         else:
             multiply_few_transposed(a.reshape(-1), b.T.reshape(-1), bias, out.reshape(-1))
         return out
-    transposed = not b.flags.c_contiguous and rows <= FEW and rows < columns
+    transposed = not b.flags.c_contiguous and rows <= MOST_TRANSPOSED and rows < columns
     if transposed:  # out' = b' a'
         a, b = b.T, a.T
     (a, a_row, a_step), (b, b_step, b_column) = _flat(a), _flat(b)

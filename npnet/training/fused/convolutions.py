@@ -1,17 +1,16 @@
 """The stage of a convolution, with what follows it computed while its sums are at hand."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 import numpy as np
 
 from npnet.kernels.geometry import Geometry
-from npnet.layers.activations import Elementwise
 from npnet.layers.convolution import Conv2D
 from npnet.layers.layer import Layer
 from npnet.layers.pooling import MaxPooling2D
 from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Memory
-from npnet.training.fused.stages import KNOWN, Space, Todos
+from npnet.training.fused.stages import KNOWN, Active, Space, Todos
 
 if TYPE_CHECKING:
     from npnet.kernels.convolution import Epilogue
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Followed", "FusedConvolution", "can_convolve"]
 
 
-def can_convolve(link: Layer) -> bool:
+def can_convolve(link: Layer) -> TypeGuard[Conv2D]:
     """Whether a link is a convolution that can compute what follows it as well."""
     if link not in KNOWN or not isinstance(link, Conv2D) or link.input_shape is None:
         return False
@@ -28,32 +27,25 @@ def can_convolve(link: Layer) -> bool:
     return takes_epilogue(link.windows(link.input_shape), link.input_shape[-1])
 
 
-class Followed:
+class Followed(Active):
     """A convolution with what follows it, an activation of single elements and the largest of 2 x 2 pixels.
 
     Attributes
     ----------
-    activation
-        The activation that it has absorbed.
     pool
         Whether it has absorbed pooling, "results" of the activation, or "sums" before it; None: no.
     """
 
-    link: Conv2D
-    activation: Elementwise | None = None
     pool: Literal["sums", "results"] | None = None
 
-    def __init__(self, link: Layer):
-        self.link = link  # type: ignore[assignment]
+    def __init__(self, link: Conv2D):
+        self.link = link
 
     def absorb(self, link: Layer) -> bool:
         """Compute the next link as well, if it is one of those that can be; return whether it is."""
-        if link not in KNOWN:
-            return False
-        if isinstance(link, Elementwise) and self.activation is None:
-            self.activation = link
+        if super().absorb(link):
             return True
-        if isinstance(link, MaxPooling2D) and self.pool is None and self._can_pool(link):
+        if link in KNOWN and isinstance(link, MaxPooling2D) and self.pool is None and self._can_pool(link):
             self.pool = "sums" if self.activation is None else "results"
             return True
         return False
@@ -80,8 +72,7 @@ class Followed:
 
         if self.activation is None:
             return Epilogue(pool=self.pool)
-        constants = tuple(map(float, self.activation.constants))
-        return Epilogue(self.activation.rule, constants, pool=self.pool)
+        return Epilogue(self.activation.rule, self.constants, pool=self.pool)
 
 
 class FusedConvolution(Followed):
@@ -99,23 +90,18 @@ class FusedConvolution(Followed):
     in_panels = False
     differentiates = True
 
-    def __init__(self, link: Layer, space: Space):
+    def __init__(self, link: Conv2D, space: Space):
         super().__init__(link)
         self.parameters = link.trainable_parameters
         self.y, self.z, self.taken, self.dz, self.dx = (space.new_rows() for _ in range(5))
 
     def _can_pool(self, link: MaxPooling2D) -> bool:
         # The derivative is taken where the maximum was, of what the activation has left there.
-        read = None if self.activation is None else self.activation.remembers
-        return read != "x" and super()._can_pool(link)
+        return not self.remembers_x and super()._can_pool(link)
 
     def forward(self, x: Flow) -> tuple[Flow, Todos]:
         """Return y."""
-        derivative = None
-        if self.activation is not None:
-            constants = tuple(map(float, self.activation.constants))
-            remembered = self.z if self.activation.remembers == "x" else self.y
-            derivative = Derivative(self.activation.rule_backward, remembered, constants, 0)
+        derivative = self.derivative(self.z if self.remembers_x else self.y)
         return Flow(ROWS, derivative=derivative), [Call(self._forward)]
 
     def _forward(self, memory: Memory) -> None:
@@ -125,7 +111,7 @@ class FusedConvolution(Followed):
         link.look_at(memory.rows)
         shape = self.output_shape(len(link.x), link.geometry)
         y, epilogue = memory.array_of_rows(self.y, shape, link.x.dtype), self.epilogue
-        if self.activation is not None and self.activation.remembers == "x":
+        if self.remembers_x:
             epilogue = epilogue._replace(beside=memory.array_of_rows(self.z, shape, y.dtype))
         if self.pool is not None:
             epilogue = epilogue._replace(taken=memory.array_of_rows(self.taken, shape, np.dtype(np.int32)))

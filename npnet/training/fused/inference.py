@@ -1,7 +1,7 @@
 """The predictions of a network with convolutions: each with what follows it, some pictures at a time.
 
-Nothing is remembered, so the maps of a few pictures take turns in two buffers. They stay in the cache, and
-however large a batch is, it needs no more memory than a small one.
+Nothing is remembered, so the maps of some pictures take turns in two buffers. However large a batch is, only
+the last map that is computed so exists for all of it.
 """
 
 import threading
@@ -16,29 +16,34 @@ from npnet.layers.chain import Chain
 from npnet.layers.convolution import Conv1D, Conv2D, DepthwiseConv2D, SeparableConv2D
 from npnet.layers.core import BatchNormalization, Dropout, Flatten, Rescaling, SpatialDropout2D
 from npnet.layers.layer import Layer
-from npnet.layers.pooling import AveragePooling2D, MaxPooling2D
+from npnet.layers.pooling import (
+    AveragePooling2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    MaxPooling2D,
+)
 from npnet.layers.preprocessing import Normalization, RandomFlip, RandomTranslation
 from npnet.layers.reshaping import ZeroPadding2D
 from npnet.training.fused.convolutions import Followed, can_convolve
 
 __all__ = ["outputs"]
 
-NUMBERS = 1 << 22  # of the largest map of the pictures that are computed together: 16 MiB of float32
+MOST_NUMBERS = 1 << 22  # of the largest map of the pictures that are computed together: 16 MiB of float32
 
 # Layers that look at each sample by itself, whatever else is in its batch.
-ALONE = Known(
+SAMPLEWISE = Known(
     [
         Conv1D, Conv2D, DepthwiseConv2D, SeparableConv2D, MaxPooling2D, AveragePooling2D, ZeroPadding2D,
-        BatchNormalization, Dropout, SpatialDropout2D, Rescaling, Normalization, Flatten, RandomFlip,
-        RandomTranslation, *activations.NAMES.values(),
+        GlobalAveragePooling2D, GlobalMaxPooling2D, BatchNormalization, Dropout, SpatialDropout2D, Rescaling,
+        Normalization, Flatten, RandomFlip, RandomTranslation, *activations.NAMES.values(),
     ]
 )  # fmt: skip
 
-_kept = threading.local()
+_buffers = threading.local()
 
 
-class Resting(Followed):
-    """A convolution that is not trained, with what follows it: batch normalisation is a factor then."""
+class InferenceConvolution(Followed):
+    """A convolution in inference, with what follows it: batch normalisation is a factor and a shift then."""
 
     norm: BatchNormalization | None = None
 
@@ -75,54 +80,61 @@ class Resting(Followed):
 def outputs(chain: Chain, x: np.ndarray) -> np.ndarray:
     """Return what ``chain.forward`` does, to rounding, for a batch in the chain's dtype."""
     links = chain.links
-    if name_of(chain.kernels) != "numba" or not any(isinstance(link, Conv2D) for link in links):
+    if name_of(chain.kernels) != "numba" or not _is_as_written(chain) or len(x) == 0:
         return chain.forward(x)
-    stages, rest = _staged(links)
-    maps = [stage.largest_map for stage in stages if isinstance(stage, Resting)]
-    if not maps or len(x) == 0:
+    if not any(isinstance(link, Conv2D) for link in links):
         return chain.forward(x)
-    together = max(1, NUMBERS // max(maps))
-    parts = [_through(stages, x[i : i + together]) for i in range(0, len(x), together)]
-    y = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    for link in rest:
+    alone = list(takewhile(SAMPLEWISE.__contains__, links))
+    stages = _staged(alone) if SAMPLEWISE.unchanged(alone) else []
+    maps = [stage.largest_map for stage in stages if isinstance(stage, InferenceConvolution)]
+    if not maps:
+        return chain.forward(x)
+    together = max(1, MOST_NUMBERS // max(maps))
+    y = None
+    for first in range(0, len(x), together):
+        part = _run(stages, x[first : first + together])
+        if y is None:
+            y = np.empty((len(x), *part.shape[1:]), part.dtype)
+        y[first : first + together] = part
+    assert y is not None
+    for link in links[len(alone) :]:
         y = link.forward(y)
     return y
 
 
-def _staged(links: list[Layer]) -> tuple[list[Resting | Layer], list[Layer]]:
-    """Return the stages up to the last convolution with what follows it, and the links behind them."""
-    alone = list(takewhile(ALONE.__contains__, links))
-    if not ALONE.unchanged(alone):
-        return [], links
-    stages: list[Resting | Layer] = []
-    last = end = 0
-    for number, link in enumerate(alone):
-        stage = stages[-1] if stages else None
-        if not (isinstance(stage, Resting) and stage.absorb(link)):
-            stage = Resting(link) if can_convolve(link) else link
-            stages.append(stage)
-        if isinstance(stage, Resting):
-            last, end = len(stages), number + 1
-    return stages[:last], links[end:]
+def _is_as_written(chain: Chain) -> bool:
+    """Whether nobody has given the chain a forward pass of its own."""
+    return type(chain).forward is Chain.forward and "forward" not in vars(chain)
 
 
-def _through(stages: list[Resting | Layer], x: np.ndarray) -> np.ndarray:
-    """Return the output of the stages for some pictures, a new array."""
+def _staged(links: list[Layer]) -> list[InferenceConvolution | Layer]:
+    """Return the links, convolutions with what each has absorbed."""
+    stages: list[InferenceConvolution | Layer] = []
+    for link in links:
+        last = stages[-1] if stages else None
+        if not (isinstance(last, InferenceConvolution) and last.absorb(link)):
+            stages.append(InferenceConvolution(link) if can_convolve(link) else link)
+    return stages
+
+
+def _run(stages: list[InferenceConvolution | Layer], x: np.ndarray) -> np.ndarray:
+    """Return the output of the stages for some pictures; it may lie in a buffer."""
     buffer = 0
     for stage in stages:
-        if isinstance(stage, Resting):
+        if isinstance(stage, InferenceConvolution):
             x = stage(x, buffer)
             buffer = 1 - buffer
         else:
             x = stage.forward(x)
-    return x.copy()
+    return x
 
 
 def _buffer(number: int, dtype: np.dtype, size: int) -> np.ndarray:
-    """Return memory that this thread uses again and again."""
+    """Return memory that this thread uses again and again, unless it is that of a huge picture."""
     name = f"{dtype.char}{number}"
-    memory = getattr(_kept, name, None)
+    memory = getattr(_buffers, name, None)
     if memory is None or memory.size < size:
         memory = np.empty(size, dtype)
-        setattr(_kept, name, memory)
+        if size <= MOST_NUMBERS:
+            setattr(_buffers, name, memory)
     return memory[:size]

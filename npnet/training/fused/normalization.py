@@ -1,30 +1,28 @@
 """The stage of batch normalisation, with the activation behind it."""
 
 from functools import partial
+from typing import TypeGuard
 
 import numpy as np
 
-from npnet.layers.activations import Elementwise
 from npnet.layers.core import BatchNormalization
 from npnet.layers.layer import Layer
-from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Memory
-from npnet.training.fused.stages import KNOWN, Space, Todos
+from npnet.training.fused.flows import ROWS, Call, Flow, Memory
+from npnet.training.fused.stages import KNOWN, Active, Space, Todos
 
 __all__ = ["FusedNormalization", "can_normalize"]
 
 
-def can_normalize(link: Layer) -> bool:
+def can_normalize(link: Layer) -> TypeGuard[BatchNormalization]:
     """Whether a link is a batch normalisation by the batch's own statistics."""
     return isinstance(link, BatchNormalization) and link in KNOWN and link.trainable
 
 
-class FusedNormalization:
+class FusedNormalization(Active):
     """y = activation(gamma z + beta): z is not kept, the backward pass computes it again from x.
 
     Attributes
     ----------
-    activation
-        What it has absorbed.
     x, mean, variance, y, u, dx
         The numbers of its arrays: the input and its statistics; the output; gamma z + beta, where the
         activation's derivative reads that; the gradient of x.
@@ -32,33 +30,16 @@ class FusedNormalization:
 
     in_panels = False
     differentiates = False
-    activation: Elementwise | None = None
 
-    link: BatchNormalization
-
-    def __init__(self, link: Layer, space: Space):
-        self.link = link  # type: ignore[assignment]
+    def __init__(self, link: BatchNormalization, space: Space):
+        self.link = link
         self.parameters = link.trainable_parameters
         self.x, self.mean, self.variance, self.y, self.u, self.dx = (space.new_rows() for _ in range(6))
 
-    def absorb(self, link: Layer) -> bool:
-        """Compute an activation of single elements as well."""
-        if self.activation is not None or not (link in KNOWN and isinstance(link, Elementwise)):
-            return False
-        self.activation = link
-        return True
-
     def forward(self, x: Flow) -> tuple[Flow, Todos]:
         """Return y."""
-        derivative = None
-        if self.activation is not None:
-            remembered = self.u if self.activation.remembers == "x" else self.y
-            derivative = Derivative(self.activation.rule_backward, remembered, self._constants, 0)
+        derivative = self.derivative(self.u if self.remembers_x else self.y)
         return Flow(ROWS, derivative=derivative), [Call(self._forward)]
-
-    @property
-    def _constants(self) -> tuple[float, ...]:
-        return () if self.activation is None else tuple(map(float, self.activation.constants))
 
     def _forward(self, memory: Memory) -> None:
         from npnet.kernels import rules
@@ -67,11 +48,11 @@ class FusedNormalization:
         link, activation = self.link, self.activation
         x, shape = _columns(memory.rows), memory.rows.shape
         y, u = memory.array_of_rows(self.y, shape, x.dtype), None
-        if activation is not None and activation.remembers == "x":
+        if self.remembers_x:
             u = _columns(memory.array_of_rows(self.u, shape, x.dtype))
         mean, variance = normalize(
             x, *link.gamma_and_beta(x), link.epsilon, activation.rule if activation else rules.linear,
-            self._constants, _columns(y), u,
+            self.constants, _columns(y), u,
         )  # fmt: skip
         link.follow(mean, variance)
         memory.kept |= {self.x: x, self.mean: mean, self.variance: variance}

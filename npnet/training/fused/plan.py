@@ -28,8 +28,8 @@ from npnet.layers.core import Dense
 from npnet.layers.layer import Layer
 from npnet.losses import CategoricalCrossentropy
 from npnet.optimizers import Optimizer
-from npnet.training.batches import Batch, gather
-from npnet.training.fused import inference, stages
+from npnet.training.batches import Batch
+from npnet.training.fused import stages
 from npnet.training.fused.convolutions import FusedConvolution, can_convolve
 from npnet.training.fused.flows import Call, Flow, Memory, Todo
 from npnet.training.fused.normalization import FusedNormalization, can_normalize
@@ -122,7 +122,7 @@ class FusedStep:
 
     def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
         """Return the predictions for a batch."""
-        return inference.outputs(self.step.chain, gather(x, batch.rows, self.step.chain.dtype))
+        return self.step.outputs(x, batch)
 
     def current(self) -> "Plan | None":
         """Return the plan for the step as it is now."""

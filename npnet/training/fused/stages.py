@@ -30,6 +30,7 @@ from npnet.training.step import Step, joined
 
 __all__ = [
     "KNOWN",
+    "Active",
     "Differentiate",
     "FusedDense",
     "GatherPanels",
@@ -270,20 +271,52 @@ class ToRows:
         return []
 
 
-class FusedDense:
+class Active:
+    """Base of stages that compute an activation of single elements as well.
+
+    Attributes
+    ----------
+    activation
+        What it has absorbed.
+    """
+
+    activation: Elementwise | None = None
+
+    def absorb(self, link: Layer) -> bool:
+        """Compute the next link as well, if it is such an activation and the first; return whether it is."""
+        if self.activation is not None or not (link in KNOWN and isinstance(link, Elementwise)):
+            return False
+        self.activation = link
+        return True
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """The numbers of the activation's rule."""
+        return () if self.activation is None else tuple(map(float, self.activation.constants))
+
+    @property
+    def remembers_x(self) -> bool:
+        """Whether the activation's derivative reads what it was given, and not what it gave."""
+        return self.activation is not None and self.activation.remembers == "x"
+
+    def derivative(self, remembered: int, first_constant: int = 0) -> Derivative | None:
+        """Return what the gradient of the output is still to be multiplied by."""
+        if self.activation is None:
+            return None
+        return Derivative(self.activation.rule_backward, remembered, self.constants, first_constant)
+
+
+class FusedDense(Active):
     """y = activation(x W + b) in one pass over W, and gradient with update in another.
 
     Attributes
     ----------
     layer
         The number of its weights among the plan's.
-    activation
-        What it has absorbed.
     """
 
     in_panels = True
     differentiates = False
-    activation: Elementwise | None = None
 
     def __init__(self, link: Dense, optimizer: Optimizer, space: Space):
         self.link = link
@@ -294,29 +327,17 @@ class FusedDense:
         self.layer = space.new_layer(self.inputs, self.units, link.bias is not None)
         self.y = space.new_panels(self.units)
 
-    def absorb(self, link: Layer) -> bool:
-        """Compute an activation of single elements as well."""
-        if self.activation is not None or not (link in KNOWN and isinstance(link, Elementwise)):
-            return False
-        self.activation = link
-        return True
-
     @property
     def _work(self) -> int:
         return self.inputs * self.units
 
     def forward(self, x: Flow) -> tuple[Flow, Todos]:
         """Return y."""
-        rule, z, derivative, first = rules.linear, self.y, None, 0
-        constants: tuple[float, ...] = ()
-        if self.activation is not None:
-            rule = self.activation.rule
-            constants = tuple(map(float, self.activation.constants))
-            first = self.space.new_constants(constants)
-            if self.activation.remembers == "x":
-                z = self.space.new_panels(self.units)
-            derivative = Derivative(self.activation.rule_backward, z, constants, first)
-        self.epilogue = rule, z != self.y, len(constants)
+        rule = rules.linear if self.activation is None else self.activation.rule
+        z = self.space.new_panels(self.units) if self.remembers_x else self.y
+        first = self.space.new_constants(self.constants)
+        derivative = self.derivative(z, first)
+        self.epilogue = rule, z != self.y, len(self.constants)
         self.fields = {"layer": self.layer, "y": self.y, "z": z, "constants": first}
 
         def operation(on_unit: bool) -> Any:
