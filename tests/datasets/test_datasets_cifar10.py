@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tarfile
 import textwrap
-import time
 
 import loopback
 import miniature
@@ -388,9 +387,7 @@ def test_hostile_files_take_neither_memory_nor_time(tmp_path):
             else:
                 raise SystemExit(place)
     """
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
-    assert time.monotonic() - began < 60
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, timeout=600)
     assert not (tmp_path / "executed").exists()
 
 
@@ -553,10 +550,8 @@ def test_archive_in_torchvision_s_folder(empty, archive, monkeypatch):
 def test_nothing_to_be_had(empty, monkeypatch):
     url = "https://nowhere.invalid/cifar-10-binary.tar.gz"
     monkeypatch.setenv("NPNET_CIFAR10_URL", url)
-    began = time.monotonic()
     with pytest.raises(DatasetUnavailableError) as caught:
         cifar10.load_data()
-    assert time.monotonic() - began < 8
     text = str(caught.value)
     assert "\n" not in text
     for part in (
@@ -604,7 +599,7 @@ def test_parallel_first_starts(empty, folder):
 
 
 def test_full_size(empty, monkeypatch):
-    """An archive of 60,000 pictures: at most 500 MiB to read it; mapped in no time from then on."""
+    """An archive of 60,000 pictures: at most 500 MiB to read it; mapped without unpacking from then on."""
     monkeypatch.setattr(cifar10_files, "RECORDS", 10_000)
     labels, pixels = (np.resize(array, (10_000, *array.shape[1:])) for array in miniature.pictures())
     records = np.hstack([labels[:, None], pixels]).tobytes()
@@ -613,26 +608,26 @@ def test_full_size(empty, monkeypatch):
         miniature.archive({f"cifar-10-batches-bin/{name}.bin": records for name in miniature.BATCHES})
     )
     code = f"""
-        import re, time
+        import re
         from pathlib import Path
-        from npnet.datasets import cifar10
-        began = time.perf_counter()
+        from npnet.datasets import cifar10, cifar10_files
+        unpacked = []
+        read = cifar10_files.read
+        cifar10_files.read = lambda *a, **o: unpacked.append(a) or read(*a, **o)
         (x_train, y_train), (x_test, y_test) = cifar10.load_data({str(path)!r})
-        seconds = time.perf_counter() - began
         assert x_train.shape == (50000, 32, 32, 3) and y_train.shape == (50000, 1)
         assert x_test.shape == (10000, 32, 32, 3) and y_test.shape == (10000, 1)
         status = Path("/proc/self/status")
         most = re.search(r"VmHWM:\\s*(\\d+)", status.read_text())[1] if status.exists() else 0
-        print(seconds, int(most) // 1024, y_test.sum(), x_train[-1].sum())
+        print(len(unpacked), int(most) // 1024, y_test.sum(), x_train[-1].sum())
     """
     for again in (False, True):
         with run(code, NPNET_CACHE=str(empty / "cache")) as process:
-            seconds, mebibytes, label_sum, pixel_sum = map(float, process.stdout.read().split())
+            unpacked, mebibytes, label_sum, pixel_sum = map(float, process.stdout.read().split())
         assert mebibytes < 500
         assert label_sum == labels.sum()
         assert pixel_sum == pixels[-1].sum()
-        if again:
-            assert seconds < 1  # it takes 0.03, but the machine may be busy
+        assert unpacked == (not again)
 
 
 def test_full_size_pickle(monkeypatch):

@@ -1,7 +1,5 @@
 """The fused step: it trains to the same weights as the readable one, and nobody else notices it."""
 
-import time
-
 import numba
 import numpy as np
 import pytest
@@ -568,22 +566,19 @@ def test_any_number_of_threads_gives_the_same_bits(layers):
     assert weights[0] == weights[1] == weights[2] == weights[3]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fused", [True, False])
-def test_the_memory_of_dead_units_does_not_slow_training(fused, monkeypatch):
+def test_the_memory_of_dead_units_becomes_zero(fused):
     """Momentum that nothing feeds shrinks by 0.9 a step: below 1e-38 every product would take 100 cycles."""
-    # Threads that wait for each other use time too.
-    monkeypatch.setattr("npnet.kernels.machine.threads._chosen", 1)
-    model = Sequential([Dense(256, activation="relu"), Dense(256, activation="relu"), Dense(5, "softmax")])
-    model.compile(optimizers.SGD(1e-3, momentum=0.9), "categorical_crossentropy", fused=fused)
-    x, y = samples(640, 256)
+    model = Sequential([Dense(64, activation="relu"), Dense(64, activation="relu"), Dense(5, "softmax")])
+    model.compile(
+        optimizers.SGD(1e-3, momentum=0.9), "categorical_crossentropy", fused=fused, kernels="numba"
+    )
+    x, y = samples(640, 64)
     model.fit(x, y, verbose=0)
     for layer in model.layers[:2]:
         layer.bias.value[::2] = -1e6
-    seconds = []
-    for _ in range(100):
-        start = time.process_time()
-        model.fit(x, y, verbose=0)
-        seconds.append(time.process_time() - start)
-    assert model.optimizer.iterations == 2020
-    assert min(seconds[-10:]) < 1.5 * min(seconds[:10])
+    model.fit(x, y, epochs=45, verbose=0)  # 900 steps: 0.9 ** 900 is 7e-42
+    for parameter in model.trainable_parameters:
+        for slot in model.optimizer.slots_of(parameter):
+            size = np.abs(slot)
+            assert not ((size > 0) & (size < np.finfo(slot.dtype).tiny)).any(), parameter
