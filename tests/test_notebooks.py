@@ -187,8 +187,19 @@ def test_a_notebook_is_made_of_its_script(chapter):
     assert [(c.cell_type, c.source) for c in notebook.cells] == [
         (c.cell_type, c.source) for c in script.cells
     ]
-    assert not any(cell.get("outputs") for cell in notebook.cells)
     assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_the_second_chapter_shows_what_it_printed_and_drew():
+    notebook = nbformat.read(EXAMPLES / "cifar10_cnn.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 8
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert "training images (50000, 32, 32, 3)" in printed and "Epoch 10/10" in printed
+    assert not any(output.output_type == "error" for output in outputs)
+    assert "/home/" not in printed and "/tmp/" not in printed
 
 
 @pytest.mark.parametrize(
