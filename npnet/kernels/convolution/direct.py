@@ -23,7 +23,7 @@ import numpy as np
 from numba import types
 
 from npnet.kernels.convolution import depthwise
-from npnet.kernels.convolution.epilogue import applied, flat, outputs_of, types_of
+from npnet.kernels.convolution.epilogue import applied, flat, outputs_of, type_of
 from npnet.kernels.convolution.memory import (
     ROWS,
     VECTORS,
@@ -319,7 +319,7 @@ _do_tasks = share_out(_do_task)
 @cache
 def _address(kind, dtype):
     """Where the machine code lies that writes the results: ``_writer`` for these types."""
-    numbers, number, table = types_of(dtype)[0], types.intp, types.Array(types.int64, 1, "C")
+    numbers, number, table = type_of(dtype), types.intp, types.Array(types.int64, 1, "C")
     outputs = outputs_of(dtype)
     kinds = numbers, number, numbers, number, number, outputs, number, table, number
     return _writer(kind.rule, kind.constants, kind.reads, kind.writes, kind.scales).address(kinds)

@@ -16,7 +16,7 @@ from npnet.kernels import rules
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.vectors.memory import load, store
 
-__all__ = ["PLAIN", "Epilogue", "applied", "flat", "outputs_of", "types_of"]
+__all__ = ["PLAIN", "Epilogue", "applied", "flat", "outputs_of", "type_of"]
 
 
 class Epilogue(NamedTuple):
@@ -40,7 +40,7 @@ class Epilogue(NamedTuple):
         "sums": y is the rule of the largest sum x * W under each window of 2 x 2; "results": y is the largest
         result of the rule. None: no pooling.
     taken
-        int32, of the shape of y: under which of its window's taps the largest was. None: nobody asks.
+        int32, of the shape of y: under which of its window's taps the largest was. None: not written.
     """
 
     rule: Callable[..., Any] = rules.linear
@@ -60,7 +60,10 @@ class Epilogue(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """Which epilogue, without its arrays and numbers."""
+    """Which epilogue, without its arrays and numbers: what it reads beside, writes beside, scales, and takes.
+
+    ``constants`` is how many the rule has; ``takes`` whether ``taken`` is written.
+    """
 
     rule: Callable[..., Any]
     constants: int
@@ -96,16 +99,16 @@ def applied(rule, count, reads, writes, scales):
 
 
 @cache
-def types_of(dtype):
-    """The types of arrays of numbers and of taps, in a row."""
-    return types.Array(from_dtype(dtype), 1, "C"), types.Array(types.int32, 1, "C")
+def type_of(dtype):
+    """The type of numbers in a row."""
+    return types.Array(from_dtype(dtype), 1, "C")
 
 
 @cache
 def outputs_of(dtype):
     """The type of what ``flat`` returns."""
-    numbers, taps = types_of(dtype)
-    return types.Tuple((numbers, numbers, taps, numbers, types_of(np.dtype(np.float64))[0]))
+    numbers, taps, constants = map(type_of, (dtype, np.dtype(np.int32), np.dtype(np.float64)))
+    return types.Tuple((numbers, numbers, taps, numbers, constants))
 
 
 def flat(epilogue, y):

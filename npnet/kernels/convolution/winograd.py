@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import typeof, types
 
-from npnet.kernels.convolution.epilogue import applied, flat, outputs_of, types_of
+from npnet.kernels.convolution.epilogue import applied, flat, outputs_of, type_of
 from npnet.kernels.convolution.memory import SERIAL, VECTORS, copy_picture, scratch, share_out, tile_width, up
 from npnet.kernels.machine.addresses import call
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
@@ -392,7 +392,7 @@ class Tiles(NamedTuple):
 @cache
 def _address(kind, dtype):
     """Where the machine code lies that writes the results: ``_writer`` for these types."""
-    numbers, outputs = types_of(dtype)[0], outputs_of(dtype)
+    numbers, outputs = type_of(dtype), outputs_of(dtype)
     shape, *_ = _layout(1, (4, 4), 1, 1, (1, 1), (4, 4), dtype)
     kinds = numbers, types.intp, types.intp, numbers, outputs, typeof(shape), typeof(Tiles(0, 0, 0, 0, 0))
     return _writer(*kind).address(kinds)

@@ -80,9 +80,8 @@ class InferenceConvolution(Followed):
 def outputs(chain: Chain, x: np.ndarray) -> np.ndarray:
     """Return what ``chain.forward`` does, to rounding, for a batch in the chain's dtype."""
     links = chain.links
-    if name_of(chain.kernels) != "numba" or not _is_as_written(chain) or len(x) == 0:
-        return chain.forward(x)
-    if not any(isinstance(link, Conv2D) for link in links):
+    convolves = any(isinstance(link, Conv2D) for link in links)
+    if not convolves or name_of(chain.kernels) != "numba" or not _is_as_written(chain) or len(x) == 0:
         return chain.forward(x)
     alone = list(takewhile(SAMPLEWISE.__contains__, links))
     stages = _staged(alone) if SAMPLEWISE.unchanged(alone) else []
