@@ -63,6 +63,47 @@ def test_the_folder_is_ours_alone(filled):
     assert (filled / "kernels").stat().st_mode & 0o777 == 0o700
 
 
+SIBLINGS = """
+import os
+from numba import types
+from npnet.kernels.machine.addresses import call
+from npnet.kernels.machine.jit import jit
+
+def times(factor):
+    @jit(addressed=True)
+    def kernel(x):
+        return x * factor
+    return kernel
+
+@jit
+def called(address, x):
+    return call(address, (x,))
+
+def products(*factors):
+    "The products of 10 and some factors, each by a kernel of its own; all are there before any is called."
+    kernels = [times(factor) for factor in factors]
+    for kernel in kernels:
+        kernel.compile((types.int64,))
+    return [called(kernel.address((types.int64,)), 10) for kernel in kernels]
+"""
+
+
+@pytest.mark.parametrize(
+    "forks", [False, pytest.param(True, marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork"))]
+)
+def test_kernels_of_one_factory_that_two_processes_compiled_are_told_apart(tmp_path, forks):
+    # One seed of hashes: Numba's names of kernels have the order of a set in them.
+    environment = {"NPNET_CACHE": tmp_path, "PYTHONHASHSEED": 0}
+    one_by_one = ["print(products(2))", "print(products(3))"]
+    if forks:
+        child = "child = os.fork()\nif child == 0:\n    products({})\n    os._exit(0)\nos.waitpid(child, 0)\n"
+        one_by_one = [child.format(2) + child.format(3)]
+    for code in one_by_one:
+        fresh.run(SIBLINGS + code, kernel=False, **environment)
+    assert len([*tmp_path.glob("kernels/*/kernel-*.kernel")]) == 2
+    assert fresh.run(SIBLINGS + "print(products(2, 3))", kernel=False, **environment)[0] == "[20, 30]\n"
+
+
 @pytest.mark.usefixtures("attempt")
 def test_processes_that_start_at_once_on_an_empty_cache(tmp_path):
     started = [fresh.start(MISSES, NPNET_CACHE=tmp_path) for _ in range(times(4, 8))]

@@ -336,10 +336,10 @@ def _writer(rule, constants, reads, writes, scales):
         w, lanes = VECTORS * lanes_of(memory), lanes_of(memory)
         for q in range(pixels):
             for j in range(0, min(w, left), lanes):
-                line = load(scale, column + j, left - j), load(bias, column + j, left - j)
+                affine = load(scale, column + j, left - j), load(bias, column + j, left - j)
                 at = to + targets[q] + column + j
                 values = load(memory, sums + q * w + j, lanes)
-                store(y, at, left - j, apply(values, line, beside, at, left - j, numbers))
+                store(y, at, left - j, apply(values, affine, beside, at, left - j, numbers))
         return 0
 
     return write

@@ -80,14 +80,14 @@ NO_TAPS = np.empty(0, np.int32)
 
 @cache
 def applied(rule, count, reads, writes, scales):
-    """The kernel (sums, line, beside, at, left, constants) -> what is written of a register of sums.
+    """The kernel (sums, affine, beside, at, left, constants) -> what is written of a register of sums.
 
-    ``line`` are the registers of scale and bias.
+    ``affine`` are the registers of scale and bias.
     """
 
     @jit(inline=True)
-    def apply(sums, line, beside, at, left, constants):
-        scale, bias = line
+    def apply(sums, affine, beside, at, left, constants):
+        scale, bias = affine
         numbers = sums * scale + bias if scales else sums + bias
         if writes:
             store(beside, at, left, numbers)

@@ -408,7 +408,7 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
     pools_sums = pool == "sums"
 
     @jit(inline=True)
-    def write_tile(columns_of, line, outputs, to, row, pixel, rows, columns, left):
+    def write_tile(columns_of, affine, outputs, to, row, pixel, rows, columns, left):
         y, beside, _, _, numbers = outputs
         memory, between, lanes_ = columns_of
         zeros = fill(memory, 0.0)
@@ -417,11 +417,11 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
             for i in range(rows):
                 zeros = zeros + pixels[i] * 0.0
                 at = to + i * row + j * pixel
-                store(y, at, left, apply(pixels[i], line, beside, at, left, numbers))
+                store(y, at, left, apply(pixels[i], affine, beside, at, left, numbers))
         return zeros
 
     @jit(inline=True)
-    def pool_tile(columns_of, line, outputs, to, row, pixel, rows, columns, left):
+    def pool_tile(columns_of, affine, outputs, to, row, pixel, rows, columns, left):
         y, beside, taken, _, numbers = outputs
         memory, between, lanes_ = columns_of
         zeros = fill(memory, 0.0)
@@ -434,7 +434,7 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
                 for k in range(4):
                     sums = (others if k % 2 else pixels)[i + k // 2]
                     zeros = zeros + sums * 0.0
-                    under = sums if pools_sums else apply(sums, line, beside, at, left, numbers)
+                    under = sums if pools_sums else apply(sums, affine, beside, at, left, numbers)
                     if k == 0:
                         best = under
                     else:  # not "under > best": a NaN is taken, and the first NaN stays
@@ -443,7 +443,7 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
                             tap = np.where(best != best, tap, np.where(under <= best, tap, number))
                         best = np.where(best != best, best, np.where(under <= best, best, under))
                 if pools_sums:
-                    best = apply(best, line, beside, at, left, numbers)
+                    best = apply(best, affine, beside, at, left, numbers)
                 store(y, at, left, best)
                 if takes:
                     store_as(taken, at, left, tap)
@@ -466,7 +466,7 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
                 pixel = ((tiles.picture + i) * height + top // pooled) * width + first // pooled
                 for j in range(0, min(w, filters - p), lanes_):
                     left = filters - p - j
-                    line = load(scale, p + j, left), load(bias, p + j, left)
+                    affine = load(scale, p + j, left), load(bias, p + j, left)
                     at = sums + (i * each + t) * w + j
                     for v in range(VALUES):
                         pixels = output_pixels(
@@ -474,7 +474,7 @@ def _writer(rule, constants, reads, writes, scales, pool, takes):
                         )
                         store_planes(memory, between + v * VALUES * lanes_, lanes_, pixels)
                     zeros = zeros + finish(
-                        (memory, between, lanes_), line, outputs, pixel * filters + p + j, width * filters,
+                        (memory, between, lanes_), affine, outputs, pixel * filters + p + j, width * filters,
                         filters, min(OUT, down - top), min(OUT, right - first), left,
                     )  # fmt: skip
         return int(total(zeros) != 0)

@@ -10,13 +10,18 @@ falls back to compiling, with one warning that says why:
                                            HASH: the function, what it closes over, argument types
 
 Files that end in .linked hold kernels that other kernels call (``linked.py``).
+
+Kernels from one factory differ by a number in their names: Numba counts the functions that it compiles. Those
+that two processes compiled may be loaded into a third, so each process counts from a number of its own.
 """
 
 import hashlib
+import itertools
 import os
 import pickle
 import platform
 import re
+import secrets
 import shutil
 import sys
 import warnings
@@ -34,6 +39,7 @@ import numba
 import numpy as np
 from numba import types
 from numba.core import config
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
@@ -61,6 +67,16 @@ NUMBERS = (bool, int, float, complex, str, bytes, np.generic, type(None), type(.
 NAMES = (type, np.dtype, np.ufunc, types.Type, ModuleType, BuiltinFunctionType)
 
 _problem: str | None = None  # the first one; later ones follow from it or wait for the next start
+
+
+def _count_apart() -> None:
+    """Count functions from a random number on: LLVM takes code of one name for the same code."""
+    FunctionIdentity._unique_ids = itertools.count(secrets.randbits(60))
+
+
+_count_apart()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_apart)
 
 
 # --- the folder ------------------------------------------------------------------------------------------

@@ -223,6 +223,7 @@ def _column_sums_kernel(dy, x, mean, factor, rows, sums, dgamma, dbeta):
 
 @jit
 def _sums_of_block(block, dy, x, mean, factor, rows, sums):
+    """Sums of dy z, with z = (x - mean) factor, and of dy over some rows of each column."""
     columns, blocks = x.shape[1], sums.shape[1]
     for c in range(0, columns, lanes_of(x)):
         left = columns - c
@@ -238,6 +239,7 @@ def _sums_of_block(block, dy, x, mean, factor, rows, sums):
 
 @jit
 def _join_sums(chunk, sums, dgamma, dbeta):
+    """The sums over all blocks, for a register of columns."""
     _, blocks, columns = sums.shape
     c = chunk * lanes_of(sums)
     left = columns - c
