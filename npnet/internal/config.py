@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
+from npnet.internal.strict import Strict
+
 __all__ = [
     "ANY",
     "Configurable",
@@ -51,6 +53,8 @@ def nearest(name: str, names: Mapping[str, Any] | list[str]) -> str:
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Return ``table[name]``, or raise a ValueError that names the nearest match."""
     table = {**table, **custom.get()}
+    if not isinstance(name, str):
+        raise TypeError(f"{kind} must be a name, got {name!r}. Known: {', '.join(table)}.")
     if name not in table:
         raise ValueError(f"Unknown {kind} {name!r}.{nearest(name, table)}")
     return table[name]
@@ -85,7 +89,7 @@ def keras_arguments(**known: Any) -> Callable[[F], F]:
     return decorate
 
 
-class Configurable:
+class Configurable(Strict):
     """An object described by its constructor's arguments, each kept in the attribute of the same name."""
 
     def get_config(self) -> dict[str, Any]:
@@ -102,6 +106,9 @@ class Configurable:
                     f" in an attribute of the same name. Add self.{name} = {name}."
                 )
         return {name: serialize(getattr(self, name)) for name in names}
+
+    def _converted(self, name: str, value: Any) -> Any:
+        return getattr(type(self)(**(self.get_config() | {name: value})), name)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
