@@ -62,7 +62,7 @@ def decoded(path: str | Path, enough: tuple[int, int] | None) -> tuple[Any, tupl
             if enough:
                 picture.draft(None, enough)  # a JPEG need not be unpacked whole to be shrunk
             picture.load()
-            return ImageOps.exif_transpose(picture), size
+            upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError:
         raise ValueError(
             f"{path} is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or damaged at its beginning."
@@ -71,6 +71,12 @@ def decoded(path: str | Path, enough: tuple[int, int] | None) -> tuple[Any, tupl
         raise ValueError(f"{path} holds more pixels than any photograph and is not opened.") from None
     except Exception as error:  # a damaged file ends in anything: SyntaxError, struct.error, EOFError ...
         raise ValueError(f"{path} is damaged: {error}.") from error
+    if upright.mode == "F":
+        raise ValueError(
+            f"{path} holds floating-point numbers, and does not say which are black and white. Save it with 8"
+            " or 16 bits a channel."
+        )
+    return upright, size
 
 
 def in_colours(picture: Any, mode: str) -> Any:
