@@ -1,8 +1,12 @@
 """Pictures of one's own: files of every kind, folders as batches."""
 
+import threading
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from small import compiled
 
 from npnet.datasets import folders
@@ -135,6 +139,34 @@ def test_hidden_folders_are_left_out_and_links_followed(folder, tmp_path):
     data = image_dataset_from_directory(folder, image_size=SIZE, shuffle=False, verbose=False)
     with pytest.raises(FileNotFoundError, match=r"lost.png"):
         list(data)
+
+
+def test_pictures_read_at_once_leave_warnings_as_they_were(tmp_path, monkeypatch):
+    """The second reader begins before the first has ended, and ends after it."""
+    picture().save(tmp_path / "a.png")
+    opened, ended = threading.Event(), threading.Event()
+    original = PngImageFile.load
+
+    def slowly(image):
+        if threading.current_thread().name == "second":
+            opened.set()
+            assert ended.wait(10)
+        else:
+            assert opened.wait(10)
+        return original(image)
+
+    monkeypatch.setattr(PngImageFile, "load", slowly)
+    before = list(warnings.filters)
+    second = threading.Thread(target=load_img, args=[tmp_path / "a.png"], name="second")
+    starter = threading.Timer(0.1, second.start)
+    starter.start()
+    load_img(tmp_path / "a.png")
+    ended.set()
+    starter.join()
+    second.join()
+    assert warnings.filters == before
+    with pytest.warns(UserWarning, match="still shown"):
+        warnings.warn("still shown", stacklevel=1)
 
 
 def test_a_picture_of_floating_point_numbers_is_refused(tmp_path):
