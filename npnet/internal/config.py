@@ -61,7 +61,7 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
 
 
 def keras_arguments(**known: Any) -> Callable[[F], F]:
-    """Let a method take arguments of Keras's for things that npnet does not do.
+    """Let a method or a function take arguments of Keras's for things that npnet does not do.
 
     Parameters
     ----------
@@ -72,17 +72,19 @@ def keras_arguments(**known: Any) -> Callable[[F], F]:
 
     def decorate(method: F) -> F:
         @functools.wraps(method)
-        def checked(self: Any, *arguments: Any, **options: Any) -> Any:
+        def checked(*arguments: Any, **options: Any) -> Any:
             for name in known.keys() & options.keys():
                 value, nothing = options.pop(name), known[name]
                 if nothing is not ANY and not (
                     value is nothing or (type(value), value) == (type(nothing), nothing)
                 ):
+                    of_class = method.__qualname__ != method.__name__
+                    owner = type(arguments[0]).__name__ if of_class else method.__name__
                     raise TypeError(
                         f"{name} must be {nothing!r} or left out, got {value!r}: Keras has it, but npnet's"
-                        f" {type(self).__name__} knows nothing else."
+                        f" {owner} knows nothing else."
                     )
-            return method(self, *arguments, **options)
+            return method(*arguments, **options)
 
         return cast(F, checked)
 
@@ -106,6 +108,11 @@ class Configurable(Strict):
                     f" in an attribute of the same name. Add self.{name} = {name}."
                 )
         return {name: serialize(getattr(self, name)) for name in names}
+
+    @classmethod
+    def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
+        """Return a new object that ``get_config`` described."""
+        return cls(**config)
 
     def _converted(self, name: str, value: Any) -> Any:
         return getattr(type(self)(**(self.get_config() | {name: value})), name)
