@@ -47,6 +47,8 @@ class Callback(Strict):
 
     model: Any
     params: dict[str, Any]
+    on_batch_begin: Any  # the older names, where somebody gives them
+    on_batch_end: Any
 
     def set_model(self, model: Any) -> None:
         """Receive the model."""
