@@ -164,8 +164,8 @@ def page(known: dict[str, list[str]]) -> str:
     ]
     for module, reasons in MISSING.items():
         lines += ["", f"## {module}", "", "| missing | instead |", "| --- | --- |"]
-        for reason, names in reasons.items():
-            counted = [(USED.get(f"{module}.{name}", 0), name) for name in names.split()]
+        for reason, missing_names in reasons.items():
+            counted = [(USED.get(f"{module}.{name}", 0), name) for name in missing_names.split()]
             shown = [f"{name} ({count})" if count else name for count, name in counted]
             lines.append(f"| {', '.join(shown)} | {reason} |")
     return "\n".join([*lines, ""])
