@@ -91,6 +91,8 @@ def zipped(files):
         ("set.tgz", miniature.archive({"a/b.txt": b"hello"}), {"untar": True}),
         ("set", miniature.archive({"a/b.txt": b"hello"}), {"untar": True}),
         ("set", zipped({"a/b.txt": b"hello"}), {"extract": True, "archive_format": "zip"}),
+        ("set", zipped({"a/b.txt": b"hello"}), {"extract": True}),
+        ("flower_photos", miniature.archive({"a/b.txt": b"hello"}), {"extract": True}),
     ],
 )
 def test_archives_are_unpacked(server, tmp_path, name, content, options):
@@ -135,9 +137,9 @@ def test_wrong_arguments(tmp_path, options, message):
         get_file(**{"origin": "https://nowhere.invalid/file", "cache_dir": tmp_path} | options)
 
 
-def test_names_that_are_no_archive(server, tmp_path):
+def test_files_that_are_no_archive(server, tmp_path):
     url = server.add("/set.rar", loopback.file(b"x"))
-    with pytest.raises(ValueError, match="give archive_format: zip or tar"):
+    with pytest.raises(ValueError, match=r"set.rar cannot be unpacked"):
         get(url, tmp_path, extract=True)
     with pytest.raises(ValueError, match='archive_format must be "auto", "zip" or "tar"'):
         get(url, tmp_path, extract=True, archive_format="rar")

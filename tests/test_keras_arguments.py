@@ -7,7 +7,7 @@ import pytest
 from small import compiled, one_hot, random
 
 import npnet
-from npnet import callbacks, initializers, layers, losses, metrics, optimizers
+from npnet import callbacks, initializers, layers, losses, metrics, optimizers, schedules
 from npnet.internal import config
 
 X, Y = random(0, 12, 4), one_hot(12, 3)
@@ -56,6 +56,10 @@ MAKERS = {
     **{cls: cls for cls in losses.NAMES.values()},
     **{cls: functools.partial(cls, **METRIC_ARGUMENTS.get(cls, {})) for cls in metrics.NAMES.values()},
     callbacks.TensorBoard: callbacks.TensorBoard,
+    optimizers.MultiOptimizer: lambda **o: optimizers.MultiOptimizer(optimizers.OptimizerMap("sgd"), **o),
+    schedules.ExponentialDecay: lambda **o: schedules.ExponentialDecay(0.1, 10, 0.9, **o),
+    schedules.PiecewiseConstantDecay: lambda **o: schedules.PiecewiseConstantDecay([1], [0.2, 0.1], **o),
+    schedules.CosineDecay: lambda **o: schedules.CosineDecay(0.1, 10, **o),
     callbacks.ReduceLROnPlateau: callbacks.ReduceLROnPlateau,
 }
 METHODS = {
@@ -102,6 +106,18 @@ def test_what_asks_for_nothing_is_taken_and_what_asks_for_something_refused_by_n
             call(**{name: value})
 
 
+def test_functions_take_them_as_methods_do(tmp_path):
+    for function, given, ask in (
+        (npnet.models.clone_model, {"model": model()}, {"clone_function": abs}),
+        (npnet.models.load_model, {"filepath": "none.safetensors"}, {"safe_mode": False}),
+        (npnet.utils.image_dataset_from_directory, {"directory": tmp_path}, {"pad_to_aspect_ratio": True}),
+        (npnet.utils.plot_model, {"model": model()}, {"rankdir": "LR"}),
+    ):
+        with pytest.raises(TypeError, match=rf"Keras has it, but npnet's {function.__name__} knows nothing"):
+            function(**given, **ask)
+        assert set(ask) <= known(function).keys()
+
+
 def test_what_was_named_in_reports_is_among_them():
     assert {"loss_scale_factor", "gradient_accumulation_steps"} <= all_known(optimizers.Adam).keys()
     assert {"write_graph", "profile_batch"} <= all_known(callbacks.TensorBoard).keys()
@@ -140,12 +156,21 @@ def test_keras_has_no_other_arguments():
         "factor",
         "bounding_box_format",
     }  # of a base class of Keras's, which RandomFlip does not take
-    for module in (layers, optimizers, losses, metrics, callbacks):
-        theirs = vars(getattr(keras, module.__name__.partition(".")[2]))
+    for module in (layers, optimizers, losses, metrics, callbacks, schedules):
+        theirs = vars(getattr(keras, module.__name__.partition(".")[2], keras.optimizers.schedules))
         for name, cls in vars(module).items():
             if inspect.isclass(cls) and inspect.isclass(theirs.get(name)):
                 own = all_arguments(cls) | all_known(cls).keys() | inherited
                 assert arguments(theirs[name].__init__) <= own, name
+    for module in (npnet.utils, npnet.models):
+        theirs = vars(getattr(keras, module.__name__.partition(".")[2]))
+        for name in module.__all__:
+            own = getattr(module, name)
+            if inspect.isfunction(own) and name in theirs:
+                assert arguments(theirs[name]) <= arguments(own) | known(own).keys(), name
+    for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "california_housing"):
+        theirs, own = getattr(keras.datasets, name), getattr(npnet.datasets, name)
+        assert arguments(theirs.load_data) <= arguments(own.load_data), name
     for method in (*METHODS, "save", "save_weights", "load_weights", "export", "train_on_batch"):
         own = getattr(npnet.Sequential, method)
         assert arguments(getattr(keras.Sequential, method)) <= arguments(own) | known(own).keys(), method

@@ -1,8 +1,12 @@
 """Pictures of one's own: files of every kind, folders as batches."""
 
+import threading
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from small import compiled
 
 from npnet.datasets import folders
@@ -115,6 +119,60 @@ def test_what_is_in_a_folder_and_is_no_picture_is_said(folder, tmp_path):
         folders.find(folder / "dogs/more")
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         folders.find(tmp_path / "nothing")
+
+
+def test_hidden_folders_are_left_out_and_links_followed(folder, tmp_path):
+    (folder / "cats/.ipynb_checkpoints").mkdir()
+    picture().save(folder / "cats/.ipynb_checkpoints/0-checkpoint.png")
+    (tmp_path / "elsewhere").mkdir()
+    picture().save(tmp_path / "elsewhere/linked.png")
+    (folder / "dogs/link").symlink_to(tmp_path / "elsewhere")
+    (folder / "dogs/loop").symlink_to(folder / "dogs")
+    files = [path.name for path in folders.find(folder).files]
+    assert (
+        files.count("linked.png") == 1
+        and len(files) == 17
+        and "linked.png" in files
+        and "0-checkpoint.png" not in files
+    )
+    (folder / "dogs/lost.png").symlink_to(folder / "nowhere.png")
+    data = image_dataset_from_directory(folder, image_size=SIZE, shuffle=False, verbose=False)
+    with pytest.raises(FileNotFoundError, match=r"lost.png"):
+        list(data)
+
+
+def test_pictures_read_at_once_leave_warnings_as_they_were(tmp_path, monkeypatch):
+    """The second reader begins before the first has ended, and ends after it."""
+    picture().save(tmp_path / "a.png")
+    opened, ended = threading.Event(), threading.Event()
+    original = PngImageFile.load
+
+    def slowly(image):
+        if threading.current_thread().name == "second":
+            opened.set()
+            assert ended.wait(10)
+        else:
+            assert opened.wait(10)
+        return original(image)
+
+    monkeypatch.setattr(PngImageFile, "load", slowly)
+    before = list(warnings.filters)
+    second = threading.Thread(target=load_img, args=[tmp_path / "a.png"], name="second")
+    starter = threading.Timer(0.1, second.start)
+    starter.start()
+    load_img(tmp_path / "a.png")
+    ended.set()
+    starter.join()
+    second.join()
+    assert warnings.filters == before
+    with pytest.warns(UserWarning, match="still shown"):
+        warnings.warn("still shown", stacklevel=1)
+
+
+def test_a_picture_of_floating_point_numbers_is_refused(tmp_path):
+    Image.fromarray(np.full((6, 8), 0.5, np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(ValueError, match=r"f.tif holds floating-point numbers, and does not say which"):
+        load_img(tmp_path / "f.tif")
 
 
 def test_a_damaged_picture_is_named_with_its_batch(folder):

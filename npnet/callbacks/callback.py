@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from npnet.internal import processes
+from npnet.internal.strict import Strict
 
 __all__ = [
     "EVENTS",
@@ -26,7 +27,7 @@ EVENTS = (
 NAMES_OF = {event: dict.fromkeys((event, event.replace("on_train_batch", "on_batch"))) for event in EVENTS}
 
 
-class Callback:
+class Callback(Strict):
     """Base of all callbacks: every hook does nothing.
 
     Keras's older names ``on_batch_begin`` and ``on_batch_end`` are called as well where a callback has them.
@@ -46,6 +47,8 @@ class Callback:
 
     model: Any
     params: dict[str, Any]
+    on_batch_begin: Any  # the older names, where somebody gives them
+    on_batch_end: Any
 
     def set_model(self, model: Any) -> None:
         """Receive the model."""

@@ -66,10 +66,14 @@ class TensorBoard(Callback):
                 f'update_freq must be "epoch", "batch" or a number of steps, got {update_freq!r}.'
             )
         self.update_freq = update_freq
-        every = {"epoch": 0, "batch": 1}.get(str(update_freq), update_freq)
-        self.every = checks.integer("update_freq", every, least=0 if update_freq == "epoch" else 1)
+        checks.integer("update_freq", self.every, least=0 if update_freq == "epoch" else 1)
         self.writers: dict[str, Any] = {}
         self.training = False
+
+    @property
+    def every(self) -> Any:
+        """Steps between two entries; 0: only at the end of each epoch."""
+        return {"epoch": 0, "batch": 1}.get(str(self.update_freq), self.update_freq)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Note that evaluations are now part of training."""

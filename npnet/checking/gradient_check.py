@@ -260,7 +260,7 @@ def _prepare(model: Sequential, x: Any, y: Any, sample_weight: Any) -> tuple[Sam
 def float64_twin(model: Sequential) -> Sequential:
     """Return a copy of the model that computes in float64 with its own kernels."""
     twin = copy.deepcopy(model)
-    twin.dtype = np.dtype(np.float64)
+    vars(twin)["dtype"] = np.dtype(np.float64)  # no assignment can do it: its weights change as well
     for parameter in twin.parameters:
         parameter.cast(np.float64)
     return twin

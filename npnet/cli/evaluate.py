@@ -64,14 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({**about, **result}, indent=2))
         return 0
     say("model", str(model))
+    of = model.settings["data"] or model.settings["dataset"]
     if "quantity" in result:
-        of = model.settings["data"] or model.settings["dataset"]
         say("test part", f"{result['quantity']['samples']:,} rows of {of}")
         say("error", describe_error(result))
         return 0
     confusion = np.array(result["confusion"])
     seen = f", {result['views']} views of each" if result["views"] > 1 else ""
-    say("test part", f"{confusion.sum():,} samples of {model.settings['dataset']}{seen}")
+    say("test part", f"{confusion.sum():,} samples of {of}{seen}")
     say("loss", f"{result['test']['loss']:.4f}")
     say("accuracy", f"{result['test']['accuracy']:.4f}")
     print(

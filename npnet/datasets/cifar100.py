@@ -169,7 +169,7 @@ DATASET = Published(
             ),
             _archive,
             servers=("https://www.cs.toronto.edu/~kriz/",),
-            keras=("", "cifar-100-python-target_archive"),
+            keras=("",),
             torchvision=("",),
         ),
         Form(

@@ -1,7 +1,7 @@
 """A folder of pictures, one sub-folder a class: which files there are, and what they are labelled."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +39,9 @@ class Pictures:
 def find(folder: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> Pictures:
     """The pictures of a folder whose sub-folders are classes, named in alphabetical order.
 
-    Sub-folders of a class belong to it. Hidden files are left out; other files that are no pictures by their
-    names are left out, too, and counted in a warning.
+    Sub-folders of a class belong to it. Hidden files and folders are left out; other files that are no
+    pictures by their names are left out, too, and counted in a warning. A link that leads nowhere is a
+    picture that cannot be read.
 
     Parameters
     ----------
@@ -67,11 +68,11 @@ def find(folder: str | os.PathLike[str], class_names: Sequence[str] | None = Non
         )
     files: list[Path] = []
     labels: list[int] = []
-    others: list[Path] = [
-        entry for entry in place.iterdir() if entry.is_file() and entry.name[0] != "."
+    others = [
+        entry for entry in place.iterdir() if not entry.is_dir() and entry.name[0] != "."
     ]  # which class are they of?
     for label, name in enumerate(names):
-        below = sorted(path for path in (place / name).rglob("*") if path.is_file() and path.name[0] != ".")
+        below = sorted(_files_below(place / name))
         pictures = [path for path in below if path.suffix.lower() in ENDINGS]
         if not pictures:
             raise ValueError(
@@ -85,3 +86,15 @@ def find(folder: str | os.PathLike[str], class_names: Sequence[str] | None = Non
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         checks.warn(f"{place} holds files that are no pictures of a class and are left out: {listed}{more}.")
     return Pictures(files, np.array(labels, np.int64), names)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Go through the files of a folder and its sub-folders, linked ones too, but not through hidden ones."""
+    seen = {folder.resolve()}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        # A link to a folder above it would lead here again and again.
+        folders[:] = [
+            name for name in folders if name[0] != "." and (Path(place) / name).resolve() not in seen
+        ]
+        seen.update((Path(place) / name).resolve() for name in folders)
+        yield from (Path(place) / name for name in files if name[0] != ".")

@@ -1,7 +1,10 @@
 """A picture file as a sample of a network: decoded, upright, in the network's colours and size."""
 
 import io
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ __all__ = ["FORMATS", "MODES", "ON_ITS_SIDE", "ORIENTATION", "decoded", "in_colo
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 MODES = {1: "L", 3: "RGB"}  # Pillow's names of grey and colour, by channels
+OF_PILLOW = r"PIL\."
 ORIENTATION, ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)  # the tag of EXIF, and its values for a quarter turn
+
+_counting, _decoding = threading.Lock(), 0  # how many pictures are being decoded
 
 
 def read_picture(path: str | Path, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
@@ -54,15 +60,14 @@ def decoded(path: str | Path, enough: tuple[int, int] | None) -> tuple[Any, tupl
 
     data = Path(path).read_bytes()
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            warnings.simplefilter("ignore")  # of what is odd and can be decoded all the same
+        with _without_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             size = picture.size
             if picture.getexif().get(ORIENTATION) in ON_ITS_SIDE:
                 size = size[1], size[0]
             if enough:
                 picture.draft(None, enough)  # a JPEG need not be unpacked whole to be shrunk
             picture.load()
-            return ImageOps.exif_transpose(picture), size
+            upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError:
         raise ValueError(
             f"{path} is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file, or damaged at its beginning."
@@ -71,6 +76,35 @@ def decoded(path: str | Path, enough: tuple[int, int] | None) -> tuple[Any, tupl
         raise ValueError(f"{path} holds more pixels than any photograph and is not opened.") from None
     except Exception as error:  # a damaged file ends in anything: SyntaxError, struct.error, EOFError ...
         raise ValueError(f"{path} is damaged: {error}.") from error
+    if upright.mode == "F":
+        raise ValueError(
+            f"{path} holds floating-point numbers, and does not say which are black and white. Save it with 8"
+            " or 16 bits a channel."
+        )
+    return upright, size
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Ignore Pillow's warnings of what is odd and can be decoded all the same.
+
+    Several threads decode at once, so this is not ``catch_warnings``: of two that overlap, the one that ends
+    last puts back what it found, the other's "ignore", and no warning of the process is ever shown again.
+    """
+    global _decoding
+    with _counting:
+        if _decoding == 0:
+            warnings.filterwarnings("ignore", module=OF_PILLOW)
+        _decoding += 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _decoding -= 1
+            if _decoding == 0:
+                warnings.filters[:] = [  # type: ignore[index]
+                    each for each in warnings.filters if getattr(each[3], "pattern", None) != OF_PILLOW
+                ]
 
 
 def in_colours(picture: Any, mode: str) -> Any:

@@ -7,12 +7,15 @@ and becomes one column of 0 and 1 for each of them. The encoding is plain data, 
 import csv
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from npnet.internal import checks
 
 __all__ = [
     "MISSING",
@@ -22,6 +25,7 @@ __all__ = [
     "describe",
     "encode",
     "measure",
+    "no_number",
     "numbers_of",
     "read",
 ]
@@ -126,6 +130,19 @@ def numbers_of(cells: Sequence[str]) -> np.ndarray | None:
     return np.array(values, np.float64)
 
 
+def no_number(table: Table, name: str) -> str | None:
+    """A sentence about the first text of a column whose values are numbers for the most part; or None."""
+    cells = table.column(name)
+    rows = [row for row, cell in enumerate(cells) if not is_missing(cell)]
+    texts = [row for row in rows if _number(cells[row]) is None]
+    if texts and 2 * len(texts) < len(rows):
+        return f"{table.place(texts[0], name)}: {cells[texts[0]]!r} is no number, as most of the column are"
+    commas = [row for row in texts if re.fullmatch(r"[+-]?\d+,\d+", cells[row])]
+    if 2 * len(commas) > len(rows):
+        return f"{table.place(commas[0], name)}: {cells[commas[0]]!r} has a decimal comma; write a point"
+    return None
+
+
 def measure(values: np.ndarray) -> dict[str, float]:
     """Mean and deviation to standardise by; 0 and 1 of no values, deviation 1 of equal ones."""
     if not values.size:
@@ -157,11 +174,16 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray, fill: bool) -
             encoding.append({"name": name, **measure(some)})
             continue
         categories = sorted({cell for cell in cells if not is_missing(cell)})
+        text = no_number(table, name)
+        if text and len(categories) > MOST_CATEGORIES:
+            raise ValueError(f"{text}. Correct it, or leave the column out: --ignore {name!r}.")
         if len(categories) > MOST_CATEGORIES:
             raise ValueError(
                 f"{table.path}: column {name!r} holds {len(categories)} different texts, more than"
                 f" {MOST_CATEGORIES} categories. If they are names, leave the column out: --ignore {name!r}."
             )
+        if text:
+            checks.warn(f"{text}. The column is taken for categories.")
         encoding.append({"name": name, "categories": categories})
     return encoding
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
+from npnet.internal.strict import Strict
+
 __all__ = [
     "ANY",
     "Configurable",
@@ -51,13 +53,15 @@ def nearest(name: str, names: Mapping[str, Any] | list[str]) -> str:
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     """Return ``table[name]``, or raise a ValueError that names the nearest match."""
     table = {**table, **custom.get()}
+    if not isinstance(name, str):
+        raise TypeError(f"{kind} must be a name, got {name!r}. Known: {', '.join(table)}.")
     if name not in table:
         raise ValueError(f"Unknown {kind} {name!r}.{nearest(name, table)}")
     return table[name]
 
 
 def keras_arguments(**known: Any) -> Callable[[F], F]:
-    """Let a method take arguments of Keras's for things that npnet does not do.
+    """Let a method or a function take arguments of Keras's for things that npnet does not do.
 
     Parameters
     ----------
@@ -68,24 +72,26 @@ def keras_arguments(**known: Any) -> Callable[[F], F]:
 
     def decorate(method: F) -> F:
         @functools.wraps(method)
-        def checked(self: Any, *arguments: Any, **options: Any) -> Any:
+        def checked(*arguments: Any, **options: Any) -> Any:
             for name in known.keys() & options.keys():
                 value, nothing = options.pop(name), known[name]
                 if nothing is not ANY and not (
                     value is nothing or (type(value), value) == (type(nothing), nothing)
                 ):
+                    of_class = method.__qualname__ != method.__name__
+                    owner = type(arguments[0]).__name__ if of_class else method.__name__
                     raise TypeError(
                         f"{name} must be {nothing!r} or left out, got {value!r}: Keras has it, but npnet's"
-                        f" {type(self).__name__} knows nothing else."
+                        f" {owner} knows nothing else."
                     )
-            return method(self, *arguments, **options)
+            return method(*arguments, **options)
 
         return cast(F, checked)
 
     return decorate
 
 
-class Configurable:
+class Configurable(Strict):
     """An object described by its constructor's arguments, each kept in the attribute of the same name."""
 
     def get_config(self) -> dict[str, Any]:
@@ -102,6 +108,14 @@ class Configurable:
                     f" in an attribute of the same name. Add self.{name} = {name}."
                 )
         return {name: serialize(getattr(self, name)) for name in names}
+
+    @classmethod
+    def from_config(cls: type[T], config: Mapping[str, Any]) -> T:
+        """Return a new object that ``get_config`` described."""
+        return cls(**config)
+
+    def _converted(self, name: str, value: Any) -> Any:
+        return getattr(type(self)(**(self.get_config() | {name: value})), name)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())

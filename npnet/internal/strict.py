@@ -1,4 +1,4 @@
-"""Objects whose attributes cannot be misspelt: a new name that no method of the class assigns is refused."""
+"""Objects whose attributes cannot be misspelt, nor set where it would change nothing."""
 
 import dis
 import inspect
@@ -11,29 +11,82 @@ from typing import Any
 __all__ = ["Strict"]
 
 OLD_NAMES = {"lr": "learning_rate", "decay": "weight_decay"}  # of Keras before version 3
+OF_ITS_PLACE = frozenset({"name", "input_shape"})  # what a layer's model gives it
 
 
 class Strict:
-    """Base of npnet's layers, models and optimizers.
+    """Base of npnet's layers, models, optimizers, losses and other objects: no assignment is ignored.
 
-    Assigning to a name that neither the object, nor its class, nor any of its methods knows raises an
-    AttributeError that suggests the nearest one: ``optimizer.lr = 0.1`` would otherwise change nothing.
-    Objects of classes that are not npnet's own may hold what they like.
+    An assignment raises an AttributeError
+
+    - to a name that neither the object, nor its class, nor any of its methods knows, and suggests the nearest
+      one: ``optimizer.lr = 0.1`` would otherwise change nothing;
+    - to an argument of the constructor that is used once and for all, when weights are made for instance:
+      nothing would come of ``layer.kernel_regularizer = "l2"``;
+    - to a property that has no setter.
+
+    Other arguments of the constructor are checked and converted as the constructor does it. Objects of
+    classes that are not npnet's own may hold what they like.
+
+    Attributes
+    ----------
+    changeable
+        The constructor's arguments that may be assigned later; None for all.
     """
+
+    changeable: tuple[str, ...] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         cls: Any = type(self)
-        if name not in self.__dict__ and not hasattr(cls, name) and _is_own(cls):
-            known = _assigned(cls)
-            if name not in known:
-                guess = [OLD_NAMES[name]] if name in OLD_NAMES else get_close_matches(name, known, n=1)
-                hint = f" Did you mean {guess[0]!r}?" if guess else ""
-                raise AttributeError(f"{cls.__name__} has no attribute {name!r} to set.{hint}")
+        if name in self.__dict__:
+            if name in _arguments(cls) and value is not self.__dict__[name]:
+                value = self._assigned_again(name, value)
+        elif not hasattr(cls, name):
+            _require_known(cls, name)
+        elif isinstance(there := inspect.getattr_static(cls, name), property) and there.fset is None:
+            what = (there.__doc__ or "").partition("\n")[0]
+            raise AttributeError(f"{name} of {cls.__name__} cannot be assigned. It is: {what}")
         object.__setattr__(self, name, value)
+
+    def _assigned_again(self, name: str, value: Any) -> Any:
+        """Return what the constructor makes of an argument; refuse one that is used once and for all."""
+        if name in OF_ITS_PLACE and not getattr(self, "built", False):
+            return value
+        if self.changeable is not None and name not in self.changeable:
+            raise AttributeError(
+                f"{name} of {type(self).__name__} cannot be assigned later: it was used when the object, or"
+                f" its weights, were made. Make a new one with {name}={value!r}."
+            )
+        return self._converted(name, value)
+
+    def _converted(self, name: str, value: Any) -> Any:
+        return value
+
+
+def _require_known(cls: type, name: str) -> None:
+    if not _is_own(cls) or name in (known := _assigned(cls)):
+        return
+    guess = [OLD_NAMES[name]] if name in OLD_NAMES else get_close_matches(name, known, n=1)
+    hint = f" Did you mean {guess[0]!r}?" if guess else ""
+    raise AttributeError(f"{cls.__name__} has no attribute {name!r} to set.{hint}")
 
 
 def _is_own(cls: type) -> bool:
     return cls.__module__.partition(".")[0] == "npnet"
+
+
+@cache
+def _arguments(cls: Any) -> frozenset[str]:
+    """Return the names of the constructors' arguments; of a class that is not npnet's own none."""
+    if not _is_own(cls):
+        return frozenset()
+    return frozenset(
+        parameter.name
+        for base in cls.__mro__
+        if "__init__" in vars(base)
+        for parameter in inspect.signature(base.__init__).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    )
 
 
 @cache

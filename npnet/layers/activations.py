@@ -130,6 +130,8 @@ class LeakyReLU(Elementwise):
     rule = staticmethod(rules.leaky_relu)
     rule_backward = staticmethod(rules.leaky_relu_backward)
 
+    changeable = ("trainable", "negative_slope")
+
     def __init__(self, negative_slope: float = 0.3, **options: Any):
         super().__init__(**options)
         self.negative_slope = checks.number("negative_slope", negative_slope)
@@ -145,6 +147,8 @@ class ELU(Elementwise):
 
     rule = staticmethod(rules.elu)
     rule_backward = staticmethod(rules.elu_backward)
+
+    changeable = ("trainable", "alpha")
 
     def __init__(self, alpha: float = 1.0, **options: Any):
         super().__init__(**options)

@@ -48,6 +48,8 @@ class Chain(Strict, UsesKernels, WeightNames):
         What an optimizer knows the model by whose steps it has counted; a copy gets another one.
     """
 
+    changeable = ("name",)
+
     def __init__(self, name: str, dtype: Any, seed: int):
         self.name = checks.text("name", name)
         try:
@@ -62,6 +64,11 @@ class Chain(Strict, UsesKernels, WeightNames):
         self.built = False
         self.lock = threading.RLock()
         self.identity = object()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "kernels" and isinstance(value, str):
+            raise AttributeError(f"The kernels of a model are chosen by compile(kernels={value!r}).")
+        super().__setattr__(name, value)
 
     # --- structure ------------------------------------------------------------------------------------------
 

@@ -50,6 +50,8 @@ class Convolution(Windowed):
         How many channels come out. DepthwiseConv2D finds it out when it is built.
     """
 
+    changeable = ("trainable", "activation")
+
     weight: Parameter
     bias: Parameter | None
     filters: int
@@ -481,13 +483,13 @@ class Conv2DTranspose(Convolution):
             bias_regularizer, **options,
         )  # fmt: skip
         self.filters = checks.integer("filters", filters)
-        self.output_padding = None
-        if output_padding is not None:
-            self.output_padding = sizes("output_padding", output_padding, self.rank, least=0)
-            if any(p >= s for p, s in zip(self.output_padding, self.strides, strict=True)):
-                raise ValueError(
-                    f"output_padding must be smaller than strides, got {output_padding!r} and {strides!r}."
-                )
+        self.output_padding = (
+            None if output_padding is None else sizes("output_padding", output_padding, self.rank, least=0)
+        )
+        if any(p >= s for p, s in zip(self.output_padding or (), self.strides, strict=False)):
+            raise ValueError(
+                f"output_padding must be smaller than strides, got {output_padding!r} and {strides!r}."
+            )
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
 

@@ -53,6 +53,8 @@ class Dense(Layer):
         What each step ends with, for instance ``MaxNorm(3)``.
     """
 
+    changeable = ("trainable", "activation")
+
     @config.keras_arguments(
         lora_rank=None,
         lora_alpha=None,
@@ -173,6 +175,8 @@ class Flatten(Layer):
 class Rescaling(Layer):
     """y = scale x + offset: ``Rescaling(1 / 255)`` lets pixels stay uint8 until they are needed."""
 
+    changeable = ("trainable", "scale", "offset")
+
     def __init__(self, scale: float, offset: float = 0.0, **options: Any):
         super().__init__(**options)
         self.scale = checks.number("scale", scale)
@@ -199,6 +203,8 @@ class Dropout(Layer):
     seed
         An own stream for the masks; by default one derived from the model's seed.
     """
+
+    changeable = ("trainable", "rate")
 
     @config.keras_arguments(noise_shape=None)
     def __init__(self, rate: float, seed: int | None = None, **options: Any):
@@ -280,6 +286,8 @@ class BatchNormalization(Layer):
     beta_regularizer, gamma_regularizer
         Penalties on them.
     """
+
+    changeable = ("trainable", "momentum", "epsilon")
 
     @config.keras_arguments(
         beta_constraint=None,

@@ -10,7 +10,6 @@ import numpy as np
 
 from npnet import constraints, initializers, regularizers
 from npnet.internal import checks, config
-from npnet.internal.strict import Strict
 from npnet.kernels import UsesKernels
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
@@ -27,7 +26,7 @@ MOST_NUMBERS = 2**30  # that a sample becomes anywhere in a network: 4 GiB in fl
 shapes_in_file: ContextVar[Mapping[str, Shape] | None] = ContextVar("shapes_in_file", default=None)
 
 
-class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
+class Layer(config.Configurable, UsesKernels, WeightNames):
     """One link of a network: y = f(x), and the way back.
 
     To write a layer, subclass this and give
@@ -69,6 +68,7 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
         it back before every forward pass.
     """
 
+    changeable: tuple[str, ...] = ("trainable",)
     takes_integers = False
     told_by_kernels = True
 
@@ -84,7 +84,6 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
             if input_shape is not None:
                 raise ValueError("Give input_shape or input_dim, not both.")
             input_shape = (input_dim,)
-        self.input_dim: Any = input_dim
         self.name = "" if name is None else checks.text("name", name, without="/")
         self.input_shape = None if input_shape is None else check_shape("input_shape", input_shape)
         self.trainable = checks.flag("trainable", trainable)
@@ -107,6 +106,11 @@ class Layer(Strict, config.Configurable, UsesKernels, WeightNames):
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Create the parameters for samples of ``input_shape`` (without the batch axis)."""
+
+    @property
+    def input_dim(self) -> Any:
+        """The number in ``input_shape``, under Keras's older name."""
+        return None if self.input_shape is None else self.input_shape[0]
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one output sample; by default that of the input."""

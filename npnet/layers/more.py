@@ -22,6 +22,8 @@ class GaussianNoise(Layer):
         A random stream of its own; by default one derived from the model's seed.
     """
 
+    changeable = ("trainable", "stddev")
+
     def __init__(self, stddev: float, seed: int | None = None, **options: Any):
         super().__init__(**options)
         self.stddev = checks.number("stddev", stddev, least=0)
@@ -135,6 +137,8 @@ class Embedding(Whole):
     embeddings_initializer, embeddings_regularizer, embeddings_constraint
         How E begins, its penalty, and what each step ends with.
     """
+
+    input_dim = 0  # of other layers a property: their ``input_shape``
 
     @config.keras_arguments(
         mask_zero=False,

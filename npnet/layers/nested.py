@@ -30,7 +30,7 @@ class Nested(Layer):
         for layer in inside:
             layer.name = layer.name or free_name(type(layer).__name__, {other.name for other in inside})
         self.inner = Chain(self.name or "nested", "float32", 0)
-        self.inner.layers = inside
+        self.inner.layers[:] = inside
         self.inner.built = bool(inside) and all(layer.built for layer in inside)
         if self.inner.built:
             self.inner.input_shape = inside[0].input_shape
@@ -71,8 +71,8 @@ class Nested(Layer):
             raise ValueError(f"{self.name!r} has weights of another dtype than {np.dtype(dtype)}.")
         token = shapes_in_file.set(held)
         try:
-            self.inner.dtype = np.dtype(dtype)
-            self.inner.seed = int(rng.integers(2**31))
+            # No assignment can change them, but this model has no weights yet.
+            vars(self.inner).update(dtype=np.dtype(dtype), seed=int(rng.integers(2**31)))
             self.inner.build((None, *input_shape))
         finally:
             shapes_in_file.reset(token)

@@ -31,6 +31,8 @@ class SampleNormalization(Layer):
         Penalties on them.
     """
 
+    changeable = ("trainable", "epsilon")
+
     @config.keras_arguments(beta_constraint=None, gamma_constraint=None)
     def __init__(
         self,

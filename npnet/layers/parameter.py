@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from npnet.constraints import Constraint
+from npnet.internal.strict import Strict
 from npnet.regularizers import Regularizer
 
 __all__ = ["Home", "Parameter", "assign"]
@@ -17,7 +18,7 @@ class Home(Protocol):
         """Copy the numbers back into the parameter, if they are not there; wait for the end of a step."""
 
 
-class Parameter:
+class Parameter(Strict):
     """An array that training changes.
 
     Parameters

@@ -181,11 +181,15 @@ class RandomLight(Pictures):
     @config.keras_arguments(data_format=None)
     def __init__(self, factor: Any, value_range: Any = (0, 255), seed: int | None = None, **options: Any):
         super().__init__(seed, **options)
-        self.factor = limits("factor", factor)
+        self.factor = self.check_factor(factor)
         low, high = (checks.number("value_range", value) for value in value_range)
         if low >= high:
             raise ValueError(f"value_range must be (lowest, highest), got {value_range!r}.")
         self.value_range = (low, high)
+
+    def check_factor(self, factor: Any) -> tuple[float, float]:
+        """Return the two bounds that ``factor`` says."""
+        return limits("factor", factor)
 
     def draw(self, n: int) -> tuple[Any, Any, Any]:
         """Return f, g and d of n pictures, each a number or of shape (n, 1, 1, 1)."""
@@ -244,13 +248,13 @@ class RandomContrast(RandomLight):
         A random stream of its own; by default one derived from the model's seed.
     """
 
-    @config.keras_arguments(data_format=None)
-    def __init__(self, factor: Any, value_range: Any = (0, 255), seed: int | None = None, **options: Any):
+    def check_factor(self, factor: Any) -> tuple[float, float]:
+        """Return (a, b)."""
         both = (factor, factor) if np.ndim(factor) == 0 else tuple(factor)
         for number in both:
             checks.number("factor", number, 0, 1)
-        super().__init__((-both[0], both[1]), value_range, seed, **options)
-        self.factor = both
+        limits("factor", (-both[0], both[1]))
+        return both
 
     def draw(self, n: int) -> tuple[Any, Any, Any]:
         """Return f, 1 - f and 0."""

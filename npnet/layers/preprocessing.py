@@ -72,7 +72,7 @@ class Normalization(Layer):
                 raise ValueError(f"{name} must be a finite number, or one for each feature, got {values!r}.")
         if not (variance >= 0).all():
             raise ValueError(f"variance must be at least 0, got {variance.min()}.")
-        self.mean, self.variance = mean, variance
+        vars(self).update(mean=mean, variance=variance)  # together, which no assignment can do
         self._spread = None
 
     @property

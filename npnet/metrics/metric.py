@@ -31,6 +31,7 @@ class Metric(config.Configurable):
         Key in ``History``; by default the metric's own.
     """
 
+    changeable = ()  # those of a model have been copied
     key: str
     state_names: tuple[str, ...] = ("total", "count")
 

@@ -1,5 +1,6 @@
 """Sequential: a stack of layers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -346,6 +347,10 @@ class Sequential(loops.Trainee):
         """Return the architecture as values that JSON can hold, for ``from_config``."""
         return saving.architecture(self)
 
+    def to_json(self, **options: Any) -> str:
+        """Return ``get_config`` as JSON; the options are those of ``json.dumps``."""
+        return json.dumps(self.get_config(), **options)
+
     @classmethod
     def from_config(
         cls, description: dict[str, Any], custom_objects: dict[str, Any] | None = None
@@ -362,6 +367,7 @@ class Sequential(loops.Trainee):
         return html_summary(self)
 
 
+@config.keras_arguments(input_tensors=None, clone_function=None, call_function=None, recursive=False)
 def clone_model(model: Sequential, custom_objects: dict[str, Any] | None = None) -> Sequential:
     """Return a new model of the same layers, whose weights begin as those of ``model`` did; not compiled.
 
@@ -372,6 +378,7 @@ def clone_model(model: Sequential, custom_objects: dict[str, Any] | None = None)
     return type(model).from_config(model.get_config(), own | (custom_objects or {}))
 
 
+@config.keras_arguments(safe_mode=True)
 def load_model(
     filepath: str | Path, custom_objects: dict[str, Any] | None = None, compile: bool = True
 ) -> Sequential:

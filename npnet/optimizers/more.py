@@ -145,13 +145,22 @@ class Muon(Adam):
         super().__init__(
             learning_rate, adam_beta_1, adam_beta_2, epsilon, weight_decay=weight_decay, **options
         )
-        self.adam_beta_1, self.adam_beta_2 = self.beta_1, self.beta_2
         self.adam_weight_decay = checks.number("adam_weight_decay", adam_weight_decay, least=0)
         self.momentum = checks.share("momentum", momentum)
         self.ns_steps = checks.integer("ns_steps", ns_steps)
         self.nesterov = nesterov
         self.rms_rate = None if rms_rate is None else checks.positive("rms_rate", rms_rate)
         self.rescale = checks.flag("rescale", rescale)
+
+    @property
+    def adam_beta_1(self) -> float:
+        """``beta_1`` under Keras's name for it."""
+        return self.beta_1
+
+    @property
+    def adam_beta_2(self) -> float:
+        """``beta_2`` under Keras's name for it."""
+        return self.beta_2
 
     @property
     def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]

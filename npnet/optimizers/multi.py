@@ -69,6 +69,7 @@ class MultiOptimizer(Optimizer):
     >>> MultiOptimizer(OptimizerMap(SGD(0.1, momentum=0.9), {"conv2d.*/kernel": Muon(0.02)}))
     """
 
+    @config.keras_arguments(name=config.ANY, loss_scale_factor=None)
     def __init__(self, optimizer_map: Any):
         if isinstance(optimizer_map, dict) and optimizer_map.get("class_name") == "OptimizerMap":
             optimizer_map = OptimizerMap(**optimizer_map["config"])

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from npnet.internal import checks, config
-from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, rules
 from npnet.layers.parameter import Parameter
 from npnet.optimizers import average, schedules
@@ -26,7 +25,7 @@ SQUARES = frozenset(
 )  # slots of roots to be taken
 
 
-class Optimizer(Strict, config.Configurable):
+class Optimizer(config.Configurable):
     """One step for each parameter: w, slots <- rule(w, gradient, slots, hyperparameters).
 
     Parameters

@@ -40,6 +40,7 @@ class ExponentialDecay(LearningRateSchedule):
         Round step / decay_steps down, so that the rate falls once every ``decay_steps``.
     """
 
+    @config.keras_arguments(name=config.ANY)
     def __init__(
         self, initial_learning_rate: float, decay_steps: int, decay_rate: float, staircase: bool = False
     ):
@@ -65,6 +66,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         One learning rate more than there are boundaries.
     """
 
+    @config.keras_arguments(name=config.ANY)
     def __init__(self, boundaries: list[int], values: list[float]):
         self.boundaries = [checks.number("boundaries", boundary) for boundary in boundaries]
         self.values = [checks.number("values", value, least=0) for value in values]
@@ -87,6 +89,7 @@ class CosineDecay(LearningRateSchedule):
     over ``warmup_steps``; the cosine then takes ``decay_steps`` more (Loshchilov & Hutter 2017).
     """
 
+    @config.keras_arguments(name=config.ANY)
     def __init__(
         self,
         initial_learning_rate: float,

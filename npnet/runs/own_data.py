@@ -21,12 +21,23 @@ __all__ = ["IMAGE_SIZE", "KINDS", "MOST_CLASSES", "load", "pictures", "table"]
 IMAGE_SIZE = 32  # pixels on each side, where nobody says
 MOST_CLASSES = 20  # a target of more different whole numbers is a quantity
 TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders above the classes
-NAMED = 5  # unreadable pictures that a message names
+NAMED = 5  # unreadable pictures, or classes, that a message names
 
 
 def load(settings: Mapping[str, Any]) -> Dataset:
     """Return the dataset of settings whose "dataset" is one of ``KINDS`` and whose "data" is a path."""
-    return KINDS[settings["dataset"]](settings)
+    dataset = KINDS[settings["dataset"]](settings)
+    parts = (
+        ("training", [*dataset.y_train, *dataset.y_held], "the network cannot learn it"),
+        ("test", dataset.y_test, "nothing tests it"),
+    )
+    for part, labels, consequence in parts:
+        absent = set(range(len(dataset.class_names))) - set(labels)
+        names = [repr(dataset.class_names[label]) for label in sorted(absent)]
+        if names:
+            listed = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
+            checks.warn(f"the {part} part has no sample of {listed}: {consequence}.")
+    return dataset
 
 
 def pictures(settings: Mapping[str, Any]) -> Dataset:
@@ -46,7 +57,10 @@ def pictures(settings: Mapping[str, Any]) -> Dataset:
     rng = np.random.default_rng(0)
     found = folders.find(place / TRAIN if test else place)
     if test:
-        tested = folders.find(place / test, found.class_names)
+        others = sorted(name for name in below - {TRAIN, test} if name[0] != ".")
+        if others:
+            checks.warn(f"{place} is read in {TRAIN} and {test}; left out: {', '.join(others)}.")
+        tested = _of_the_same_classes(found, place / test)
     else:
         chosen = _of_each_class(found, settings["test_split"], rng)
         tested, found = found.some(np.flatnonzero(chosen)), found.some(np.flatnonzero(~chosen))
@@ -64,13 +78,24 @@ def pictures(settings: Mapping[str, Any]) -> Dataset:
     )  # fmt: skip
 
 
+def _of_the_same_classes(found: folders.Pictures, test: Path) -> folders.Pictures:
+    """Return the pictures of a test folder, with the labels of the training folder's classes."""
+    tested = folders.find(test)
+    unknown = [name for name in tested.class_names if name not in found.class_names]
+    if unknown:
+        raise ValueError(
+            f"{test} has the class {unknown[0]!r}, which nothing was trained on. Known: "
+            f"{', '.join(found.class_names)}."
+        )
+    labels = np.array([found.class_names.index(tested.class_names[label]) for label in tested.labels])
+    return folders.Pictures(tested.files, labels, found.class_names)
+
+
 def _of_each_class(found: folders.Pictures, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Return which pictures to test on: a share of each class, one at least where there are two."""
+    """Return which pictures to test on: a share of each class, of two or more at least one."""
     chosen = np.zeros(len(found.files), bool)
-    for label, name in enumerate(found.class_names):
+    for label in range(len(found.class_names)):
         rows = np.flatnonzero(found.labels == label)
-        if len(rows) == 1:
-            checks.warn(f"the class {name!r} has one picture, which is trained on: nothing tests this class.")
         count = min(max(1, round(share * len(rows))), len(rows) - 1)
         chosen[rng.permutation(rows)[:count]] = True
     if not chosen.any():
@@ -124,6 +149,8 @@ def table(settings: Mapping[str, Any]) -> Dataset:
     for row, cell in enumerate(cells):
         if tables.is_missing(cell):
             raise ValueError(f"{found.place(row, target)}: the target is missing. Remove the row.")
+    if text := tables.no_number(found, target):
+        raise ValueError(f"{text}. Correct it, or remove the row.")
     unknown = [name for name in settings["ignore"] if name not in found.columns]
     if unknown:
         raise ValueError(f"{found.path} has no column {unknown[0]!r} to ignore: {', '.join(found.columns)}.")

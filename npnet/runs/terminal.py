@@ -156,8 +156,9 @@ def say_classes(names: list[str], confusion: list[list[int]]) -> None:
     cells = min(BAR, columns() - LABEL - longest - len("  0.000 "))
     full = "━" if can_encode("━", sys.stdout) else "="
     for name, row, k in zip(names, confusion, range(len(names)), strict=True):
-        share = row[k] / max(sum(row), 1)
-        line = f"{'':{LABEL}}{name:<{longest}}  {share:.3f} {full * round(cells * share)}"
+        share = row[k] / sum(row) if sum(row) else 0
+        figure = f"{share:.3f}" if sum(row) else "not tested"
+        line = f"{'':{LABEL}}{name:<{longest}}  {figure} {full * round(cells * share)}"
         print(line.rstrip())
 
 

@@ -137,6 +137,7 @@ class Stream(Feed):
             close()
 
 
+INFINITE = -1  # what a tf.data.Dataset says of itself
 ENDED = "A generator can be gone through once: let it go on for ever (while True: ...), or ask for less."
 
 
@@ -155,6 +156,11 @@ class IterableFeed(Stream):
         self.iterable, self.goes_on = iterable, goes_on and steps is not None
         self.going: Iterator[Any] | None = None
         if steps is None:
+            if hasattr(iterable, "cardinality") and int(iterable.cardinality()) == INFINITE:
+                raise ValueError(
+                    f"{name} gives batches for ever: say how many to take, with steps_per_epoch,"
+                    " validation_steps or steps."
+                )
             try:
                 self.steps = len(iterable)  # for the progress line; what comes is what counts
             except TypeError:

@@ -8,8 +8,6 @@ from npnet.kernels.machine.places import cache_folder
 
 __all__ = ["get_file"]
 
-_KINDS = {".zip": "zip", ".tar": "tar", ".tar.gz": "tar", ".tgz": "tar", ".tar.bz2": "tar", ".tar.xz": "tar"}
-
 
 def get_file(
     fname: str | None = None,
@@ -47,7 +45,7 @@ def get_file(
     hash_algorithm
         "sha256", "md5" or "auto", by the hash's length.
     archive_format
-        "zip", "tar" or "auto", by the file's name.
+        "zip", "tar" or "auto", by what is in the file.
     cache_dir
         The cache; by default npnet's (``NPNET_CACHE``, or the system's folder for caches).
     force_download
@@ -106,13 +104,10 @@ def _unpack(archive: Path, folder: Path, kind: str) -> None:
     import tempfile
     import zipfile
 
-    if kind == "auto":
-        ending = max((e for e in _KINDS if archive.name.endswith(e)), key=len, default=None)
-        if ending is None:
-            raise ValueError(f"{archive.name} is no archive by its name; give archive_format: zip or tar.")
-        kind = _KINDS[ending]
-    if kind not in ("zip", "tar"):
+    if kind not in ("auto", "zip", "tar"):
         raise ValueError(f'archive_format must be "auto", "zip" or "tar", got {kind!r}.')
+    if kind == "auto":
+        kind = "zip" if zipfile.is_zipfile(archive) else "tar"
     place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         if kind == "zip":

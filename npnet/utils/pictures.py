@@ -120,6 +120,7 @@ class PictureBatches(PyDataset):
         )
 
 
+@config.keras_arguments(follow_links=config.ANY, pad_to_aspect_ratio=False, format=config.ANY)
 def image_dataset_from_directory(
     directory: str | os.PathLike[str],
     labels: str = "inferred",
@@ -134,11 +135,13 @@ def image_dataset_from_directory(
     subset: str | None = None,
     interpolation: str = "bilinear",
     crop_to_aspect_ratio: bool = False,
+    data_format: str | None = None,
     verbose: bool = True,
 ) -> Any:
     """Return a folder of pictures, one sub-folder a class, as batches for ``fit``, ``evaluate``, ``predict``.
 
     A batch is read when it is needed: x float32 (batch, height, width, channels) of 0 to 255, and labels.
+    Links are followed.
 
     Parameters
     ----------
@@ -160,6 +163,8 @@ def image_dataset_from_directory(
         "validation" or "both". Both parts need the same ``seed``.
     crop_to_aspect_ratio
         Cut pictures to their middle instead of stretching them.
+    data_format
+        "channels_last" or None.
     verbose
         Print how many files there are.
 
@@ -170,6 +175,7 @@ def image_dataset_from_directory(
         cannot be read raises when its batch is read, with its name.
     """
     _require("labels", labels, "inferred")
+    _require("data_format", data_format, None, "channels_last")
     if label_mode not in ("int", "categorical", "binary", None):
         raise ValueError(f'label_mode must be "int", "categorical", "binary" or None, got {label_mode!r}.')
     if (validation_split is None) != (subset is None) or subset not in (

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,9 +99,22 @@ def test_train_and_test_above_the_classes(flowers, tmp_path, capsys):
     paint(tmp_path / "set/test/rose/a.png", 40)
     code, out, _ = npnet(capsys, "train", "set", *FEW, "--run-dir", "run")
     assert code == 0 and "30 images to train on, 2 to test on, 32 x 32 x 3" in out
-    (tmp_path / "set/test/tulip").mkdir()
+    paint(tmp_path / "set/test/tulip/a.png", 40)
     code, _, err = npnet(capsys, "train", "set", *FEW)
-    assert code == 1 and "class_names must be the sub-folders" in err
+    assert code == 1 and "set/test has the class 'tulip', which nothing was trained on" in err
+
+
+@WARNS
+def test_what_lies_beside_train_and_test_is_said(flowers, tmp_path, capsys):
+    (tmp_path / "set").mkdir()
+    flowers.rename(tmp_path / "set/train")
+    paint(tmp_path / "set/test/rose/a.png", 40)
+    paint(tmp_path / "set/valid/rose/a.png", 40)
+    code, out, err = npnet(capsys, "train", "set", *FEW, "--run-dir", "run")
+    assert code == 0 and "set is read in train and test; left out: valid." in err
+    assert "the test part has no sample of 'daisy': nothing tests it." in err
+    assert re.search("daisy +not tested", out) and re.search("rose +[01].000", out)
+    assert ">not tested<" in Path("run/report.html").read_text()
 
 
 def test_a_run_of_pictures_goes_on(flowers, capsys):
@@ -124,7 +139,7 @@ def test_unreadable_pictures_are_named_and_nothing_is_made(flowers, tmp_path, ca
 def test_a_class_with_one_picture_is_trained_on_and_said(flowers, capsys):
     paint(flowers / "tulip/only.png", 120)
     code, out, err = npnet(capsys, "train", flowers, *FEW, "--run-dir", "run")
-    assert code == 0 and "the class 'tulip' has one picture, which is trained on" in err
+    assert code == 0 and "the test part has no sample of 'tulip': nothing tests it." in err
     assert "25 images to train on, 6 to test on" in out
 
 
@@ -251,6 +266,32 @@ def test_missing_values_are_refused_by_line_and_column_or_filled(tmp_path, capsy
     write(tmp_path / "new.csv", [["?", 3, ""]], HEADER[1:4])
     code, out, _ = npnet(capsys, "predict", "run", "new.csv")
     assert code == 0 and np.isfinite(float(read(out)[0]["predicted price"]))
+
+
+@WARNS
+def test_a_text_among_numbers_is_named(tmp_path, capsys):
+    table = [[i % 50, 3 * i, f"{i}.5"] for i in range(150)]
+    table[4][:2] = "12O", "-"
+    write(tmp_path / "typo.csv", table, ["age", "size", "price"])
+    few = [*FEW, "--target", "price", "--run-dir", "run"]
+    number = "is no number, as most of the column are."
+    code, _, err = npnet(capsys, "train", "typo.csv", *few)
+    assert code == 1 and f"column 'size': '-' {number} Correct it, or leave the column out: --ignore" in err
+    code, _, err = npnet(capsys, "train", "typo.csv", *few, "--ignore", "size")
+    place = "typo.csv, line 6 (row 5), column 'age': '12O'"
+    assert code == 0 and f"{place} {number} The column is taken for categories." in err
+    code, _, err = npnet(capsys, "train", "typo.csv", *few[:-3], "age", *FEW)
+    assert code == 1 and f"{place} {number} Correct it, or remove the row." in err
+    write(tmp_path / "commas.csv", [[f"{i},5", i % 3] for i in range(40)], ["size", "rooms"])
+    code, _, err = npnet(capsys, "train", "commas.csv", "--target", "size", *FEW)
+    assert code == 1 and "column 'size': '0,5' has a decimal comma; write a point." in err
+
+
+@WARNS
+def test_a_class_of_a_table_that_nothing_tests_or_trains_is_said(tmp_path, capsys):
+    write(tmp_path / "t.csv", [[i, "ab"[i % 2]] for i in range(30)] + [[31, "rare"]], ["x", "kind"])
+    code, _, err = npnet(capsys, "train", "t.csv", "--target", "kind", *FEW)
+    assert code == 0 and re.search("the (training|test) part has no sample of 'rare': ", err)
 
 
 def test_what_predict_cannot_know_is_named(houses, tmp_path, capsys):

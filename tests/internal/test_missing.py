@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import npnet
-from npnet.internal.missing import MISSING, instead, page
+from npnet.internal.missing import MISSING, USED, instead, page
 
 ROOT = Path(__file__).parents[2]
 KERAS = json.loads((ROOT / "tests" / "golden" / "keras_names.json").read_text())
@@ -34,6 +34,12 @@ def test_a_missing_name_says_what_there_is_instead():
     ):
         with pytest.raises(AttributeError, match=rf"npnet.{module} has no {name}: .*{reason}.*\.$"):
             getattr(getattr(npnet, module), name)
+
+
+def test_what_was_counted_is_missing():
+    for name in USED:
+        module, _, name = name.partition(".")
+        assert instead(module, name), f"{module}.{name}"
 
 
 def test_the_page_is_made_of_the_table():

@@ -1,11 +1,13 @@
 """Keras's other names for what models and layers have: one line each."""
 
+import json
+
 import numpy as np
 import pytest
 from small import compiled, random
 
 import npnet
-from npnet import Sequential, activations
+from npnet import Sequential, activations, layers, losses, optimizers
 from npnet.layers import BatchNormalization, Dense, Dropout, Layer
 from npnet.models import clone_model
 
@@ -65,6 +67,15 @@ def test_a_model_is_described_and_cloned():
     assert type(clone_model(Sequential([Own(input_shape=(3,)), Dense(2)])).layers[0]) is Own
     unbuilt = clone_model(Sequential([Dense(3), Dropout(0.5)]))
     assert not unbuilt.built and len(unbuilt.layers) == 2
+
+
+def test_what_get_config_describes_is_made_again():
+    for thing in (layers.Dense(3, "relu", name="a"), optimizers.Adam(0.5), losses.Huber(2.0)):
+        again = type(thing).from_config(thing.get_config())
+        assert again is not thing and again.get_config() == thing.get_config()
+    model = Sequential([layers.Dense(3, input_shape=(4,))], seed=1)
+    described = json.loads(model.to_json(indent=1))
+    assert Sequential.from_config(described).to_json() == model.to_json()
 
 
 def test_what_changes_nothing_is_taken_with_a_word():

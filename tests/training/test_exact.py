@@ -32,7 +32,8 @@ FORMULAS = {  # methods and properties that decide what is computed, of all the 
     "bank", "bias_value", "as_pictures", "as_samples", "gamma_and_beta", "follow",
 }  # fmt: skip
 OTHERS = {  # that do not, or cannot without another change
-    "add_parameter", "build", "clips", "compute_output_shape", "count_params", "get_config", "get_weights",
+    "add_parameter", "build", "clips", "compute_output_shape", "count_params", "from_config", "get_config",
+    "get_weights", "input_dim",
     "weight_decay", "finalize_variable_values", "kernel", "leaves", "set_weights", "trainable_parameters",
     "weights", "variables", "trainable_weights", "trainable_variables", "non_trainable_weights",
     "non_trainable_variables", "windows", "window", "places", "check_padding", "groups_of", "filters_of",

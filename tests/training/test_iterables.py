@@ -252,6 +252,27 @@ def test_steps_of_arrays_are_refused():
             call()
 
 
+def test_a_data_set_that_says_it_never_ends_needs_steps():
+    class Repeated:
+        """As ``tf.data.Dataset.repeat()``."""
+
+        def __iter__(self):
+            while True:
+                yield X[:4], Y[:4]
+
+        def cardinality(self):
+            return np.int64(-1)
+
+    net = model()
+    with pytest.raises(
+        ValueError, match="x gives batches for ever: say how many to take, with steps_per_epoch"
+    ):
+        net.fit(Repeated(), verbose=0)
+    assert net.fit(Repeated(), steps_per_epoch=2, verbose=0).params["steps"] == 2
+    with pytest.raises(ValueError, match=r"validation x gives batches for ever: .* validation_steps"):
+        net.fit(X, Y, validation_data=Repeated(), verbose=0)
+
+
 def test_a_generator_s_function_that_nobody_called_is_named():
     with pytest.raises(TypeError, match=r"x is forever itself: call it, x=forever\(\.\.\.\)"):
         model().fit(forever, steps_per_epoch=3, verbose=0)

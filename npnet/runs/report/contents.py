@@ -296,7 +296,9 @@ def _classes(names: list[str], confusion: np.ndarray) -> list[Content]:
         total = max(counts.sum(), 1)
         taken = f"{names[wrong.argmax()]} {percent(wrong.max() / total)}" if wrong.any() else "no other"
         right = counts[k] / total
-        classes.append({"name": name, "share": 100 * right, "right": percent(right), "taken": taken})
+        shown = percent(right) if counts.any() else "-"
+        taken = taken if counts.any() else "not tested"
+        classes.append({"name": name, "share": 100 * right, "right": shown, "taken": taken})
     return sorted(classes, key=lambda row: -row["share"])
 
 
