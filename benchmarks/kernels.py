@@ -1,7 +1,7 @@
 """``python -m benchmarks kernels``: every kernel beside NumPy, MKL and the limits of this machine."""
 
 import json
-from contextlib import closing
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 
 from npnet.checking.measuring.cases import CASES, LAYERS, PRODUCTS, network_cases
@@ -15,7 +15,23 @@ from .worker import Worker
 
 SETS = {"npnet": "npnet", "numpy": "NumPy", "torch": "MKL (torch)"}
 UNFUSED = ("npnet", "numpy")
-SMALL = (("relu", 512), ("relu_backward", 512), ("softmax_forward", 10), ("softmax_backward", 10))
+# Where so little is computed that a call counts, or the waking of threads: N, D and M of each case.
+FEW_ROWS = [(1, 3072, 512), (2, 3072, 512), (1, 512, 512)]
+NUMBERS = [(n, 1, 512) for n in (1, 4, 16, 64)]
+LABELS = [(n, 1, 10) for n in (1, 32, 128, 512)]
+WEIGHTS = [(1, n, 512) for n in (1, 4, 16, 64)]
+SMALL = {
+    "dense_forward": [*FEW_ROWS, (1, 512, 10), *((n, n, n) for n in (32, 64, 96, 128))],
+    "dense_backward_input": FEW_ROWS,
+    "dense_backward_parameters": FEW_ROWS,
+    **dict.fromkeys(("relu", "sigmoid", "hyperbolic_tangent", "elu", "gelu"), NUMBERS),
+    **dict.fromkeys(
+        ("relu_backward", "sigmoid_backward", "hyperbolic_tangent_backward", "elu_backward"), NUMBERS
+    ),
+    **dict.fromkeys(("softmax_forward", "softmax_backward"), LABELS),
+    **dict.fromkeys(("sgd", "sgd_momentum", "rmsprop", "adam"), WEIGHTS),
+}
+PARTS = ("network", "small", "sweeps", "threads")
 
 
 class Bench:
@@ -139,15 +155,23 @@ def sweep_table(label, values, curves, peak):
     return table([label, *(f"{n} GFLOP/s" for n in SETS.values()), "share of limit", "npnet / NumPy"], rows)
 
 
-def small_table(bench, batches):
-    """Measure what takes so little that a call counts; lay out microseconds and the ratio to NumPy."""
+def small_table(benches, most):
+    """Measure the cases of ``SMALL``, ``most`` of each, with the threads of each bench.
+
+    Return the table: microseconds and how many times as fast as NumPy.
+    """
     rows = []
-    for case, width in SMALL:
-        for batch in batches:
-            times = bench.measure(case, (batch, 512, width))
-            npnet, numpy = (1e6 * median(times[name]) for name in UNFUSED)
-            rows.append([f"{case} {batch}x{width}", f"{npnet:.1f}", f"{numpy:.1f}", f"{numpy / npnet:.2f}x"])
-    return table(["", *(f"{SETS[name]} us" for name in UNFUSED), "npnet / NumPy"], rows)
+    for case, all_sizes in SMALL.items():
+        for sizes in all_sizes[:most]:
+            row = [f"{case} {'x'.join(map(str, sizes))}"]
+            for bench in benches.values():
+                times = bench.measure(case, sizes)
+                npnet, numpy = (1e6 * median(times[name]) for name in UNFUSED)
+                row += [f"{npnet:.1f}", f"{numpy:.1f}", f"{numpy / npnet:.2f}x"]
+            rows.append(row)
+    names = [f"{SETS[name]} us" for name in UNFUSED]
+    head = [text for threads in benches for text in (f"{threads} thr. {names[0]}", names[1], "ratio")]
+    return table(["", *head], rows)
 
 
 def powers(first, last, between=False):
@@ -212,14 +236,24 @@ def run(options):
     limits = measure_limits(options.threads, 0.2 if options.quick else 1.0)
     print(limits)
     effort = (3, 0.005) if options.quick else (options.rounds, 0.03)
-    with Neighbours() as neighbours:
-        with closing(Bench(options.threads, *effort)) as bench:
+    points, curves = {}, []
+    with Neighbours() as neighbours, ExitStack() as opened:
+        bench = opened.enter_context(closing(Bench(options.threads, *effort)))
+        if "network" in options.parts:
             points = network(bench, options, limits)
-            print("\n" + small_table(bench, powers(1, 128)), flush=True)
-            curves = sweeps(bench, options, limits)
-        curves += [thread_sweep(options, limits, batch, *effort) for batch in (32, 2048)]
+        if "small" in options.parts:
+            benches = {options.threads: bench}
+            if options.threads > 1:
+                benches[1] = opened.enter_context(closing(Bench(1, *effort)))
+            print("\nFew numbers: N x D x M, float32, how many times as fast as NumPy")
+            print(small_table(benches, 1 if options.quick else None), flush=True)
+        if "sweeps" in options.parts:
+            curves += sweeps(bench, options, limits)
+        if "threads" in options.parts:
+            curves += [thread_sweep(options, limits, batch, *effort) for batch in (32, 2048)]
     print(f"\n{neighbours}.")
-    pictures.curves(options.out / "kernels.png", curves, SETS)
+    if curves:
+        pictures.curves(options.out / "kernels.png", curves, SETS)
     print(f"Pictures are in {options.out}.")
     if options.json:
         result = {
@@ -236,4 +270,5 @@ def main(argv):
     parser = arguments.parser("kernels", __doc__, rounds=5)
     arguments.add_pictures(parser)
     parser.add_argument("--batch", type=arguments.numbers, default=[32, 512], help="of the network's kernels")
+    parser.add_argument("--parts", type=arguments.names, default=PARTS, help=f"of {','.join(PARTS)}")
     run(parser.parse_args(argv))

@@ -12,15 +12,22 @@ from .kernels import powers
 from .task import OPTIMIZERS, Task
 from .worker import Worker
 
+ODD_WIDTHS = [96, 100, 128, 288, 300, 320, 768, 784, 800, 992, 1000, 1024]  # with multiples of 32 beside them
+
 
 def sweeps(quick):
-    """Return {quantity: {value: task}}, each starting from the tutorial's network at batch 32."""
+    """Return {quantity: {value: task}}, each starting from the tutorial's network at batch 32.
+
+    Of odd widths are all layers of a network, its input too, at batch 128.
+    """
     batches = powers(1, 256 if quick else 8192)
     widths = powers(64, 512 if quick else 8192)
     depths = powers(1, 4 if quick else 64)
+    odd = ODD_WIDTHS[:2] if quick else ODD_WIDTHS
     return {
         "batch": {n: ((3072, 512, 512, 10), n) for n in batches},
         "width": {m: ((3072, m, m, 10), 32) for m in widths},
+        "odd width": {m: ((m, m, m, m, 10), 128) for m in odd},
         "depth": {k: ((3072, *[512] * k, 10), 32) for k in depths},
     }
 

@@ -1,6 +1,6 @@
 """The protocol every callback follows, and the list that calls them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from npnet.internal import processes
@@ -143,17 +143,16 @@ class CallbackList:
         for callback in callbacks:
             callback.set_params(params)
             callback.set_model(model)
-        self.hooks = {
-            event: [
-                getattr(callback, name)
-                for callback in callbacks
-                for name in NAMES_OF[event]
-                if has_own(callback, name)
-            ]
-            for event in EVENTS
-        }
+        self.hooks: dict[str, list[Callable[..., None]]] = {}
+        for callback in callbacks:
+            for event in EVENTS:
+                own = [getattr(callback, name) for name in NAMES_OF[event] if has_own(callback, name)]
+                self.hooks.setdefault(event, []).extend(own)
 
     def __call__(self, event: str, *arguments: Any) -> None:
-        """Call every hook of ``event``."""
-        for hook in self.hooks[event]:
-            hook(*arguments)
+        """Call every hook of ``event``; functions among the arguments are called first, if there is one."""
+        hooks = self.hooks.get(event)
+        if hooks:
+            values = [argument() if callable(argument) else argument for argument in arguments]
+            for hook in hooks:
+                hook(*values)

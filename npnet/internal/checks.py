@@ -149,6 +149,8 @@ def finite(
     if values.dtype.kind != "f" or values.size == 0:
         return
     limit = np.finfo(dtype).max
+    if values.size <= CHUNK and values.min() >= -limit and values.max() <= limit:
+        return
     values = np.atleast_1d(values)
     rows = max(1, CHUNK // max(1, values[0].size))
     for start in range(0, len(values), rows):

@@ -5,6 +5,7 @@ method of its own, no method replaced on the object or on the class.
 """
 
 from collections.abc import Iterable
+from operator import is_
 from typing import Any
 
 __all__ = ["Known", "same", "settings"]
@@ -22,6 +23,7 @@ class Known:
     def __init__(self, classes: Iterable[type]):
         self.bases = {cls: [base for base in cls.__mro__ if base is not object] for cls in classes}
         self.written = {base: _body(base) for bases in self.bases.values() for base in bases}
+        self.seen = {base: dict(vars(base)) for base in self.written}  # when it was last found unchanged
         self.methods = {
             cls: {name for base in bases for name, value in vars(base).items() if callable(value)}
             for cls, bases in self.bases.items()
@@ -35,7 +37,17 @@ class Known:
     def unchanged(self, things: Iterable[object]) -> bool:
         """Whether the known classes among those of the objects are as they were written."""
         bases = {base for cls in set(map(type, things)) for base in self.bases.get(cls, ())}
-        return all(_body(base) == self.written[base] for base in bases)
+        return all(map(self._is_as_written, bases))
+
+    def _is_as_written(self, base: type) -> bool:
+        """Whether a known class is as it was written; quick where not even Python has added a name."""
+        present = vars(base)
+        if present == self.seen[base]:
+            return True
+        if _body(base) != self.written[base]:
+            return False
+        self.seen[base] = dict(present)
+        return True
 
 
 def _body(cls: type) -> dict[str, Any]:
@@ -43,9 +55,16 @@ def _body(cls: type) -> dict[str, Any]:
     return {name: value for name, value in vars(cls).items() if name == "__init__" or name[:2] != "__"}
 
 
-def settings(thing: object, without: frozenset[str] = frozenset()) -> tuple[Any, ...]:
-    """Return the class and all attributes of an object but those called ``without``, to be compared later."""
-    return (type(thing), *((name, value) for name, value in vars(thing).items() if name not in without))
+def settings(thing: object, without: frozenset[str] = frozenset()) -> list[Any]:
+    """Return the class and all attributes of an object but those called ``without``, to be compared later.
+
+    Names and values follow each other: a list for each would be as many objects, before every step.
+    """
+    found: list[Any] = [type(thing)]
+    for name, value in vars(thing).items():
+        if name not in without:
+            found += name, value
+    return found
 
 
 def same(before: Any, now: Any) -> bool:
@@ -55,5 +74,7 @@ def same(before: Any, now: Any) -> bool:
     if type(before) is not type(now):
         return False
     if isinstance(before, (tuple, list)):
-        return len(before) == len(now) and all(map(same, before, now))
+        if len(before) != len(now):
+            return False
+        return all(map(is_, before, now)) or all(map(same, before, now))
     return isinstance(before, (bool, int, float, str)) and before == now

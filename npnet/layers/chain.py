@@ -3,7 +3,8 @@
 import copy
 import re
 import threading
-from itertools import count, dropwhile
+from collections.abc import Iterator
+from itertools import count, dropwhile, islice
 from typing import Any
 
 import numpy as np
@@ -165,18 +166,18 @@ class Chain(Strict, UsesKernels, WeightNames):
         self.input_shape = first
         self.built = True
 
-    def _computing(self) -> list[Layer]:
-        """Return the links from the first one on that does more than to move numbers."""
-        return list(dropwhile(lambda link: isinstance(link, (Flatten, Permute, Reshape)), self.links))
+    def _computing(self) -> Iterator[Layer]:
+        """Go through the links from the first one on that does more than to move numbers."""
+        return dropwhile(lambda link: isinstance(link, (Flatten, Permute, Reshape)), self.links)
 
     @property
     def takes_whole_numbers(self) -> bool:
         """Whether the samples are numbers that stand for things."""
-        return isinstance(next(iter(self._computing()), None), Whole)
+        return isinstance(next(self._computing(), None), Whole)
 
     def _refuse_computed_numbers(self) -> None:
         """Raise a ValueError if a layer computes what one behind it takes for numbers of things."""
-        for link in self._computing()[1:]:
+        for link in islice(self._computing(), 1, None):
             if isinstance(link, Whole):
                 raise ValueError(
                     f"{type(link).__name__} {link.name!r} takes whole numbers, which layers before it would"
@@ -233,9 +234,10 @@ class Chain(Strict, UsesKernels, WeightNames):
 
     def use(self, kernels: Kernels) -> None:
         """Let every link compute with this set of kernels."""
-        self.kernels = kernels
-        for link in self.links:
-            link.kernels = kernels
+        users: list[UsesKernels] = [self, *self.links]
+        for user in users:
+            if user.kernels is not kernels:
+                user.kernels = kernels
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the output for a batch in the chain's dtype."""

@@ -256,6 +256,8 @@ def refuse_larger(layer: Layer, what: str, shape: Shape) -> None:
 
 def check_shape(name: str, shape: Any) -> Shape:
     """Return ``shape`` as a tuple of positive integers, or raise a ValueError naming it."""
+    if type(shape) is tuple and shape and all(type(size) is int and size > 0 for size in shape):
+        return shape  # as nearly always: models ask in every call
     try:
         sizes = tuple(shape)
     except TypeError:

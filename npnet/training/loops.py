@@ -215,7 +215,7 @@ def _train_epoch(
             means.update(loss, batch.y_true, y_pred, batch.sample_weight)
         done += len(batches)
         model.position = Position(epoch, done, means.sums())
-        call("on_train_batch_end", done - 1, means.logs())
+        call("on_train_batch_end", done - 1, means.logs)
         interrupt.check()
         if model.stop_training:
             break
@@ -265,12 +265,12 @@ def _evaluate(
             _, y, weight, _ = batch
             y_pred = step.outputs(x, batch)
             means.update(setup.loss.forward(y, y_pred, weight) + model.penalty(), y, y_pred, weight)
-            call("on_test_batch_end", number, means.logs())
+            call("on_test_batch_end", number, means.logs)
             if progress:
                 progress.update(number + 1, means.logs())
             if interrupt:
                 interrupt.check()
-    call("on_test_end", means.logs())
+    call("on_test_end", means.logs)
     return means
 
 

@@ -1,6 +1,7 @@
 """What ``compile`` chose, the gate that data pass, and who takes the steps."""
 
 import copy
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -127,8 +128,8 @@ class Setup:
         """Build the chain for samples x if it is not, and give kernels to everything that computes."""
         if not self.chain.built:
             self.chain.build((None, *x.shape[1:]))
-        self.chain.use(self.kernels)
-        self.loss.kernels = self.kernels
+        self.loss.kernels = kernels = self.kernels
+        self.chain.use(kernels)
 
     @property
     def reported(self) -> list[Metric]:
@@ -140,10 +141,11 @@ class Setup:
         units = self.chain.compute_output_shape(samples.x.shape[1:])[-1]
         sparse = units > 1 and (samples.y.ndim == 1 or samples.y.shape[-1] == 1)
 
-        def own(requested: list[Any]) -> list[Metric]:
-            return [copy.deepcopy(metric_names.get(metric, sparse, units)) for metric in requested]
+        def own(metric: Any) -> Metric:
+            named = isinstance(metric, str)
+            return metric_names.get(metric, sparse, units) if named else copy.deepcopy(metric)
 
-        return Means(own(self.metrics), own(self.weighted_metrics))
+        return Means([*map(own, self.metrics)], [*map(own, self.weighted_metrics)])
 
     # --- the steps ------------------------------------------------------------------------------------------
 
@@ -229,7 +231,8 @@ def default_kernels(chain: Chain) -> Kernels:
     its shapes decides, so that the same program always gives the same numbers.
     """
     parameters = chain.parameters
-    small = sum(p.size for p in parameters) <= SMALL and all(len(p.shape) <= 2 for p in parameters)
+    so_far = accumulate(parameter.size for parameter in parameters)  # of a large network the first one tells
+    small = all(size <= SMALL for size in so_far) and all(len(p.shape) <= 2 for p in parameters)
     return load("numpy" if chain.built and small else None)
 
 

@@ -106,7 +106,8 @@ every_kernel = pytest.mark.parametrize("name", OPERANDS)
 @pytest.fixture(autouse=True)
 def _nothing_is_left_to_numpy(monkeypatch):
     monkeypatch.setattr(arrays, "LEAST", {})
-    monkeypatch.setattr(blocked, "SMALL", 0)
+    for limit in ("SMALL", "SMALL_OUTER"):
+        monkeypatch.setattr(blocked, limit, 0)
     monkeypatch.setattr(blocked, "LARGE", 0)
 
 

@@ -1,4 +1,4 @@
-"""Products of one, two or three rows, which go through the matrix once."""
+"""Products of one, two or three rows, or of so many steps, which go through a matrix once."""
 
 import numpy as np
 import pytest
@@ -36,6 +36,39 @@ def test_products_of_few_rows(shape, dtype, transposed, monkeypatch):
     size = np.abs(a).astype(np.float64) @ np.abs(b) + np.abs(bias)
     most = (shape[1] + 2) * np.finfo(dtype).eps
     assert (np.abs(blocked.multiply(a, b, bias) - expected) <= most * size).all()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(600, 515), (257, 40_001), (100_001, 3)])
+def test_sums_of_few_steps(shape, depth, dtype, monkeypatch):
+    monkeypatch.setattr(blocked, "_multiply", None)  # tiles are not asked
+    rows, columns = shape
+    a, b, bias = operands(rows, depth, columns, dtype)
+    a = a.T.copy().T
+    expected = a.astype(np.float64) @ b.astype(np.float64) + bias
+    size = np.abs(a).astype(np.float64) @ np.abs(b) + np.abs(bias)
+    most = (depth + 2) * np.finfo(dtype).eps
+    assert (np.abs(blocked.multiply(a, b, bias) - expected) <= most * size).all()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_one_column(transposed, dtype, monkeypatch):
+    monkeypatch.setattr(blocked, "_multiply", None)  # tiles are not asked
+    a, b, bias = operands(1031, 311, 1, dtype)
+    a = a.T.copy().T if transposed else a
+    found = blocked.multiply(a, b, bias)
+    assert found.shape == (1031, 1) and found.flags.c_contiguous
+    size = np.abs(a).astype(np.float64) @ np.abs(b) + np.abs(bias)
+    most = 313 * np.finfo(dtype).eps
+    assert (np.abs(found - (a.astype(np.float64) @ b.astype(np.float64) + bias)) <= most * size).all()
+
+
+def test_numpy_multiplies_what_its_blas_does_on_one_thread(monkeypatch):
+    ours = []
+    monkeypatch.setattr(blocked, "multiply_few", lambda a, b, bias, out: ours.append(b.shape))
+    for rows, depth, columns in ((1, 512, 512), (1, 512, 513), (513, 512, 1), (2, 256, 512), (2, 257, 512)):
+        blocked.multiply(*list(operands(rows, depth, columns, np.float32))[:2])
+    assert ours == [(512, 513), (512, 513), (257, 512)]
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from npnet import Sequential
-from npnet.kernels import parallel, reference, rules
+from npnet.kernels import more_rules, parallel, reference, rules
 from npnet.kernels.parallel import arrays
 from npnet.kernels.products import amx, blocked
 from npnet.kernels.products.blocked import DEPTH, multiply
@@ -23,7 +23,6 @@ SHAPES = [  # (N, D, M): nothing, one, primes, multiples of a tile, one past a t
     (9, 33, 33), (17, DEPTH + 1, 65), (300, 37, 540), (600, 150, 130),
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-11}
-LEAST = arrays.LEAST
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +67,8 @@ MATRIX_UNIT = pytest.param(
 def every_product(request, monkeypatch):
     """With our own tiles whatever the size, as users get it, and on the matrix unit whatever the size."""
     if request.param != "small products by BLAS":
-        monkeypatch.setattr(blocked, "SMALL", 0)
+        for limit in ("SMALL", "SMALL_OUTER"):
+            monkeypatch.setattr(blocked, limit, 0)
         on_unit = request.param == "matrix unit"
         monkeypatch.setattr(
             blocked, "_suits_matrix_unit", lambda r, c, k, dtype: on_unit and dtype == np.float32
@@ -230,7 +230,8 @@ def test_small_arrays_are_left_to_numpy(monkeypatch):
 
 
 def test_what_is_left_to_numpy_exists():
-    assert set(LEAST) <= set(functions(rules)) | set(functions(reference))
+    known = set(functions(rules)) | set(functions(more_rules)) | set(functions(reference))
+    assert set(arrays.LEAST_AVX2) | set(arrays.LEAST_AVX512) <= known
 
 
 def test_a_formula_of_the_users_own_runs_as_numpy():

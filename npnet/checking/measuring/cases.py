@@ -14,7 +14,7 @@ from npnet.kernels import reference, rules
 
 __all__ = ["ADAM", "CASES", "LAYERS", "MOMENTUM", "PRODUCTS", "RMSPROP", "Case", "Shapes", "network_cases"]
 
-RMSPROP, ADAM, MOMENTUM = (1e-3, 0.9, 1e-7), (1e-3, 0.9, 0.999, 1e-7), (1e-2, 0.9)
+RMSPROP, ADAM, MOMENTUM, SGD = (1e-3, 0.9, 1e-7), (1e-3, 0.9, 0.999, 1e-7), (1e-2, 0.9), (1e-2,)
 LAYERS = [(3072, 512), (512, 512), (512, 10)]  # of the tutorial's network
 
 Shapes = list[tuple[int, ...]]
@@ -82,6 +82,17 @@ def _update(rule: Callable, slots: int, numbers: tuple[float, ...], operations: 
     )
 
 
+def _elementwise(name: str, arrays: int, *numbers: float) -> Case:
+    """Return the case of an activation's rule or of its derivative, one operation an element."""
+    rule = getattr(rules, name)
+    return Case(
+        lambda n, d, m: [(n, m)] * arrays,
+        lambda k, *operands: k.elementwise(rule, *operands, *numbers),
+        lambda n, d, m: n * m,
+        lambda n, d, m: [(n, m)],
+    )
+
+
 CASES: dict[str, Case] = {
     "dense_forward": _product(
         lambda n, d, m: [(n, d), (d, m), (m,)],
@@ -101,18 +112,13 @@ CASES: dict[str, Case] = {
         lambda n, d, m: [(n, d)],
         lambda n, d, m: m,
     ),
-    "relu": Case(
-        lambda n, d, m: [(n, m)],
-        lambda k, x: k.elementwise(rules.relu, x),
-        lambda n, d, m: n * m,
-        lambda n, d, m: [(n, m)],
-    ),
-    "relu_backward": Case(
-        lambda n, d, m: [(n, m)] * 2,
-        lambda k, dy, y: k.elementwise(rules.relu_backward, dy, y),
-        lambda n, d, m: n * m,
-        lambda n, d, m: [(n, m)],
-    ),
+    **{name: _elementwise(name, 1) for name in ("relu", "sigmoid", "hyperbolic_tangent", "gelu")},
+    "elu": _elementwise("elu", 1, 1.0),
+    **{
+        f"{name}_backward": _elementwise(f"{name}_backward", 2)
+        for name in ("relu", "sigmoid", "hyperbolic_tangent", "gelu")
+    },
+    "elu_backward": _elementwise("elu_backward", 2, 1.0),
     "softmax_forward": Case(
         lambda n, d, m: [(n, m)],
         lambda k, x: k.softmax_forward(x),
@@ -128,6 +134,7 @@ CASES: dict[str, Case] = {
     "rmsprop": _update(rules.rmsprop, 1, RMSPROP, 8),
     "adam": _update(rules.adam, 2, ADAM, 11),
     "sgd_momentum": _update(rules.sgd_momentum, 1, MOMENTUM, 4),
+    "sgd": _update(rules.sgd, 0, SGD, 2),
 }
 PRODUCTS = [name for name in CASES if name.startswith("dense")]
 

@@ -403,7 +403,7 @@ _addresses: dict[Any, np.ndarray] = {}  # where operations' machine code lies, b
 def _kind(operand):
     """Return all that Numba's type of an operand depends on."""
     if isinstance(operand, np.ndarray):
-        return operand.dtype, operand.ndim, operand.flags.num
+        return operand.dtype.num, operand.ndim, operand.flags.num  # of dtypes in the machine's byte order
     return type(operand)
 
 

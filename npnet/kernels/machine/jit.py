@@ -78,9 +78,13 @@ class AddressedKernel(Kernel):
 class ParallelKernel(Kernel):
     """A kernel with loops over threads (``loops.parallel_for``), to be called from Python only."""
 
+    # Run on the calling thread: for work that the kernel would leave to it anyway (``serial_below``), which
+    # need not wait for threads to be counted.
+    alone = Kernel.__call__
+
     def __call__(self, *arguments: Any) -> Any:
         """Run on as many threads as ``set_threads`` says."""
-        return threads.run(super().__call__, arguments)
+        return threads.run(self.alone, arguments)
 
 
 @intrinsic

@@ -1,19 +1,22 @@
 """What the compiled chapters share: when a kernel is worth its call, and arrays as kernels want them."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from npnet.kernels import more_rules, rules
+from npnet.kernels.vectors.registers import REGISTER_BYTES
 
-__all__ = ["BLOCK", "LEAST", "SERIAL", "flat", "is_for_numpy", "is_rule", "least", "plain"]
+__all__ = ["BLOCK", "LEAST", "SERIAL", "flat", "is_for_numpy", "is_rule", "least", "plain", "runner"]
 
 BLOCK = 8192  # elements a thread takes at a time
 SERIAL = 4 * BLOCK  # elements below which waking the other threads costs more than they save
-# From how many numbers on a compiled kernel is worth its call, of 3 to 4 us: NumPy was quicker with half as
-# many float32 (two cores, NumPy 2.4). What is not named is worth it at any size, or within a microsecond.
-LEAST = {
+# From how many float32 on a compiled kernel is worth its call, of 3 us: NumPy was quicker with half as many
+# (one thread). What is not named is worth it at any size. LINEAR never is: NumPy returns the array itself.
+LINEAR = {"linear": sys.maxsize, "linear_backward": sys.maxsize}
+LEAST_AVX512 = LINEAR | {
     "batch_norm_backward_parameters": 4096,
     "bounded_relu": 512,
     "bounded_relu_backward": 512,
@@ -31,6 +34,22 @@ LEAST = {
     "softmax_backward": 4096,
     "softplus": 4096,
 }
+LEAST_AVX2 = LINEAR | {
+    "batch_norm_backward_parameters": 4096,
+    "exponential": 4096,
+    "exponential_backward": 1 << 20,
+    "hard_sigmoid_backward": 256,
+    "hyperbolic_tangent": 2048,
+    "hyperbolic_tangent_backward": 4096,
+    "leaky_relu_backward": 256,
+    "relu": 4096,
+    "relu_backward": 512,
+    "sgd": 512,
+    "sigmoid_backward": 4096,
+    "softsign": 16384,
+    "softsign_backward": 1024,
+}
+LEAST = dict(LEAST_AVX512 if REGISTER_BYTES == 64 else LEAST_AVX2)
 
 
 @contextmanager
@@ -53,7 +72,13 @@ def is_for_numpy(name, array):
 
 def is_rule(function):
     """Whether a function is one of the rules, which are made for registers too, as it was written."""
-    return any(vars(home).get(function.__name__) is function for home in (rules, more_rules))
+    name = function.__name__
+    return getattr(rules, name, None) is function or getattr(more_rules, name, None) is function
+
+
+def runner(kernel, size):
+    """How to run a kernel that ends with ``serial_below(SERIAL, size)``: on all threads, or on this one."""
+    return kernel.alone if size < SERIAL else kernel
 
 
 def plain(array):

@@ -7,8 +7,8 @@ import numpy as np
 from npnet.kernels import reference
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule, plain
-from npnet.kernels.products.blocked import multiply
+from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule, plain, runner
+from npnet.kernels.products.blocked import is_small, multiply
 from npnet.kernels.vectors.arithmetic import difference
 from npnet.kernels.vectors.memory import fill, lanes_of, largest, load, load_each, store, total
 
@@ -29,16 +29,22 @@ __all__ = [
 
 def dense_forward(x, weight, bias):
     """y = x W + b."""
+    if is_small(*x.shape, weight.shape[1]):
+        return reference.dense_forward(x, weight, bias)
     return multiply(plain(x), plain(weight), None if bias is None else plain(bias))
 
 
 def dense_backward_parameters(x, dy):
     """dW = x' dy,  db = column sums of dy."""
+    if is_small(x.shape[1], *dy.shape):
+        return reference.dense_backward_parameters(x, dy)
     return multiply(plain(x).T, plain(dy)), dy.sum(axis=0)
 
 
 def dense_backward_input(dy, weight):
     """dx = dy W'."""
+    if is_small(*dy.shape, len(weight)):
+        return reference.dense_backward_input(dy, weight)
     return multiply(plain(dy), plain(weight).T)
 
 
@@ -50,22 +56,22 @@ def elementwise(rule, *operands):
     first = operands[0]
     if is_for_numpy(rule.__name__, first) or not is_rule(rule):
         return reference.elementwise(rule, *operands)
-    numbers = []
+    shape, dtype, numbers = first.shape, first.dtype, []
     for operand in operands:
         if not isinstance(operand, np.ndarray):
             numbers.append(float(operand))
-        elif operand.shape == first.shape and operand.dtype == first.dtype:
+        elif operand.shape == shape and operand.dtype == dtype:
             numbers.append(flat(operand))
         else:
             return reference.elementwise(rule, *operands)
-    out = np.empty(first.size, first.dtype)
-    _elementwise_kernel(rule)(out, tuple(numbers))
-    return out.reshape(first.shape)
+    out = np.empty(shape, dtype)
+    runner(_elementwise_kernel(rule), out.size)(out.reshape(-1), tuple(numbers))
+    return out
 
 
 @cache
 def _elementwise_kernel(rule):
-    @jit
+    @jit(refcount=False)
     def block_of(block, out, operands):
         for i in range(block * BLOCK, min(out.size, (block + 1) * BLOCK), lanes_of(out)):
             store(out, i, out.size - i, rule(*load_each(operands, i, out.size - i)))
@@ -89,7 +95,8 @@ def _by_row(name, make, *arrays):
         return getattr(reference, name)(*arrays)
     out = np.empty(first.shape, first.dtype)
     rows = (-1, first.shape[-1])
-    make(name)(*(plain(a).reshape(rows) for a in arrays), out.reshape(rows))
+    run = runner(make(name), out.size)
+    run(*(plain(a).reshape(rows) for a in arrays), out.reshape(rows))
     return out
 
 

@@ -15,7 +15,7 @@ number of threads.
 """
 
 import threading
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from npnet.kernels.products.amx import (
     stop_unit,
     transpose_square,
 )
-from npnet.kernels.products.few import FEW_ROWS, multiply_few, multiply_few_transposed
+from npnet.kernels.products.few import FEW_ROWS, FEW_STEPS, multiply_few, multiply_outer
 from npnet.kernels.products.tiles import (
     ROWS,
     VECTORS,
@@ -49,7 +49,7 @@ from npnet.kernels.products.tiles import (
 )
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store, store_parts, total, transpose
 
-__all__ = ["DEPTH", "aligned_empty", "multiply"]
+__all__ = ["DEPTH", "aligned_empty", "is_small", "multiply"]
 
 DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
 AMX_DEPTH = 128  # on the matrix unit: 4 squares of A and of B, split, are 51 KB
@@ -61,6 +61,7 @@ MOST_TRANSPOSED = 96  # rows up to which it pays to transpose A and not a transp
 # Multiplications up to which a product is NumPy's: OpenBLAS is as quick there, on one thread. In larger ones
 # it wakes threads that keep a core busy for 30 ms after the product.
 SMALL = 1 << 18
+SMALL_OUTER = 2048  # of sums of one product, for which NumPy asks no BLAS
 SERIAL = 1 << 20  # multiplications below which waking the other threads costs more than they save
 LARGE = 1 << 24  # multiplications from which on the matrix unit is quicker
 MOVING = 8  # multiplications in the time in which a number comes from memory
@@ -73,19 +74,21 @@ def multiply(a, b, bias=None):
     are done in one pass over b (``few.py``).
     """
     (rows, depth), columns = a.shape, b.shape[1]
-    if rows * columns * depth <= SMALL:
+    if is_small(rows, depth, columns):
         out = a @ b
         if bias is not None:
             out += bias
         return out
+    if columns == 1 and rows > 1:  # out' = b' a'
+        return multiply(b.T, a.T, None if bias is None else np.full(rows, bias[0])).T
     out = np.empty((rows, columns), a.dtype)
     if bias is None:
         bias = np.zeros(columns, a.dtype)
     if rows <= FEW_ROWS and a.flags.c_contiguous:
-        if b.flags.c_contiguous:
-            multiply_few(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1))
-        else:
-            multiply_few_transposed(a.reshape(-1), b.T.reshape(-1), bias, out.reshape(-1))
+        multiply_few(a, b, bias, out)
+        return out
+    if depth <= FEW_STEPS and a.T.flags.c_contiguous and b.flags.c_contiguous:
+        multiply_outer(a.T, b, bias, out)
         return out
     transposed = not b.flags.c_contiguous and rows <= MOST_TRANSPOSED and rows < columns
     if transposed:  # out' = b' a'
@@ -101,8 +104,15 @@ def multiply(a, b, bias=None):
         if _multiply(_do_task_amx)(*operands, task_shape, work, scratch, share):
             return out  # else there are infinities, which the matrix unit makes NaN
     task_shape = _task_shape(*shape, depth, (ROWS, width(out.dtype)), threads)
-    _multiply(_do_task)(*operands, task_shape, work, scratch, share)
+    kernel = _multiply(_do_task)
+    run = kernel.alone if work < SERIAL else kernel
+    run(*operands, task_shape, work, scratch, share)
     return out
+
+
+def is_small(rows, depth, columns):
+    """Whether a product (rows, depth) (depth, columns) is left to NumPy."""
+    return rows * depth * columns <= (SMALL if depth > 1 else SMALL_OUTER)
 
 
 def _suits_matrix_unit(rows, columns, depth, dtype):
@@ -136,6 +146,7 @@ def _scratch(dtype, threads):
     return share, memory
 
 
+@lru_cache(maxsize=1024)
 def _task_shape(rows, columns, depth, tile, threads):
     """Rows and columns of out that one thread computes at a time: large, equal, and enough for all threads.
 

@@ -1,7 +1,8 @@
 """Products of a few rows with a large matrix, in one pass over it: as quick as it comes from memory.
 
 A prediction of one sample reads every weight once and uses it once. Packing it into panels, as ``blocked.py``
-does, would only move it a second time.
+does, would only move it a second time. The gradient of a few samples, a sum over so few that every number is
+written as soon as it is computed, is a pass over the result.
 """
 
 import numpy as np
@@ -10,12 +11,29 @@ from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store, total
 
-__all__ = ["FEW_ROWS", "multiply_few", "multiply_few_transposed"]
+__all__ = ["FEW_ROWS", "FEW_STEPS", "multiply_few", "multiply_outer"]
 
 FEW_ROWS = 3  # rows up to which this is quicker than tiles
+FEW_STEPS = 8  # numbers in a sum up to which an outer product is
 PART = 256  # rows of the matrix that a task takes, whatever the number of threads
 GROUP = 4  # rows of the matrix that are added at a time
 SERIAL = 1 << 17  # numbers of the matrix below which waking the other threads costs more than they save
+
+
+def multiply_few(a, b, bias, out):
+    """out = a b + bias, for FEW_ROWS rows at most and b a matrix in memory order or its transpose."""
+    kernel, b = (_multiply, b) if b.flags.c_contiguous else (_multiply_transposed, b.T)
+    run = kernel.alone if b.size < SERIAL else kernel
+    run(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1))
+
+
+def multiply_outer(a, b, bias, out):
+    """out = a' b + bias, for matrices a and b of FEW_STEPS rows at most, in memory order."""
+    run = _outer.alone if out.size < SERIAL else _outer
+    run(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1))
+
+
+# --- a b --------------------------------------------------------------------------------------------------
 
 
 @jit(inline=True, refcount=False)
@@ -53,7 +71,7 @@ def _add_part(part, a, b, sums):
 
 
 @jit(parallel=True)
-def multiply_few(a, b, bias, out):
+def _multiply(a, b, bias, out):
     """out = a b + bias, where all matrices are given as their numbers, row by row."""
     columns = bias.size
     rows = out.size // columns
@@ -71,35 +89,91 @@ def multiply_few(a, b, bias, out):
             store(out, r * columns + j, left, some)
 
 
-@jit(refcount=False)
-def _dot(a, at, b, k, depth):
-    """The sum of a[at + i] b[k + i] for i < depth."""
-    lanes, zeros = lanes_of(b), fill(b, 0.0)
-    first, second, third, fourth = zeros, zeros, zeros, zeros
-    whole = depth // (4 * lanes) * (4 * lanes)
-    for i in range(0, whole, 4 * lanes):
-        first = first + load(a, at + i, lanes) * load(b, k + i, lanes)
-        second = second + load(a, at + i + lanes, lanes) * load(b, k + i + lanes, lanes)
-        third = third + load(a, at + i + 2 * lanes, lanes) * load(b, k + i + 2 * lanes, lanes)
-        fourth = fourth + load(a, at + i + 3 * lanes, lanes) * load(b, k + i + 3 * lanes, lanes)
-    for i in range(whole, depth, lanes):
-        first = first + load(a, at + i, depth - i) * load(b, k + i, depth - i)
-    return total((first + second) + (third + fourth))
+# --- a b' -------------------------------------------------------------------------------------------------
+
+
+@jit(inline=True, refcount=False)
+def _add_dots(a, at, b, k, depth, left, sums):
+    """Add a[at : at + left] times the numbers from k on of GROUP rows of B, which are ``depth`` apart."""
+    some = load(a, at, left)
+    first, second, third, fourth = sums
+    return (
+        first + some * load(b, k, left),
+        second + some * load(b, k + depth, left),
+        third + some * load(b, k + 2 * depth, left),
+        fourth + some * load(b, k + 3 * depth, left),
+    )
 
 
 @jit(refcount=False)
 def _dot_part(part, a, b, bias, out):
-    """out[:, c] = A B'[:, c] + bias[c] for PART rows c of B."""
-    columns = bias.size
+    """out[:, c] = A B'[:, c] + bias[c] for PART rows c of B, GROUP of them at a time."""
+    columns, lanes = bias.size, lanes_of(b)
     rows, depth = out.size // columns, b.size // columns
-    for c in range(part * PART, min(part * PART + PART, columns)):
+    whole, zeros, last = depth // lanes * lanes, fill(b, 0.0), min(part * PART + PART, columns)
+    grouped = part * PART + (last - part * PART) // GROUP * GROUP
+    for c in range(part * PART, grouped, GROUP):
         for r in range(rows):
-            out[r * columns + c] = _dot(a, r * depth, b, c * depth, depth) + bias[c]
+            sums = zeros, zeros, zeros, zeros
+            for i in range(0, whole, lanes):
+                sums = _add_dots(a, r * depth + i, b, c * depth + i, depth, lanes, sums)
+            if whole < depth:
+                sums = _add_dots(a, r * depth + whole, b, c * depth + whole, depth, depth - whole, sums)
+            at = r * columns + c
+            out[at], out[at + 1] = total(sums[0]) + bias[c], total(sums[1]) + bias[c + 1]
+            out[at + 2], out[at + 3] = total(sums[2]) + bias[c + 2], total(sums[3]) + bias[c + 3]
+    for c in range(grouped, last):
+        for r in range(rows):
+            sum_ = zeros
+            for i in range(0, depth, lanes):
+                left = depth - i
+                sum_ = sum_ + load(a, r * depth + i, left) * load(b, c * depth + i, left)
+            out[r * columns + c] = total(sum_) + bias[c]
 
 
 @jit(parallel=True)
-def multiply_few_transposed(a, b, bias, out):
+def _multiply_transposed(a, b, bias, out):
     """out = a b' + bias, where all matrices are given as their numbers, row by row."""
     threads = serial_below(SERIAL, b.size)
     parallel_for((bias.size + PART - 1) // PART, _dot_part, (a, b, bias, out))
+    set_num_threads(threads)
+
+
+# --- a' b -------------------------------------------------------------------------------------------------
+
+
+@jit(refcount=False)
+def _outer_part(part, a, b, bias, out):
+    """out[i] = the sum over r of A[r, i] B[r], + bias, for PART rows i of out, four registers at a time."""
+    columns, lanes = bias.size, lanes_of(out)
+    rows, depth = out.size // columns, b.size // columns
+    whole = columns // (4 * lanes) * (4 * lanes)
+    for i in range(part * PART, min(part * PART + PART, rows)):
+        for j in range(0, whole, 4 * lanes):
+            first, second = load(bias, j, lanes), load(bias, j + lanes, lanes)
+            third, fourth = load(bias, j + 2 * lanes, lanes), load(bias, j + 3 * lanes, lanes)
+            for r in range(depth):
+                number, k = a[r * rows + i], r * columns + j
+                first = first + number * load(b, k, lanes)
+                second = second + number * load(b, k + lanes, lanes)
+                third = third + number * load(b, k + 2 * lanes, lanes)
+                fourth = fourth + number * load(b, k + 3 * lanes, lanes)
+            at = i * columns + j
+            store(out, at, lanes, first)
+            store(out, at + lanes, lanes, second)
+            store(out, at + 2 * lanes, lanes, third)
+            store(out, at + 3 * lanes, lanes, fourth)
+        for j in range(whole, columns, lanes):
+            left = columns - j
+            some = load(bias, j, left)
+            for r in range(depth):
+                some = some + a[r * rows + i] * load(b, r * columns + j, left)
+            store(out, i * columns + j, left, some)
+
+
+@jit(parallel=True)
+def _outer(a, b, bias, out):
+    """out = a' b + bias, where all matrices are given as their numbers, row by row."""
+    threads = serial_below(SERIAL, out.size)
+    parallel_for((out.size // bias.size + PART - 1) // PART, _outer_part, (a, b, bias, out))
     set_num_threads(threads)
