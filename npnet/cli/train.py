@@ -130,7 +130,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     run = parser.add_argument_group("run")
     add(run, "run_dir", "its folder [the next of runs/DATASET-001, -002 ...]", metavar="DIR")
-    add(run, "resume", "go on with this run; of the settings only --epochs may grow", metavar="RUN")
+    add(
+        run,
+        "resume",
+        "go on with this run; --epochs may grow, --threads and --data may change",
+        metavar="RUN",
+    )
     add(run, "threads", "of the kernels [as many as CPUs are allowed]", type=int, metavar="N")
     words = "parts of each batch that processes share out [8 under mpiexec, else none]"
     add(run, "shards", words, type=int, metavar="N")

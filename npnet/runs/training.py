@@ -31,6 +31,10 @@ from npnet.training.batches import cut, epoch_order
 
 __all__ = ["Training", "Watch", "build", "train"]
 
+# Of a run that goes on: no other setting leaves the bits of what comes as they would have been. Whether moved
+# data are the same is seen by their SHA-256.
+MAY_CHANGE = ("epochs", "threads", "data", "npnet")
+
 
 def train(
     config: Mapping[str, Any],
@@ -193,10 +197,10 @@ def _check_that_it_can_go_on(
     """Return the seconds of the run so far, or raise a ValueError that says why there is no going on."""
     anew = f"Start a new run: npnet train --config {run / 'config.json'}"
     for name, value in settings.items():
-        if name not in ("epochs", "npnet") and value != before[name]:
+        if name not in MAY_CHANGE and value != before[name]:
             raise ValueError(
-                f"{name} is {before[name]!r} in {run.path} and stays so: of a run that goes on only epochs"
-                f" may change. {anew} and your {name}."
+                f"{name} is {before[name]!r} in {run.path} and stays so: of a run that goes on only epochs,"
+                f" threads and data may change. {anew} and your {name}."
             )
     wanted, planned = settings["epochs"], before["epochs"]
     if wanted < planned:
