@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_COUNTED = 25  # classes up to which the cells of a confusion matrix have numbers
 
 # --- the pictures -----------------------------------------------------------------------------------------
 
@@ -109,6 +110,8 @@ def confusion_matrix(
 ) -> "Figure":
     """Which class is taken for which: counts in the cells, coloured by their share of the row.
 
+    Of more than 25 classes the colours are left: thousands of numbers would be too small to read.
+
     Raises
     ------
     ValueError
@@ -123,20 +126,24 @@ def confusion_matrix(
 
     right = percent(np.mean(true == predicted), 1)
     subtitle = f"{right} of {quantity(len(true), 'sample')} are right: the diagonal"
-    side = max(4.2, 0.55 * size + 0.9)
+    has_counts = size <= MOST_COUNTED
+    side = max(4.2, (0.55 if has_counts else 0.13) * size + 0.9)
     figure = new_figure(side, side, "Confusion matrix", subtitle)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_anchor("NW")
-    for (row, column), number in np.ndenumerate(counts):
+    for (row, column), number in np.ndenumerate(counts if has_counts else counts[:0]):
         color = "white" if shares[row, column] > 0.5 else INK if number else HAIRLINE
         weight = "bold" if row == column else "normal"
         axes.text(column, row, f"{number}", color=color, weight=weight, size=8.5, ha="center", va="center")
-    axes.set_xticks(range(size), class_names, rotation=40, ha="right", rotation_mode="anchor")
+    slant = {"rotation": 40} if has_counts else {"rotation": 90, "va": "center"}
+    axes.set_xticks(range(size), class_names, ha="right", rotation_mode="anchor", **slant)
     axes.set_yticks(range(size), class_names)
     axes.set_xlabel("the network's answer")
     axes.set_ylabel("the true class")
     tidy(axes, spines=())
+    if not has_counts:
+        axes.tick_params(labelsize=6)
     return finish(figure, path)
 
 

@@ -236,6 +236,14 @@ def test_confusion_of_a_class_that_does_not_occur():
     assert words(figure) == ["1", "1", "0", "0", "0", "0", "0", "0", "0"]
 
 
+def test_confusion_of_many_classes_is_colours_and_names_alone():
+    names = [f"class {k}" for k in range(30)]
+    (axes,) = plotting.confusion_matrix(range(30), [*range(29), 0], names).axes
+    assert not axes.texts
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    np.testing.assert_array_equal(axes.images[0].get_array()[29], [1] + 29 * [0])
+
+
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_boundary_runs_where_the_answer_changes(outputs):
     points = [[-1, -1], [-1, 1], [1, -1], [1, 1]]
