@@ -10,7 +10,8 @@ def _figure(path, columns, rows, title):
     from matplotlib import pyplot
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure, axes = pyplot.subplots(rows, columns, figsize=(5.5 * columns, 4 * rows), squeeze=False)
+    size = 5.5 * columns, 4 * rows
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     figure.suptitle(title)
     return figure, axes.ravel()
 
@@ -18,7 +19,6 @@ def _figure(path, columns, rows, title):
 def _save(figure, path):
     from matplotlib import pyplot
 
-    figure.tight_layout()
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
 
@@ -62,7 +62,7 @@ def roofline(path, points, labels, limits, batch):
     axis.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="GFLOP/s")
     axis.legend(loc="lower right")
     axis.grid(alpha=0.3, which="both")
-    figure.tight_layout()  # places are final now
+    figure.draw_without_rendering()  # places are final now
     numbered = [(titles.index(title) + 1, *place) for name, title, *place in points if name == "npnet"]
     number_points(axis, numbered, [point[2:] for point in points])
     _save(figure, path)
@@ -120,7 +120,7 @@ def bars(path, panels):
         low, middle, high = quartiles.T
         colors = [COLORS["npnet" if label.startswith("npnet") else "numpy"] for label in found]
         axis.barh(list(found), middle, xerr=(middle - low, high - middle), color=colors)
-        axis.axvline(floor, color="black", linestyle="--", label="limit of multiply-adds")
+        axis.axvline(floor, color="black", linestyle="--", label="limit of direct convolution")
         axis.invert_yaxis()
         axis.set(title=title, xlabel="ms")
     axes[0].legend()
