@@ -103,6 +103,13 @@ def test_pictures(capsys):
     assert code == 0 and "3072-4-10" in out
 
 
+@pytest.fixture
+def few_nudges(monkeypatch):
+    """Nudge some numbers of each array of a large network: which, does not matter to what is told."""
+    monkeypatch.setattr("npnet.checking.explain.ENTRIES", 12)
+
+
+@pytest.mark.usefixtures("few_nudges")
 def test_convolutions(capsys):
     flags = "--dataset shapes --filters 2 --hidden 4 --batch-size 2 --batch-norm --activation tanh"
     code, out = told(capsys, *flags.split())
@@ -128,6 +135,7 @@ def test_convolutions_that_cannot_be(capsys, options, message):
     assert stop.value.code == 2 and message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.usefixtures("few_nudges")
 def test_every_layer_is_told_and_right():
     """Those that call kernels in another role (a transposed convolution) tell it themselves."""
     stack = [

@@ -11,6 +11,7 @@ import pytest
 
 from npnet import Sequential
 from npnet.kernels import more_rules, parallel, reference, rules
+from npnet.kernels.machine.places import cache_folder
 from npnet.kernels.parallel import arrays
 from npnet.kernels.products import amx, blocked
 from npnet.kernels.products.blocked import DEPTH, multiply
@@ -341,9 +342,13 @@ CORE_OF_UNIT = "matrix and (shape9-float32 or next_forward_pass)"
 
 
 def run_tests_again(chosen, **environment):
-    """Run the chosen ones of ALL tests in another process, in which kernels are compiled differently."""
+    """Run the chosen ones of ALL tests in another process, in which kernels are compiled differently.
+
+    Its kernels are kept in a folder of their own: in one cache only a few kinds of them stay.
+    """
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "-k", chosen, *ALL]
-    environment = os.environ | environment
+    place = cache_folder() / "tests" / "-".join(filter(None, environment.values()))
+    environment = os.environ | environment | {"NPNET_CACHE": str(place)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
 
