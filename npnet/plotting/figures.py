@@ -132,10 +132,13 @@ def confusion_matrix(
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_anchor("NW")
-    for (row, column), number in np.ndenumerate(counts if has_counts else counts[:0]):
-        color = "white" if shares[row, column] > 0.5 else INK if number else HAIRLINE
-        weight = "bold" if row == column else "normal"
-        axes.text(column, row, f"{number}", color=color, weight=weight, size=8.5, ha="center", va="center")
+    if has_counts:
+        for (row, column), number in np.ndenumerate(counts):
+            color = "white" if shares[row, column] > 0.5 else INK if number else HAIRLINE
+            weight = "bold" if row == column else "normal"
+            axes.text(
+                column, row, f"{number}", color=color, weight=weight, size=8.5, ha="center", va="center"
+            )
     slant = {"rotation": 40} if has_counts else {"rotation": 90, "va": "center"}
     axes.set_xticks(range(size), class_names, ha="right", rotation_mode="anchor", **slant)
     axes.set_yticks(range(size), class_names)

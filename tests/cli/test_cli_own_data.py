@@ -92,24 +92,27 @@ def test_a_folder_of_pictures(flowers, tmp_path, capsys):
     assert npnet(capsys, "report", run)[0] == npnet(capsys, "compare", run, run)[0] == 0
 
 
-def test_train_and_test_above_the_classes(flowers, tmp_path, capsys):
+@pytest.fixture
+def parts(flowers, tmp_path):
+    """The folder "set" with the pictures in train/, and one of a rose in test/."""
     (tmp_path / "set").mkdir()
     flowers.rename(tmp_path / "set/train")
-    paint(tmp_path / "set/test/daisy/a.png", 200)
     paint(tmp_path / "set/test/rose/a.png", 40)
+    return tmp_path / "set"
+
+
+def test_train_and_test_above_the_classes(parts, capsys):
+    paint(parts / "test/daisy/a.png", 200)
     code, out, _ = npnet(capsys, "train", "set", *FEW, "--run-dir", "run")
     assert code == 0 and "30 images to train on, 2 to test on, 32 x 32 x 3" in out
-    paint(tmp_path / "set/test/tulip/a.png", 40)
+    paint(parts / "test/tulip/a.png", 40)
     code, _, err = npnet(capsys, "train", "set", *FEW)
     assert code == 1 and "set/test has the class 'tulip', which nothing was trained on" in err
 
 
 @WARNS
-def test_what_lies_beside_train_and_test_is_said(flowers, tmp_path, capsys):
-    (tmp_path / "set").mkdir()
-    flowers.rename(tmp_path / "set/train")
-    paint(tmp_path / "set/test/rose/a.png", 40)
-    paint(tmp_path / "set/valid/rose/a.png", 40)
+def test_what_lies_beside_train_and_test_is_said(parts, capsys):
+    paint(parts / "valid/rose/a.png", 40)
     code, out, err = npnet(capsys, "train", "set", *FEW, "--run-dir", "run")
     assert code == 0 and "set is read in train and test; left out: valid." in err
     assert "the test part has no sample of 'daisy': nothing tests it." in err
