@@ -78,9 +78,15 @@ class AddressedKernel(Kernel):
 class ParallelKernel(Kernel):
     """A kernel with loops over threads (``loops.parallel_for``), to be called from Python only."""
 
-    # Run on the calling thread: for work that the kernel would leave to it anyway (``serial_below``), which
-    # need not wait for threads to be counted.
     alone = Kernel.__call__
+
+    def below(self, limit: int, work: int) -> Callable[..., Any]:
+        """Return how to run a kernel that begins with ``serial_below(limit, work)``.
+
+        That is itself, or, where it would leave all work to the calling thread anyway, ``alone``, which need
+        not wait for threads to be counted.
+        """
+        return self.alone if work < limit else self
 
     def __call__(self, *arguments: Any) -> Any:
         """Run on as many threads as ``set_threads`` says."""

@@ -9,7 +9,7 @@ import numpy as np
 from npnet.kernels import more_rules, rules
 from npnet.kernels.vectors.registers import REGISTER_BYTES
 
-__all__ = ["BLOCK", "LEAST", "SERIAL", "flat", "is_for_numpy", "is_rule", "least", "plain", "runner"]
+__all__ = ["BLOCK", "LEAST", "SERIAL", "flat", "is_for_numpy", "is_rule", "least", "plain"]
 
 BLOCK = 8192  # elements a thread takes at a time
 SERIAL = 4 * BLOCK  # elements below which waking the other threads costs more than they save
@@ -74,11 +74,6 @@ def is_rule(function):
     """Whether a function is one of the rules, which are made for registers too, as it was written."""
     name = function.__name__
     return getattr(rules, name, None) is function or getattr(more_rules, name, None) is function
-
-
-def runner(kernel, size):
-    """How to run a kernel that ends with ``serial_below(SERIAL, size)``: on all threads, or on this one."""
-    return kernel.alone if size < SERIAL else kernel
 
 
 def plain(array):

@@ -7,7 +7,7 @@ import numpy as np
 from npnet.kernels import reference
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule, plain, runner
+from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule, plain
 from npnet.kernels.products.blocked import is_small, multiply
 from npnet.kernels.vectors.arithmetic import difference
 from npnet.kernels.vectors.memory import fill, lanes_of, largest, load, load_each, store, total
@@ -65,7 +65,7 @@ def elementwise(rule, *operands):
         else:
             return reference.elementwise(rule, *operands)
     out = np.empty(shape, dtype)
-    runner(_elementwise_kernel(rule), out.size)(out.reshape(-1), tuple(numbers))
+    _elementwise_kernel(rule).below(SERIAL, out.size)(out.reshape(-1), tuple(numbers))
     return out
 
 
@@ -95,7 +95,7 @@ def _by_row(name, make, *arrays):
         return getattr(reference, name)(*arrays)
     out = np.empty(first.shape, first.dtype)
     rows = (-1, first.shape[-1])
-    run = runner(make(name), out.size)
+    run = make(name).below(SERIAL, out.size)
     run(*(plain(a).reshape(rows) for a in arrays), out.reshape(rows))
     return out
 

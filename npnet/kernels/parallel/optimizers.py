@@ -7,7 +7,7 @@ import numpy as np
 from npnet.kernels import reference
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule, runner
+from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule
 from npnet.kernels.products.blocked import multiply
 from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
 from npnet.kernels.vectors.memory import lanes_of, load, load_each, store_each
@@ -30,7 +30,7 @@ def update(rule, weight, grad, slots, hyperparameters):
         return
     memory = tuple(slot.reshape(-1) for slot in slots)
     numbers = tuple(map(float, hyperparameters))
-    run = runner(_update_kernel(rule), weight.size)
+    run = _update_kernel(rule).below(SERIAL, weight.size)
     run(weight.reshape(-1), flat(grad), memory, numbers)
 
 

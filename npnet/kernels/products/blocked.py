@@ -104,9 +104,7 @@ def multiply(a, b, bias=None):
         if _multiply(_do_task_amx)(*operands, task_shape, work, scratch, share):
             return out  # else there are infinities, which the matrix unit makes NaN
     task_shape = _task_shape(*shape, depth, (ROWS, width(out.dtype)), threads)
-    kernel = _multiply(_do_task)
-    run = kernel.alone if work < SERIAL else kernel
-    run(*operands, task_shape, work, scratch, share)
+    _multiply(_do_task).below(SERIAL, work)(*operands, task_shape, work, scratch, share)
     return out
 
 

@@ -23,14 +23,12 @@ SERIAL = 1 << 17  # numbers of the matrix below which waking the other threads c
 def multiply_few(a, b, bias, out):
     """out = a b + bias, for FEW_ROWS rows at most and b a matrix in memory order or its transpose."""
     kernel, b = (_multiply, b) if b.flags.c_contiguous else (_multiply_transposed, b.T)
-    run = kernel.alone if b.size < SERIAL else kernel
-    run(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1))
+    kernel.below(SERIAL, b.size)(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1))
 
 
 def multiply_outer(a, b, bias, out):
     """out = a' b + bias, for matrices a and b of FEW_STEPS rows at most, in memory order."""
-    run = _outer.alone if out.size < SERIAL else _outer
-    run(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1))
+    _outer.below(SERIAL, out.size)(a.reshape(-1), b.reshape(-1), bias, out.reshape(-1))
 
 
 # --- a b --------------------------------------------------------------------------------------------------
