@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 
 from npnet.kernels.machine.jit import jit
-from npnet.kernels.machine.tasks import done, take
+from npnet.kernels.machine.tasks import done, even_parts, take
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.tiles import (
     ROWS,
@@ -159,15 +159,15 @@ def forward_tasks(rule, remembers_x):
     @jit
     def work(team, phase, x, weight, bias, n, z, y, constants):
         most = DEPTH // width_of(y)
-        group = max(1, y.shape[0] * -(-n // STRIPE) // TASKS)  # panels of y that a task computes
-        groups = -(-y.shape[0] // group)
-        tasks = -(-n // STRIPE) * groups
+        panels, stripes = y.shape[0], -(-n // STRIPE)
+        groups = even_parts(panels, max(1, panels * stripes // TASKS), 1)  # of panels that a task computes
+        tasks = stripes * groups
         task = take(team, phase, tasks)
         while task < tasks:
-            top, left = task // groups * STRIPE, task % groups * group
+            top, group = task // groups * STRIPE, task % groups
             for q in range(0, x.shape[0], most):
                 squares = min(most, x.shape[0] - q)
-                for p in range(left, min(left + group, y.shape[0])):
+                for p in range(group * panels // groups, (group + 1) * panels // groups):
                     forward_stripe(x, weight, bias, n, z, y, p, q, squares, top, constants)
             done(team, phase)
             task = take(team, phase, tasks)
@@ -306,19 +306,20 @@ def update_tasks(rule, slots):
     @jit
     def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
         gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
+        depth = x.shape[0]
         if n <= PANEL_ROWS:  # a task is a stretch of one panel of weights
-            group, across = -(-x.shape[0] // 4), 1
+            groups, across = min(4, depth), 1
         else:  # or all that some panels of x have to do, while they stay in the L2 cache
-            group, across = max(1, min(4, x.shape[0] // 8)), weight.shape[0]
-        groups = -(-x.shape[0] // group)
+            groups = even_parts(depth, max(1, min(4, depth // 8)), team[2])
+            across = weight.shape[0]
         tasks = groups * -(-weight.shape[0] // across)
         task = take(team, phase, tasks)
         while task < tasks:
-            first, left = task % groups * group, task // groups * across
+            group, left = task % groups, task // groups * across
             for p in range(left, min(left + across, weight.shape[0])):
-                for q in range(first, min(first + group, x.shape[0])):
+                for q in range(group * depth // groups, (group + 1) * depth // groups):
                     update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters)
-                if first == 0:
+                if group == 0:
                     update_bias(bias, dz, p, n, decay, hyperparameters)
             done(team, phase)
             task = take(team, phase, tasks)
@@ -331,7 +332,7 @@ def update_tasks(rule, slots):
 def update_forward_tasks(rule, slots, activation, remembers_x):
     """``update_tasks`` with this batch and ``forward_tasks`` with the next one, in one pass over W.
 
-    A task takes panels of W from top to bottom: the load is balanced only if there are many panels a thread.
+    A task takes panels of W from top to bottom.
     """
     update_square, update_bias = _update(rule, slots)
     forward_stripe = _forward_stripe(activation, remembers_x)
@@ -342,11 +343,10 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
     ):  # fmt: skip
         gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
         most = DEPTH // width_of(y)
-        across = 1 if n <= PANEL_ROWS else max(1, min(PANELS, weight.shape[0] // team[2]))
-        tasks = -(-weight.shape[0] // across)
+        tasks = even_parts(weight.shape[0], 1 if n <= PANEL_ROWS else PANELS, team[2])
         task = take(team, phase, tasks)
         while task < tasks:
-            panels = range(task * across, min(task * across + across, weight.shape[0]))
+            panels = range(task * weight.shape[0] // tasks, (task + 1) * weight.shape[0] // tasks)
             for p in panels:
                 update_bias(bias, dz, p, n, decay, hyperparameters)
             for first in range(0, x.shape[0], most):

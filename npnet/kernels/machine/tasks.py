@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from npnet.kernels.machine.jit import jit
 
-__all__ = ["LINE", "done", "new_counters", "take", "wait"]
+__all__ = ["LINE", "done", "even_parts", "new_counters", "take", "wait"]
 
 LINE = 8  # int64 numbers in a cache line: counters on lines of their own do not disturb each other
 
@@ -52,6 +52,15 @@ def wait(team, phase, tasks):
     counters, _, threads = team
     while _read(counters, (phase * (threads + 1) + threads) * LINE) < tasks:
         pass
+
+
+@jit
+def even_parts(n, most, threads):
+    """Return into how many parts to cut n things, of at most ``most``, so that each thread gets as many.
+
+    Part i begins with thing i n // parts.
+    """
+    return min(n, threads * -(-n // (threads * most)))
 
 
 def _place(context, builder, signature, arguments):
