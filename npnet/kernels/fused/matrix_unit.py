@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from npnet.kernels.fused.vector_unit import apply_update, backward_finish, forward_finish
 from npnet.kernels.machine.jit import jit
-from npnet.kernels.machine.tasks import done, take
+from npnet.kernels.machine.tasks import done, even_parts, take
 from npnet.kernels.products.amx import (
     PIECES,
     SIDE,
@@ -375,9 +375,8 @@ def update_tasks(rule, slots):
 def update_forward_tasks(rule, slots, activation, remembers_x):
     """``update_tasks`` with this batch and ``forward_tasks`` with the next one, in one pass over W.
 
-    A task takes panels of W from top to bottom: the load is balanced only if there are many panels a thread.
-    For SQUARES squares of each panel it is a pipeline, in which two things are done at once where that is
-    possible:
+    A task takes panels of W from top to bottom. For SQUARES squares of each panel it is a pipeline, in which
+    two things are done at once where that is possible:
 
         turn    panel 0            panel 1            panel 2            panel 3
         0       sum gradients
@@ -429,16 +428,16 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
         team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants
     ):  # fmt: skip
         weights, output = Weights(weight, inputs, decay, hyperparameters), Output(bias, z, y, constants)
-        across = max(1, min(PANELS, weight.shape[0] // team[2]))
+        tasks = even_parts(weight.shape[0], PANELS, team[2])
+        across = -(-weight.shape[0] // tasks)
         scratch = _scratch(-(-n // SIDE), across, weight)
         split_next = aligned_empty(SQUARES * STRIPES * SPLIT, y)
         split_weight = aligned_empty(SQUARES * across * SPLIT, y)
-        tasks = -(-weight.shape[0] // across)
         start_unit()
         task = take(team, phase, tasks)
         while task < tasks:
-            left = task * across
-            panels = min(across, weight.shape[0] - left)
+            left = task * weight.shape[0] // tasks
+            panels = (task + 1) * weight.shape[0] // tasks - left
             do_task(x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight)
             done(team, phase)
             task = take(team, phase, tasks)

@@ -279,7 +279,7 @@ def _update(rule, slots):
             # weights with their slots and the next columns of x.
             next_x = (q + 1) * rows if is_last else q * rows + k + steps
             b = Columns(dz, (p * rows + k) * w, w, 0)
-            for i in range(0, w, ROWS):
+            for i in range(0, min(w, inputs - q * w), ROWS):
                 a, c = Rows(x, (q * rows + k) * w + i, 1, w, 0), Sums(gradient, i * w, w)
                 if is_last:
                     written = start + i // ROWS * steps * lanes_of(weight)

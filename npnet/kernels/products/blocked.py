@@ -100,11 +100,11 @@ def multiply(a, b, bias=None):
     strides = a_row, a_step, b_step, b_column
     operands = a, b, strides, bias, out, transposed, shape, depth
     if _suits_matrix_unit(*shape, depth, out.dtype):
-        task_shape = _task_shape(*shape, depth, (SIDE, SIDE), threads)
-        if _multiply(_do_task_amx)(*operands, task_shape, work, scratch, share):
+        grid = _grid(*shape, depth, (SIDE, SIDE), threads)
+        if _multiply(_do_task_amx)(*operands, grid, work, scratch, share):
             return out  # else there are infinities, which the matrix unit makes NaN
-    task_shape = _task_shape(*shape, depth, (ROWS, width(out.dtype)), threads)
-    _multiply(_do_task).below(SERIAL, work)(*operands, task_shape, work, scratch, share)
+    grid = _grid(*shape, depth, (ROWS, width(out.dtype)), threads)
+    _multiply(_do_task).below(SERIAL, work)(*operands, grid, work, scratch, share)
     return out
 
 
@@ -145,31 +145,35 @@ def _scratch(dtype, threads):
 
 
 @lru_cache(maxsize=1024)
-def _task_shape(rows, columns, depth, tile, threads):
-    """Rows and columns of out that one thread computes at a time: large, equal, and enough for all threads.
+def _grid(rows, columns, depth, tile, threads):
+    """Return into how many tasks to cut out, (down, across), and the tile between which to cut.
+
+    Tasks are large, as equal as can be, and enough for all threads.
 
     A deep product is cut into tall tasks, because B is packed once for each; a shallow one, whose cost is to
     write out, into wide ones, which write whole rows.
     """
-    tile_rows, tile_columns = tile
-    tall = _share(rows, -(-rows // TASK_ROWS), tile_rows)
-    wide = _share(columns, -(-columns // TASK_COLUMNS), tile_columns)
+    down, across, most_across = -(-rows // TASK_ROWS), -(-columns // TASK_COLUMNS), -(-columns // tile[1])
     while True:
-        tasks = -(-rows // tall) * -(-columns // wide)
+        tasks = down * across
         if tasks >= 8 * threads or (tasks >= 2 * threads and tasks % threads == 0):
-            return tall, wide
-        can_narrow, can_shorten = wide > tile_columns, tall > 32
+            break
+        can_narrow, can_shorten = across < most_across, rows > 32 * down
         if can_narrow and (depth > DEPTH or not can_shorten):
-            wide = _share(wide, 2, tile_columns)
+            across = min(2 * across, most_across)
         elif can_shorten:
-            tall = _share(tall, 2, tile_rows)
+            down *= 2
         else:
-            return tall, wide
+            break
+    return (down, across), tile
 
 
-def _share(length, parts, multiple):
-    """The length of ``parts`` equal parts, a multiple of a tile."""
-    return _up.py_func(-(-length // parts), multiple)
+@jit
+def _part(i, parts, length, tile):
+    """Where part i of equal parts of a length begins, and how long it is, if they are cut between tiles."""
+    tiles = -(-length // tile)
+    start = i * tiles // parts * tile
+    return start, min((i + 1) * tiles // parts * tile, length) - start
 
 
 @jit
@@ -183,28 +187,27 @@ def _multiply(do_task):
     """The kernel that has ``do_task`` compute each task; it returns whether all of them returned True."""
 
     @jit
-    def do_tasks(thread, threads, counters, shape, task_shape, operands, scratch, share, right):
+    def do_tasks(thread, threads, counters, shape, grid, operands, scratch, share, right):
         right[thread] = True
         memory = scratch[thread * share : (thread + 1) * share]
-        (rows, columns), (tall, wide) = shape, task_shape
-        across = -(-columns // wide)
-        tasks = -(-rows // tall) * across
+        (rows, columns), ((down, across), tile) = shape, grid
+        tasks = down * across
         task = take((counters, thread, threads), 0, tasks)
         while task < tasks:
-            row, column = task // across * tall, task % across * wide
-            size = min(tall, rows - row), min(wide, columns - column)
-            if not do_task(*operands, row, column, size, memory):
+            row, tall = _part(task // across, down, rows, tile[0])
+            column, wide = _part(task % across, across, columns, tile[1])
+            if not do_task(*operands, row, column, (tall, wide), memory):
                 right[thread] = False
             task = take((counters, thread, threads), 0, tasks)
 
     @jit(parallel=True)
-    def kernel(a, b, strides, bias, out, transposed, shape, depth, task_shape, work, scratch, share):
+    def kernel(a, b, strides, bias, out, transposed, shape, depth, grid, work, scratch, share):
         """out, or its transpose if ``transposed``, is A B; ``bias`` is added to the rows of out.
 
         ``shape``: (R, C), of A B
         ``depth``: K
         ``strides``: in a from row to row and from step to step, in b from step to step and column to column
-        ``task_shape``: rows and columns of a task
+        ``grid``: from ``_grid``
         ``work``: multiplications, or what takes as long
         ``scratch``: memory for all threads, of which each uses ``share`` elements
         """
@@ -213,7 +216,7 @@ def _multiply(do_task):
         counters = new_counters(1, team)
         right = np.empty(team, np.bool_)
         operands = a, b, strides, bias, out, transposed, depth
-        parallel_for(team, do_tasks, (team, counters, shape, task_shape, operands, scratch, share, right))
+        parallel_for(team, do_tasks, (team, counters, shape, grid, operands, scratch, share, right))
         set_num_threads(threads)
         for thread in range(1, team):
             right[0] &= right[thread]
