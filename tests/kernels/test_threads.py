@@ -9,6 +9,8 @@ import pytest
 
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.cpus import cpu_quota, usable_cpus
+from npnet.kernels.machine.tasks import even_parts
+from npnet.kernels.products.blocked import _grid, _part
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +217,31 @@ def test_a_fork_while_another_thread_runs_a_kernel(filled):
     """The child must not wait for a lock whose owner exists in the parent alone."""
     code = "use()\nwith threads._turn:\n    assert in_child(use) == 0"
     fresh.run(code, NPNET_CACHE=filled, NUMBA_THREADING_LAYER="workqueue")
+
+
+# --- what each has to do ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("team", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize(("panels", "most"), [(1, 8), (6, 8), (16, 8), (22, 1), (22, 8), (128, 5), (171, 4)])
+def test_tasks_are_as_many_panels_for_each_thread(panels, most, team):
+    """Each thread begins with a stretch of its own (``take``): these differ by one panel at most."""
+    parts = even_parts(panels, most, team)
+    cuts = [part * panels // parts for part in range(parts + 1)]
+    assert max(np.diff(cuts)) <= most
+    owned = np.diff([cuts[owner * parts // team] for owner in range(team + 1)])
+    assert owned.max() - owned.min() <= 1
+
+
+@pytest.mark.parametrize("team", [2, 4])
+@pytest.mark.parametrize("shape", [(128, 512, 3072), (512, 512, 512), (3072, 512, 128), (1000, 300, 784)])
+def test_tasks_of_a_product_are_as_large_for_each_thread(shape, team):
+    rows, columns, depth = shape
+    tile = 4, 24
+    (down, across), _ = _grid(rows, columns, depth, tile, team)
+    row_parts = [_part(i, down, rows, tile[0]) for i in range(down)]
+    column_parts = [_part(i, across, columns, tile[1]) for i in range(across)]
+    areas = [tall * wide for _, tall in row_parts for _, wide in column_parts]
+    assert sum(areas) == rows * columns
+    owned = [sum(areas[k * len(areas) // team : (k + 1) * len(areas) // team]) for k in range(team)]
+    assert max(owned) <= 1.13 * rows * columns / team
