@@ -15,6 +15,8 @@ at two standard deviations and widened so that its variance is again the one wan
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,7 @@ __all__ = [
     "truncated_normal",
 ]
 
+DRAWN = 1 << 20  # numbers at a time
 TRUNCATED_DEVIATION = 0.87962566103423978  # standard deviation of a standard normal cut off at +-2
 
 
@@ -119,7 +122,7 @@ class VarianceScaling(Initializer):
         deviation = np.sqrt(self.scale / fan)
         if self.distribution == "uniform":
             limit = np.sqrt(3) * deviation
-            return np.asarray(rng.uniform(-limit, limit, shape), dtype)
+            return _rounded(partial(rng.uniform, -limit, limit), shape, dtype)
         return np.asarray(truncated_normal(rng, shape) * (deviation / TRUNCATED_DEVIATION), dtype)
 
 
@@ -134,6 +137,16 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
         return math.prod(shape), math.prod(shape)
     places = math.prod(shape[:-2])
     return places * shape[-2], places * shape[-1]
+
+
+def _rounded(draw: Callable[[int], Any], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return numbers that are drawn in float64, some at a time: all together would take twice the room."""
+    result = np.empty(shape, dtype)
+    numbers = result.reshape(-1)
+    for start in range(0, numbers.size, DRAWN):
+        some = numbers[start : start + DRAWN]
+        some[...] = draw(some.size)
+    return result
 
 
 def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -155,7 +168,7 @@ class RandomUniform(Initializer):
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
         """Return weights of ``shape``, drawn in float64 and rounded to ``dtype``."""
         rng = rng if self.seed is None else np.random.default_rng(self.seed)
-        return np.asarray(rng.uniform(self.minval, self.maxval, shape), dtype)
+        return _rounded(partial(rng.uniform, self.minval, self.maxval), shape, dtype)
 
 
 class RandomNormal(Initializer):
@@ -169,7 +182,7 @@ class RandomNormal(Initializer):
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
         """Return weights of ``shape``, drawn in float64 and rounded to ``dtype``."""
         rng = rng if self.seed is None else np.random.default_rng(self.seed)
-        return np.asarray(rng.normal(self.mean, self.stddev, shape), dtype)
+        return _rounded(partial(rng.normal, self.mean, self.stddev), shape, dtype)
 
 
 class GlorotUniform(VarianceScaling):

@@ -34,7 +34,7 @@ def save(place: Path, arrays: Mapping[str, np.ndarray], origin: str) -> None:
     place.mkdir(parents=True, exist_ok=True)
     with locked(place / "lock"):
         for name, array in arrays.items():
-            write_atomically(place / f"{name}.npy", b"".join([_header(array.shape), array.data]))
+            write_atomically(place / f"{name}.npy", _header(array.shape), array.data)
         manifest = {"origin": origin, "checksums": {name: _checksum(array) for name, array in arrays.items()}}
         write_atomically(place / _MANIFEST, json.dumps(manifest, indent=1).encode())
 

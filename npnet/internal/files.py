@@ -5,8 +5,9 @@ import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeAlias
 
 from npnet.internal.locking import is_still, try_to_lock
 
@@ -20,6 +21,7 @@ __all__ = [
     "write_atomically",
 ]
 
+Buffer: TypeAlias = bytes | memoryview
 MOVES_OPEN_FILES = os.name != "nt"  # Windows renames and deletes closed files only
 
 
@@ -48,8 +50,8 @@ def refuse_other_formats(path: str | Path, kind: str = "safetensors") -> None:
     )
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that at any moment the old file or the new one is there, whole.
+def write_atomically(path: Path, *content: Buffer) -> None:
+    """Write pieces of content to ``path`` so that at any moment the old file or the new one is there, whole.
 
     Written beside the target, flushed to the disk, renamed over it, and the folder flushed. A process that
     is killed meanwhile leaves one unfinished file, which the next to write ``path`` removes. Where ``path``
@@ -77,14 +79,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def _replace(target: Path, content: bytes, before: os.stat_result | None) -> None:
+def _replace(target: Path, content: Iterable[Buffer], before: os.stat_result | None) -> None:
     """Put a new file with the mode of the one from ``before`` in its place."""
     temporary, file = _begin(target)
     try:
         with file:
             if before and hasattr(os, "fchmod"):
                 os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
             if MOVES_OPEN_FILES:

@@ -192,6 +192,9 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
         if expected is not None and expected.get(f"{self.name}/{name}") != shape:
             raise ValueError(f"{self.name}/{name} of shape {shape} is not in the file.")
         value = initializers.get(initializer)(shape, rng, dtype)
+        if expected is not None:
+            del value  # what was drawn makes room: the file's numbers will take its place
+            value = np.zeros(shape, dtype)
         parameter = Parameter(
             name, value, regularizers.get(regularizer), trainable, constraints.get(constraint)
         )

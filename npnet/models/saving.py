@@ -16,12 +16,12 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from npnet import layers
 from npnet.internal import checks, config
@@ -64,6 +64,7 @@ FORMAT = "npnet 1"
 # What a file may describe. The time to build grows with the square of the layers, and a step count is turned
 # into a float, exactly.
 MOST_LAYERS, MOST_STEPS = 1000, 2**53
+KINDS = {"float32": "F32", "float64": "F64"}  # of numbers, as the format calls them
 Tensors = dict[str, np.ndarray]
 T = TypeVar("T", bound=Trainee)
 
@@ -160,7 +161,9 @@ def load_model(
         with config.custom_objects(custom_objects):
             with _blaming(path):
                 model = built(kind, description)
-            assign(named_parameters(model), tensors, path)
+            parameters = named_parameters(model)
+            for name, tensor in _fitting(parameters, tensors, path).items():
+                parameters[name].array = tensor.astype(model.dtype, copy=False)
             with _blaming(path):
                 if compile and "training" in metadata:
                     restore_training(model, metadata["training"], tensors)
@@ -235,7 +238,7 @@ def weights_of(model: Trainee) -> Tensors:
     """
     weights = {name: parameter.value for name, parameter in named_parameters(model).items()}
     for name, value in weights.items():
-        if not np.isfinite(value).all():
+        if not (math.isfinite(value.min(initial=0)) and math.isfinite(value.max(initial=0))):
             raise ValueError(f"{name} holds NaN or infinity: training has diverged. Nothing was saved.")
     return weights
 
@@ -296,7 +299,7 @@ def _restore_progress(model: Trainee, setup: Setup, state: dict[str, Any], tenso
             checks.finite(f"{name}/{slot}", saved, model.dtype, "Training had diverged. Use another file.")
             if slot in SQUARES and saved.min(initial=0) < 0:
                 raise ValueError(f"{name}/{slot} sums up squares and cannot hold {saved.min()}.")
-            slots[slot] = saved.astype(model.dtype)
+            slots[slot] = saved.astype(model.dtype, copy=False)
         if slots:
             setup.optimizer.memory[parameter] = parameter.slots = slots
 
@@ -305,6 +308,14 @@ def assign(
     parameters: dict[str, Parameter], tensors: Tensors, path: Path, skip_mismatch: bool = False
 ) -> None:
     """Overwrite parameters by the tensors of their names, all or none."""
+    fitting = _fitting(parameters, tensors, path, skip_mismatch)
+    assign_all([parameters[name] for name in fitting], list(fitting.values()))
+
+
+def _fitting(
+    parameters: dict[str, Parameter], tensors: Tensors, path: Path, skip_mismatch: bool = False
+) -> Tensors:
+    """Return the tensors that parameters take: all must fit, unless mismatches are skipped."""
     fitting = {}
     mismatches = []
     for name, parameter in parameters.items():
@@ -321,14 +332,14 @@ def assign(
     if mismatches and not skip_mismatch:
         raise ValueError(f"{path} does not fit the model: {mismatches[0]}.")
     for name, tensor in fitting.items():
-        limit = np.finfo(parameters[name].value.dtype).max
-        if not (np.abs(tensor) <= limit).all():
+        limit = np.finfo(parameters[name].dtype).max
+        if not (tensor.min(initial=0) >= -limit and tensor.max(initial=0) <= limit):  # False for NaN as well
             raise ValueError(
                 f"{path} holds NaN or infinity in {name}: training had diverged. Use another file."
             )
     if mismatches:
-        warnings.warn(f"{path} does not fit all of the model: {'; '.join(mismatches)}.", stacklevel=4)
-    assign_all([parameters[name] for name in fitting], list(fitting.values()))
+        warnings.warn(f"{path} does not fit all of the model: {'; '.join(mismatches)}.", stacklevel=5)
+    return fitting
 
 
 # --- files ------------------------------------------------------------------------------------------------
@@ -342,7 +353,26 @@ def write(path: Path, tensors: Tensors, metadata: dict[str, Any], overwrite: boo
     texts = {key: json.dumps(value) for key, value in metadata.items()} | {"format": FORMAT}
     tensors = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}  # numbers, too
     texts["digest"] = digest(tensors, texts)
-    write_atomically(path, safetensors.numpy.save(tensors, metadata=texts))
+    write_atomically(path, *_pieces(tensors, texts))
+
+
+def _pieces(tensors: Tensors, texts: dict[str, str]) -> list[Any]:
+    """Return a safetensors file: its header, and the numbers of each tensor where they are.
+
+    The library would copy all of them twice. The format (github.com/huggingface/safetensors): the header's
+    length, a JSON table of where each tensor lies, and their numbers without gaps, the widest first, each on
+    a multiple of its width.
+    """
+    order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+    ends = [0, *accumulate(tensors[name].nbytes for name in order)]
+    header: dict[str, Any] = {"__metadata__": texts}
+    for name, offsets in zip(order, pairwise(ends), strict=True):
+        kind, shape = KINDS[tensors[name].dtype.name], tensors[name].shape
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": offsets}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    little = [tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False) for name in order]
+    return [len(text).to_bytes(8, "little"), text, *(tensor.reshape(-1).data for tensor in little)]
 
 
 def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -363,7 +393,7 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
             if texts.get("format") != FORMAT:
                 raise ValueError(f"{path} is no {FORMAT} file (format {texts.get('format')!r}).")
             names = list(file.keys())
-            if unknown := {file.get_slice(name).get_dtype() for name in names} - {"F32", "F64"}:
+            if unknown := {file.get_slice(name).get_dtype() for name in names} - {*KINDS.values()}:
                 raise ValueError(
                     f"{path} holds numbers of the kind {min(unknown)}; npnet writes F32 and F64."
                 )

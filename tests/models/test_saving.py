@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -584,3 +585,22 @@ def test_the_file_reaches_the_disk_before_it_takes_the_name(tmp_path, monkeypatc
     monkeypatch.setattr(Path, "replace", lambda self, to: (order.append("rename"), replace(self, to))[1])
     model().save(tmp_path / "m")
     assert order == ["sync", "rename", "sync"], "content, then name, then folder"
+
+
+def test_no_more_copies_of_the_weights_than_needed(tmp_path):
+    """Memory that NumPy and Python ask for: next to nothing to save, to load once what the model keeps."""
+    net = Sequential([Input((1000,)), Dense(8000)], seed=1)
+    net.compile("rmsprop", "mse", kernels="numpy")
+    net.fit(np.zeros((1, 1000)), np.zeros((1, 8000)), verbose=0)
+    weights = net.count_params() * 4
+    tracemalloc.start()
+    try:
+        net.save(tmp_path / "m")
+        assert tracemalloc.get_traced_memory()[1] < weights / 4
+        tracemalloc.reset_peak()
+        again = load_model(tmp_path / "m")
+        read, drawn = 2 * weights, weights  # with the optimizer's memory; room for what the file replaces
+        assert tracemalloc.get_traced_memory()[1] < read + 1.5 * drawn
+    finally:
+        tracemalloc.stop()
+    assert bits(again) == bits(net)

@@ -81,14 +81,23 @@ def squares(rows, columns, slots, dtype):
 
 def to_squares(matrix, out, plane):
     """Write a matrix into one plane of squares: 0 for the weights, 1 and up for the slots."""
-    panel_count, square_count, _, w, _ = out.shape
-    filled = np.zeros((square_count * w, panel_count * w), out.dtype)
-    filled[: matrix.shape[0], : matrix.shape[1]] = matrix
-    out[:, :, plane] = filled.reshape(square_count, w, panel_count, w).transpose(2, 0, 1, 3)
+    for rows, in_squares in _views(matrix, out, plane):
+        in_squares[...] = rows
 
 
 def from_squares(array, plane, out):
     """Read a matrix out of one plane of squares."""
-    panel_count, square_count, _, w, _ = array.shape
-    filled = array[:, :, plane].transpose(1, 2, 0, 3).reshape(square_count * w, panel_count * w)
-    out[...] = filled[: out.shape[0], : out.shape[1]]
+    for rows, in_squares in _views(out, array, plane):
+        rows[...] = in_squares
+
+
+def _views(matrix, squares, plane):
+    """Views of the same numbers in a matrix and in one plane of its squares, which together are all."""
+    w = squares.shape[-1]
+    whole, rest = divmod(len(matrix), w)
+    for p, panel in enumerate(squares):
+        columns = matrix[:, p * w : (p + 1) * w]
+        count = columns.shape[1]
+        yield columns[: whole * w].reshape(whole, w, count), panel[:whole, plane, :, :count]
+        if rest:
+            yield columns[whole * w :], panel[whole, plane, :rest, :count]
