@@ -12,6 +12,8 @@ help:  ## this list
 train: .venv/installed  ## train the tutorial's network on CIFAR-10 and write a report
 	$(BIN)/npnet train
 
+# Byte code is kept whatever the environment says: the tests start a hundred Pythons.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/tested  ## the tests of every change
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

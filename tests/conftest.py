@@ -17,3 +17,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def kernels(request):
     """The name of each kernel set in turn."""
     return request.param
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Runs draw no pictures, which take most of their time; there are tests that look at them."""
+    monkeypatch.setattr("npnet.runs.outcome.draw", lambda *arguments: None)

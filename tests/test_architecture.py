@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from test_structure import ROWS, SOURCES, imports
+from test_structure import MODULES, ROWS, imports
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "ARCHITECTURE.md").read_text()
@@ -60,6 +60,6 @@ def test_each_file_of_a_reading_list_needs_only_those_above_it():
     for path in (*backprop, *speed):
         module = module_of(path)
         read.add(module)
-        if module in SOURCES:
-            needed = {name for name, top in imports(SOURCES[module]) if top} & listed
+        if module in MODULES:
+            needed = {name for name, top in imports(module) if top} & listed
             assert needed <= read, f"{path} needs {needed - read}, which comes later"

@@ -25,6 +25,7 @@ from benchmarks import (
     training,
 )
 from benchmarks.cases import Job
+from benchmarks.layers import Layer
 from benchmarks.network_peers import NETWORK_PEERS
 from benchmarks.networks import NetworkTask
 from benchmarks.peers import PEERS
@@ -40,11 +41,18 @@ UNIT = Limits(1, {"float32": 100.0}, {"float32": 200.0}, {1e3: 40.0}, (330.0, 65
 TINY = {"widths": (24, 16, 10), "rows": 64, "batch": 8}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def numpy_worker():
     worker = Worker("npnet-numpy", threads=1)
     yield worker
     worker.close()
+
+
+@pytest.fixture
+def known_limits(monkeypatch):
+    """Limits of this machine that need not be measured; test_limits_are_measured measures them."""
+    for benchmark in (training, convolution):
+        monkeypatch.setattr(benchmark, "measure_limits", lambda threads, seconds=1: LIMITS)
 
 
 def test_the_page_about_several_processes_has_the_table_of_the_model():
@@ -263,7 +271,7 @@ def test_everyone_is_held_to_an_instruction_set_by_a_switch_of_its_own(monkeypat
         training.main(["--isa", "avx512"])
 
 
-def test_training_from_the_command_line(tmp_path, capsys):
+def test_training_from_the_command_line(known_limits, tmp_path, capsys):
     file = tmp_path / "result.json"
     tiny = "--widths 24,16,10 --rows 64 --batch 8 --rounds 2 --seconds 0.001 --threads 1 --skip-fit"
     training.main([*tiny.split(), "--peers", "npnet-fused,npnet-numpy", "--json", str(file)])
@@ -272,16 +280,23 @@ def test_training_from_the_command_line(tmp_path, capsys):
     assert len(json.loads(file.read_text())["steps"][0]["ms"]["npnet-numpy"]) == 2
 
 
-def test_passes_of_a_convolution_are_validated_and_timed(monkeypatch, tmp_path, capsys):
+def test_passes_of_a_convolution_are_validated_and_timed(known_limits, monkeypatch, tmp_path, capsys):
     file = tmp_path / "result.json"
     monkeypatch.setattr(convolution, "LAYERS", ((3, 5, 4),))
     monkeypatch.setattr(convolution, "LIBRARIES", {"npnet": "npnet"})
     convolution.main(["--quick", "--threads", "1", "--batch", "2", "--json", str(file), "--networks", ""])
     assert "3->5 @4, batch 2: filter gradient" in capsys.readouterr().out
     assert len(json.loads(file.read_text())["passes"]) == 3
-    monkeypatch.setattr(convolution, "TOLERANCE", 0)
+
+
+@pytest.mark.parametrize("error", [2 * convolution.TOLERANCE, float("nan")])
+def test_a_pass_of_a_convolution_that_errs_is_not_timed(error):
+    class Errs:
+        def ask(self, request, job, **arguments):
+            return error
+
     with pytest.raises(SystemExit, match="errs by"):
-        convolution.main(["--quick", "--threads", "1", "--batch", "2", "--networks", ""])
+        convolution.measure({"npnet": Errs()}, Layer(3, 5, 4, 2), "filter gradient", rounds=1, seconds=0.01)
 
 
 # --- whole networks
@@ -303,7 +318,7 @@ def test_work_of_the_networks(network, parameters, forward, training):
     assert [one for one in task.layers if one[0] != "dropout"] == list(still)
 
 
-def test_networks_are_validated_timed_and_drawn(monkeypatch, tmp_path, capsys):
+def test_networks_are_validated_timed_and_drawn(known_limits, monkeypatch, tmp_path, capsys):
     options = [
         "--quick",
         "--skip-layers",

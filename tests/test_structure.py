@@ -1,6 +1,7 @@
 """The architecture, held by reading the source: who may import whom, and what importing npnet costs."""
 
 import ast
+import functools
 import importlib
 import json
 import subprocess
@@ -41,13 +42,18 @@ def part_of(module):
     return ([*module.split("."), "__init__"])[1]
 
 
-SOURCES = {
-    module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))
-}
+MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
-def imports(tree, names=SOURCES):
-    """Return (module, whether importing runs it) for all imports, those for type checkers too."""
+@functools.cache
+def parsed(module):
+    """The syntax tree of a module's source."""
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+@functools.cache
+def imports(module):
+    """Return (module, whether importing runs it) for all imports of one, those for type checkers too."""
     found = []
 
     def visit(node, top):
@@ -57,34 +63,34 @@ def imports(tree, names=SOURCES):
             assert node.level == 0, "imports are written in full"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                found.append((whole if whole in names else node.module, top))
+                found.append((whole if whole in MODULES else node.module, top))
         runs_later = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         never_runs = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         inner = top and not runs_later and not never_runs
         for child in ast.iter_child_nodes(node):
             visit(child, inner)
 
-    visit(tree, True)
+    visit(parsed(module), True)
     return found
 
 
-@pytest.mark.parametrize("module", SOURCES)
+@pytest.mark.parametrize("module", MODULES)
 def test_imports_point_downwards_only(module):
     rank = RANK[part_of(module)]
-    for imported, _ in imports(SOURCES[module]):
+    for imported, _ in imports(module):
         if imported.split(".")[0] != "npnet" or part_of(imported) == part_of(module):
             continue
         assert RANK[part_of(imported)] < rank, f"{module} imports {imported}"
 
 
 def test_every_module_has_its_row():
-    assert {part_of(module) for module in SOURCES} == set(RANK)
+    assert {part_of(module) for module in MODULES} == set(RANK)
 
 
 def test_no_module_imports_itself_in_a_circle():
     graph = {
-        module: {name for name, _ in imports(tree) if name in SOURCES and name != "npnet"}
-        for module, tree in SOURCES.items()
+        module: {name for name, _ in imports(module) if name in MODULES and name != "npnet"}
+        for module in MODULES
     }
     finished, path = set(), []
 
@@ -104,20 +110,20 @@ def test_no_module_imports_itself_in_a_circle():
 def test_numba_is_known_to_the_kernels_alone_and_not_to_the_readable_ones():
     users = {
         module
-        for module, tree in SOURCES.items()
-        for name, _ in imports(tree)
+        for module in MODULES
+        for name, _ in imports(module)
         if name.split(".")[0] in ("numba", "llvmlite")
     }
     assert users
     assert all(module.startswith("npnet.kernels.") for module in users), users
     for readable in ("rules", "reference"):
-        known = {name.split(".")[0] for name, _ in imports(SOURCES[f"npnet.kernels.{readable}"])}
+        known = {name.split(".")[0] for name, _ in imports(f"npnet.kernels.{readable}")}
         assert known <= {"numpy", "math", "npnet"}, "the textbook needs NumPy and nothing else"
 
 
 def test_matplotlib_is_imported_inside_functions_only():
-    for module, tree in SOURCES.items():
-        for name, top in imports(tree):
+    for module in MODULES:
+        for name, top in imports(module):
             if name.split(".")[0] == "matplotlib":
                 assert not top, module
                 assert part_of(module) in ("plotting", "canvas"), module
@@ -138,13 +144,13 @@ def test_nothing_unsafe_or_unlisted_is_imported():
     allowed |= {"mpi4py", "onnx", "sklearn", "tensorboard"}  # each behind the extra of its name
     third_party = {
         name.split(".")[0]
-        for tree in SOURCES.values()
-        for name, _ in imports(tree)
+        for module in MODULES
+        for name, _ in imports(module)
         if name.split(".")[0] not in sys.stdlib_module_names
     }
     assert third_party <= allowed
-    for module, tree in SOURCES.items():
-        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for module in MODULES:
+        names = {node.id for node in ast.walk(parsed(module)) if isinstance(node, ast.Name)}
         assert not names & {"eval", "exec"}, module
 
 
@@ -190,10 +196,10 @@ def test_public_names_exist():
             assert hasattr(module, name)
 
 
-@pytest.mark.parametrize("module", [name for name in SOURCES if not name.endswith("__main__")])
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])
 def test_public_modules_say_what_is_public(module):
     """A module that defines something has ``__all__``, and what it lists is there."""
-    tree = SOURCES[module]
+    tree = parsed(module)
     defined = [
         n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"
     ]

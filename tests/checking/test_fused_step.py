@@ -26,7 +26,7 @@ def check(layers, x=None, y=None, loss="categorical_crossentropy", weight=None, 
     model = compiled(layers, loss, **options)
     x = random(1, N, D) if x is None else x
     y = one_hot(len(x), K) if y is None else y
-    return npnet.check_gradients(model, x, y, weight, verbose=False, fused=True)
+    return npnet.check_gradients(model, x, y, weight, entries=10, verbose=False, fused=True)
 
 
 def steps(result):

@@ -35,6 +35,7 @@ def flat(text):
     return " ".join(text.split())
 
 
+UNDRAWN = pytest.mark.usefixtures("undrawn")
 WARNS = pytest.mark.filterwarnings("default")  # warnings are printed, as outside of tests
 
 
@@ -101,6 +102,7 @@ def parts(flowers, tmp_path):
     return tmp_path / "set"
 
 
+@UNDRAWN
 def test_train_and_test_above_the_classes(parts, capsys):
     paint(parts / "test/daisy/a.png", 200)
     code, out, _ = npnet(capsys, "train", "set", *FEW, "--run-dir", "run")
@@ -110,6 +112,7 @@ def test_train_and_test_above_the_classes(parts, capsys):
     assert code == 1 and "set/test has the class 'tulip', which nothing was trained on" in err
 
 
+@UNDRAWN
 @WARNS
 def test_what_lies_beside_train_and_test_is_said(parts, capsys):
     paint(parts / "valid/rose/a.png", 40)
@@ -120,6 +123,7 @@ def test_what_lies_beside_train_and_test_is_said(parts, capsys):
     assert ">not tested<" in Path("run/report.html").read_text()
 
 
+@UNDRAWN
 def test_a_run_of_pictures_goes_on(flowers, capsys):
     assert npnet(capsys, "train", flowers, *FEW, "--image-size", 8, "--run-dir", "run")[0] == 0
     code, _, err = npnet(capsys, "train", "--resume", "run", "--epochs", 13)
@@ -138,6 +142,7 @@ def test_unreadable_pictures_are_named_and_nothing_is_made(flowers, tmp_path, ca
     assert not (tmp_path / "runs").exists()
 
 
+@UNDRAWN
 @WARNS
 def test_a_class_with_one_picture_is_trained_on_and_said(flowers, capsys):
     paint(flowers / "tulip/only.png", 120)
@@ -232,6 +237,7 @@ def test_a_table_with_a_quantity_to_predict(houses, tmp_path, capsys):
     assert read((tmp_path / "out.csv").read_text()) == answers
 
 
+@UNDRAWN
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_table_with_classes_to_predict(tmp_path, capsys, delimiter):
     write(tmp_path / "houses.csv", rows(), delimiter=delimiter)
@@ -249,12 +255,14 @@ def test_a_table_with_classes_to_predict(tmp_path, capsys, delimiter):
     )
 
 
+@UNDRAWN
 def test_whole_numbers_are_classes_where_they_are_few(houses, capsys):
     few = ["--ignore", "id", "--epochs", 1, "--kernels", "numpy", "--run-dir", "run"]
     assert npnet(capsys, "train", houses, "--target", "rooms", *few)[0] == 0
     assert RunFolder("run").read_json("result.json")["class_names"] == ["1", "2", "3", "4", "5"]
 
 
+@UNDRAWN
 def test_missing_values_are_refused_by_line_and_column_or_filled(tmp_path, capsys):
     table = list(rows())
     table[6][1], table[8][3] = "", "NA"
@@ -271,6 +279,7 @@ def test_missing_values_are_refused_by_line_and_column_or_filled(tmp_path, capsy
     assert code == 0 and np.isfinite(float(read(out)[0]["predicted price"]))
 
 
+@UNDRAWN
 @WARNS
 def test_a_text_among_numbers_is_named(tmp_path, capsys):
     table = [[i % 50, 3 * i, f"{i}.5"] for i in range(150)]
@@ -290,6 +299,7 @@ def test_a_text_among_numbers_is_named(tmp_path, capsys):
     assert code == 1 and "column 'size': '0,5' has a decimal comma; write a point." in err
 
 
+@UNDRAWN
 @WARNS
 def test_a_class_of_a_table_that_nothing_tests_or_trains_is_said(tmp_path, capsys):
     write(tmp_path / "t.csv", [[i, "ab"[i % 2]] for i in range(30)] + [[31, "rare"]], ["x", "kind"])
@@ -297,6 +307,7 @@ def test_a_class_of_a_table_that_nothing_tests_or_trains_is_said(tmp_path, capsy
     assert code == 0 and re.search("the (training|test) part has no sample of 'rare': ", err)
 
 
+@UNDRAWN
 def test_what_predict_cannot_know_is_named(houses, tmp_path, capsys):
     few = [*FEW, "--ignore", "id,kind", "--run-dir", "run", "--target", "price"]
     assert npnet(capsys, "train", houses, *few)[0] == 0
@@ -344,6 +355,7 @@ def test_tables_that_do_not_fit(tmp_path, capsys, table, options, message):
     assert not (tmp_path / "runs").exists()
 
 
+@UNDRAWN
 def test_export_keeps_names_and_encoding(houses, tmp_path, capsys):
     import onnxruntime
 
@@ -411,6 +423,7 @@ def test_a_published_table(tmp_path, capsys, monkeypatch):
     assert code == 2 and "the samples of california_housing are rows of a table" in err
 
 
+@UNDRAWN
 def test_a_model_file_away_from_its_run_knows_its_classes(flowers, tmp_path, capsys):
     assert npnet(capsys, "train", flowers, "--image-size", 12, *FEW, *MORE, "--run-dir", "run")[0] == 0
     (tmp_path / "run/best.safetensors").rename(tmp_path / "flowers.safetensors")
@@ -437,6 +450,7 @@ def test_a_model_file_away_from_its_run_knows_its_classes(flowers, tmp_path, cap
         model.class_names = "one"
 
 
+@UNDRAWN
 def test_a_model_file_of_a_table_is_no_model_of_pictures(houses, tmp_path, capsys):
     few = [*FEW, "--ignore", "id,kind", "--run-dir", "run", "--target", "price"]
     assert npnet(capsys, "train", houses, *few)[0] == 0

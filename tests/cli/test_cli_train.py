@@ -17,7 +17,7 @@ from npnet.runs import outcome, train
 from npnet.runs.folder import RunFolder
 
 OPTIONS = [
-    "spiral", "--kernels", "numpy", "--batch-size", "1", "--hidden", "8", "--dropout", "0.2",
+    "spiral", "--kernels", "numpy", "--batch-size", "4", "--hidden", "8", "--dropout", "0.2",
     "--schedule", "constant",
 ]  # fmt: skip
 

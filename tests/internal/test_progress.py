@@ -293,9 +293,10 @@ def test_pauses_are_not_counted_and_their_line_is_ended_first(clocked):
 
 def test_the_kernels_of_training_validation_and_prediction_are_announced(tmp_path):
     program = """
-        model.compile(loss="categorical_crossentropy", metrics=["accuracy"], kernels="numba")
+        model = npnet.Sequential([Dense(3, input_shape=(4,))])
+        model.compile("sgd", "mse", kernels="numba")  # few kernels
         many = np.random.default_rng(0).normal(size=(9000, 4))
-        model.fit(x, y, epochs=1, validation_data=(many, np.eye(3)[np.zeros(9000, int)]),
+        model.fit(x, y, epochs=1, validation_data=(many, np.zeros((9000, 3))),
                   validation_batch_size=9000, verbose=2)
         model.predict(many, batch_size=9000)
     """
@@ -309,9 +310,28 @@ def test_the_kernels_of_training_validation_and_prediction_are_announced(tmp_pat
 # --- whole programs
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_training_on_a_terminal(width):
-    text = run_on_terminal(width, "model.fit(x, y, epochs=2, validation_data=(x, y))")
+WIDTHS = [40, 60, 80, 200]
+
+
+@pytest.fixture(scope="module")
+def on_terminals():
+    """What one process wrote on terminals of each width, and on one whose line is not redrawn."""
+    program = f"""
+        import fcntl, struct, termios
+        for columns in {WIDTHS}:
+            fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+            model.fit(x, y, epochs=2, validation_data=(x, y))
+            print("the end", end="")
+        model.fit(x, y, verbose=2)
+        model.evaluate(x, y, verbose=2)
+    """
+    *written, plain = run_on_terminal(100, program).split("the end")
+    return {**dict(zip(WIDTHS, written, strict=True)), "plain": plain}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_training_on_a_terminal(width, on_terminals):
+    text = on_terminals[width]
     assert text.count("Epoch 1/2\n") == text.count("Epoch 2/2\n") == 1
     finished = text.rsplit("\r", 1)[1].splitlines()
     assert all(len(line.rstrip()) < width for line in finished)
@@ -363,8 +383,8 @@ def test_training_into_a_pipe(environment):
     assert written.isascii()
 
 
-def test_verbose_2_on_a_terminal_is_the_plain_line():
-    text = run_on_terminal(100, "model.fit(x, y, verbose=2); model.evaluate(x, y, verbose=2)")
+def test_verbose_2_on_a_terminal_is_the_plain_line(on_terminals):
+    text = on_terminals["plain"]
     assert re.fullmatch(r"Epoch 1/1 - 3/3 - 0s - .*\n3/3 - 0s - .*\n", text)
     assert "\r" not in text
 

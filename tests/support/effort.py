@@ -1,6 +1,6 @@
 """How hard the tests try: little in every run, everything before a release.
 
-The environment variable HYPOTHESIS_PROFILE chooses: "ci" (200 examples, the same ones each time, and a
+The environment variable HYPOTHESIS_PROFILE chooses: "ci" (100 examples, the same ones each time, and a
 tenth of the faults), "nightly" (3,000 random examples of every property) or "release" (20,000, and all of
 the faults).
 """
@@ -33,7 +33,7 @@ def quick(values, *chosen):
 def load_profile():
     """Tell Hypothesis how many examples to try."""
     common = {"deadline": None, "print_blob": True}
-    hypothesis.settings.register_profile("ci", max_examples=200, derandomize=True, database=None, **common)
+    hypothesis.settings.register_profile("ci", max_examples=100, derandomize=True, database=None, **common)
     hypothesis.settings.register_profile("nightly", max_examples=3_000, **common)
     hypothesis.settings.register_profile("release", max_examples=20_000, **common)
     hypothesis.settings.load_profile(PROFILE)
