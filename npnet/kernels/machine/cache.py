@@ -43,6 +43,7 @@ from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from npnet.kernels.machine.places import cache_folder
@@ -211,7 +212,7 @@ class KernelCache(NullCache):
             return None
         try:
             content = path.read_bytes()
-            target_context.refresh()
+            rtsys.initialize(target_context)  # all that machine code needs of Numba; its compiler comes later
             if hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
                 raise ValueError("its checksum does not match")
             return self.unpack(content[DIGEST:], target_context)
