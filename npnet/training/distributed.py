@@ -24,7 +24,7 @@ from npnet.training.batches import Batch, gather
 from npnet.training.shards import Space, Sums, add_up, bounds
 from npnet.training.step import Result, Step, joined
 
-__all__ = ["DistributedStep", "Gradients", "Shard", "normalizes_batches", "own_stream", "twin"]
+__all__ = ["DistributedStep", "Gradients", "Shard", "normalizes_batches", "twins"]
 
 T = TypeVar("T")
 
@@ -47,12 +47,7 @@ class Shard:
     def __init__(self, number: int, step: Step, x: np.ndarray, batch: Batch):
         self.number = number
         self.batch = batch
-        self.links = [twin(link) for link in step.chain.links]
-        for place, link in enumerate(self.links):
-            if link.rng is not None:
-                link.rng = own_stream(link, step, number, place)
-        self.loss: Loss = twin(step.loss)
-        self.loss.reduction = "sum"
+        self.links, self.loss = twins(step, number)
         self.flow = gather(x, batch.rows, step.chain.dtype)
 
     def end_forward(self) -> None:
@@ -65,6 +60,16 @@ class Shard:
         loss = self.loss
         dy = loss.backward_through_activation() if through_activation else loss.backward()
         self.flow = np.asarray(dy / count, self.y_pred.dtype)
+
+
+def twins(step: Step, shard: int) -> tuple[list[Layer], Loss]:
+    """Return links for a shard of this step, with random numbers of its own, and a loss that is a sum."""
+    links, loss = [twin(link) for link in step.chain.links], twin(step.loss)
+    for place, link in enumerate(links):
+        if link.rng is not None:
+            link.rng = own_stream(link, step, shard, place)
+    loss.reduction = "sum"
+    return links, loss
 
 
 def twin(thing: T) -> T:
@@ -125,10 +130,8 @@ class DistributedStep:
         for shard in shards:
             shard.begin_backward(through_activation, count)
         self._backward(shards, len(chain.links) - through_activation)
-        totals = np.zeros(len(self.sums.mine))
-        for shard in shards:
-            totals[shard.number - self.sums.mine.start] = shard.total
-        total, y_pred = self._results(totals, [shard.y_pred for shard in shards], batch)
+        results = {shard.number: (shard.total, shard.y_pred) for shard in shards}
+        total, y_pred = self._results(results, batch)
         loss = total / count + chain.regularize()
         optimizer.step(chain.trainable_parameters, self.step.kernels)
         return loss, y_pred
@@ -143,11 +146,15 @@ class DistributedStep:
 
     def _shards(self, x: np.ndarray, batch: Batch) -> list[Shard]:
         """Return the shards of the batch that this process computes; empty ones are left out."""
+        return [Shard(number, self.step, x, own) for number, own in self._own_batches(batch)]
+
+    def _own_batches(self, batch: Batch) -> list[tuple[int, Batch]]:
+        """Return number, rows and targets of this process's shards that are not empty."""
         y_true = batch.y_true
         # Of the whole batch: labels that are ignored make the mean one over fewer samples.
         weight = self.step.loss.sample_weight(y_true, batch.sample_weight)
         return [
-            Shard(number, self.step, x, Batch(rows, y_true[part], None if weight is None else weight[part]))
+            (number, Batch(rows, y_true[part], None if weight is None else weight[part]))
             for number, rows, part in self._own_parts(batch)
         ]
 
@@ -213,8 +220,11 @@ class DistributedStep:
             self.gradients = Gradients(self.sums, sizes, self.step.chain.dtype)
         return self.gradients
 
-    def _results(self, totals: np.ndarray, y_pred: list[np.ndarray], batch: Batch) -> Result:
+    def _results(self, by_shard: dict[int, Result], batch: Batch) -> Result:
         """Return the sum of the losses of all shards and the predictions, given those of this process."""
+        totals, y_pred = np.zeros(len(self.sums.mine)), [y_pred for _, y_pred in by_shard.values()]
+        for number, (total, _) in by_shard.items():
+            totals[number - self.sums.mine.start] = total
         own = np.concatenate([totals.view(np.uint8), self._as_rows(y_pred).reshape(-1).view(np.uint8)])
         row = math.prod(self.step.chain.output_shape) * self.step.chain.dtype.itemsize
         sizes = [
