@@ -75,7 +75,7 @@ def sums(x):
 
 
 def mean_of(total, n):
-    """Return total / n, rounded as the compiled loops, which multiply by 1 / n, round the mean of a column."""
+    """Return total / n, rounded as compiled loops round the mean of a column: they multiply by 1 / n."""
     return total * (1 / n)
 
 
