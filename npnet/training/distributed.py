@@ -21,6 +21,7 @@ from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
 from npnet.losses import Loss
 from npnet.training.batches import Batch, gather
+from npnet.training.owners import DividedKernels
 from npnet.training.shards import Space, Sums, add_up, bounds
 from npnet.training.step import Result, Step, joined
 
@@ -100,7 +101,8 @@ class DistributedStep:
     """
 
     def __init__(self, step: Step, group: Processes, shards: int):
-        self.step, self.group = step, group
+        kernels: Any = DividedKernels(step.kernels, group)
+        self.step, self.group = Step(step.chain, step.loss, step.optimizer, kernels), group
         self.sums = Sums(group, shards)
         self.gradients: Gradients | None = None
 

@@ -16,9 +16,11 @@ import pytest
 import npnet
 from npnet import distribution
 from npnet.internal import processes
+from npnet.kernels import reference
 from npnet.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten
 from npnet.losses import SparseCategoricalCrossentropy
 from npnet.runs import train
+from npnet.training.owners import DividedKernels, owners
 from npnet.training.shards import add_up, bounds, share, subtrees
 
 HERE = Path(__file__).parent
@@ -182,6 +184,28 @@ def test_a_sum_over_shards_is_the_same_tree_for_every_number_of_processes(shards
 def test_shards_differ_by_one_sample_at_most_and_may_be_empty():
     assert bounds(10, 4) == [0, 3, 6, 8, 10]
     assert bounds(2, 4) == [0, 1, 2, 2, 2]
+
+
+def test_each_process_orthogonalises_its_own_matrices_and_all_get_all():
+    rng = np.random.default_rng(0)
+    matrices = [rng.standard_normal(shape) for shape in ((9, 4), (3, 5), (20, 8), (2, 2))]
+    sent = {}
+
+    class Group:
+        size = 2
+
+        def __init__(self, rank):
+            self.rank = rank
+
+        def gather_parts(self, part, rows):
+            sent[self.rank] = part
+            return np.concatenate([sent.get(rank, np.zeros(rows[rank])) for rank in range(self.size)])
+
+    for rank in (0, 1, 0):
+        found = DividedKernels(reference, Group(rank)).orthogonalize(matrices, 3)
+    assert all(map(np.array_equal, found, reference.orthogonalize(matrices, 3)))
+    assert {rank: part.size for rank, part in sent.items()} == {0: 160, 1: 55}
+    assert owners([(2304, 256)] * 3 + [(216, 64)], 2) == [0, 1, 0, 1]
 
 
 # --- each process with its own samples ----------------------------------------------------------------------

@@ -29,7 +29,7 @@ class FusedDistributedStep(DistributedStep):
 
     def __init__(self, step: Step, group: Processes, shards: int):
         super().__init__(step, group, shards)
-        self.fused = FusedStep(step, Meeting(self._sum_gradients))
+        self.fused = FusedStep(self.step, Meeting(self._sum_gradients))
         self.space: Space | None = None
 
     def take(self, x: np.ndarray, batch: Batch) -> Result:
