@@ -11,10 +11,11 @@ and predictions have the same bits on every number of processes.
 import math
 from itertools import accumulate, pairwise
 from typing import Any, TypeGuard, TypeVar
+from zlib import crc32
 
 import numpy as np
 
-from npnet.internal.processes import Processes
+from npnet.internal.processes import OutOfStepError, Processes
 from npnet.internal.streams import SHARDS, stream
 from npnet.layers import BatchNormalization
 from npnet.layers.layer import Layer
@@ -65,18 +66,17 @@ class Shard:
 
 def twins(step: Step, shard: int) -> tuple[list[Layer], Loss]:
     """Return links for a shard of this step, with random numbers of its own, and a loss that is a sum."""
-    links, loss = [twin(link) for link in step.chain.links], twin(step.loss)
-    for place, link in enumerate(links):
-        if link.rng is not None:
-            link.rng = own_stream(link, step, shard, place)
-    loss.reduction = "sum"
-    return links, loss
+    links = [
+        twin(link) if link.rng is None else twin(link, rng=own_stream(link, step, shard, place))
+        for place, link in enumerate(step.chain.links)
+    ]
+    return links, twin(step.loss, reduction="sum")
 
 
-def twin(thing: T) -> T:
-    """Return another object with the same attributes, parameters too: only what is assigned differs."""
+def twin(thing: T, **others: Any) -> T:
+    """Return another object with the same attributes, parameters too, but for these others."""
     other = object.__new__(type(thing))
-    vars(other).update(vars(thing))
+    vars(other).update(vars(thing), **others)
     return other
 
 
@@ -133,7 +133,7 @@ class DistributedStep:
             shard.begin_backward(through_activation, count)
         self._backward(shards, len(chain.links) - through_activation)
         results = {shard.number: (shard.total, shard.y_pred) for shard in shards}
-        total, y_pred = self._results(results, batch)
+        total, y_pred = self._results(results, x, batch)
         loss = total / count + chain.regularize()
         optimizer.step(chain.trainable_parameters, self.step.kernels)
         return loss, y_pred
@@ -222,22 +222,31 @@ class DistributedStep:
             self.gradients = Gradients(self.sums, sizes, self.step.chain.dtype)
         return self.gradients
 
-    def _results(self, by_shard: dict[int, Result], batch: Batch) -> Result:
-        """Return the sum of the losses of all shards and the predictions, given those of this process."""
+    def _results(self, by_shard: dict[int, Result], x: np.ndarray, batch: Batch) -> Result:
+        """Return the sum of the losses of all shards and the predictions, given those of this process.
+
+        Raises
+        ------
+        OutOfStepError
+            If a process has computed another batch.
+        """
         totals, y_pred = np.zeros(len(self.sums.mine)), [y_pred for _, y_pred in by_shard.values()]
         for number, (total, _) in by_shard.items():
             totals[number - self.sums.mine.start] = total
-        own = np.concatenate([totals.view(np.uint8), self._as_rows(y_pred).reshape(-1).view(np.uint8)])
+        numbers = np.array([checksum(x, batch), *totals])
+        own = np.concatenate([numbers.view(np.uint8), self._as_rows(y_pred).reshape(-1).view(np.uint8)])
         row = math.prod(self.step.chain.output_shape) * self.step.chain.dtype.itemsize
-        sizes = [
-            totals.itemsize * count + row * rows
-            for count, rows in zip(self.sums.counts, self._rows_of_each(batch), strict=True)
-        ]
+        before = [numbers.itemsize * (1 + count) for count in self.sums.counts]  # the predictions
+        sizes = [start + row * rows for start, rows in zip(before, self._rows_of_each(batch), strict=True)]
         everywhere = np.split(self.group.gather_parts(own, sizes), np.cumsum(sizes)[:-1])
         losses, rows = [], []
-        for count, message in zip(self.sums.counts, everywhere, strict=True):
-            losses.append(message[: totals.itemsize * count].copy().view(totals.dtype))
-            rows.append(message[totals.itemsize * count :].copy().view(self.step.chain.dtype))
+        for rank, (start, message) in enumerate(zip(before, everywhere, strict=True)):
+            its_checksum, *its_losses = message[:start].copy().view(numbers.dtype)
+            if its_checksum != numbers[0]:
+                other = f"rank {rank} on {self.group.hosts[rank]}"
+                raise OutOfStepError(f"{other} has another batch than {self.group.name}")
+            losses.append(its_losses)
+            rows.append(message[start:].copy().view(self.step.chain.dtype))
         leaves = {(i, i + 1): loss for i, loss in enumerate(np.concatenate(losses))}
         whole = np.concatenate(rows).reshape(-1, *self.step.chain.output_shape)
         return float(add_up(0, self.sums.shards, leaves)), whole
@@ -294,6 +303,17 @@ class DistributedStep:
     def _sum(self, link: BatchNormalization, parts: dict[int, np.ndarray], rows: int = 1) -> np.ndarray:
         """Return sums over all shards of numbers for each feature."""
         return self.sums.of(parts, (rows, link.moving_mean.size), self.step.chain.dtype)
+
+
+def checksum(x: np.ndarray, batch: Batch) -> float:
+    """Return a number by which batches differ: of their targets and weights, and of one sample."""
+    parts = [batch.y_true, batch.sample_weight]
+    if batch.cuts is None:  # else each process has samples of its own
+        parts.append(x[batch.rows[:1]])
+    found = 0
+    for part in parts:
+        found = found if part is None else crc32(np.ascontiguousarray(part).tobytes(), found)
+    return float(found)
 
 
 def normalizes_batches(link: Layer) -> TypeGuard[BatchNormalization]:

@@ -259,7 +259,7 @@ def test_processes_may_have_samples_of_their_own(mpi, tmp_path):
 
 
 def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
-    faults = "exception", "SIGKILL", "exit", "shards", "seed", "rows", "data", "weights", "decision"
+    faults = "exception", "SIGKILL", "exit", "shards", "seed", "rows", "data", "weights", "decision", "batch"
     running = {what: mpi(2, HERE / "faults.py", what) for what in faults}
     said = {what: ended(process) for what, process in running.items()}
     assert all(code != 0 and "trained" not in out for code, out, _ in said.values())
@@ -276,6 +276,7 @@ def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
     assert "must be given the same in all processes: rank 0 of 2 on" in said["shards"][2]
     assert re.search(r"do not do the same: rank 1 on \S+ has ended, others wait for it", said["exit"][2])
     assert re.search(r"not do the same: rank \d on \S+ sends \S+ bytes where rank", said["decision"][2])
+    assert re.search(r"the same: rank 1 on \S+ has another batch than rank 0 of 2 on \S+\.", said["batch"][2])
     assert "The processes differ after epoch 2: of weights (their SHA-256), rank" in said["weights"][2]
 
 

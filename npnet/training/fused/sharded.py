@@ -44,21 +44,21 @@ class FusedDistributedStep(DistributedStep):
     def _take_fused(self, plan: Plan, x: np.ndarray, batch: Batch) -> Result:
         for home in plan.homes:
             home.take()
-        self.n = len(batch.y_true)
+        self.n, samples = len(batch.y_true), x
         shards = self._own_batches(batch)
         self.numbers = [number for number, _ in shards]
         if not shards:  # of a short batch this process has nothing; its plan computes something all the same
-            x = np.zeros((1, *x.shape[1:]), x.dtype)
+            samples = np.zeros((1, *x.shape[1:]), x.dtype)
             shards = [(self.sums.mine.start, Batch(np.zeros(1, int), batch.y_true[:1], np.zeros(1)))]
         memories = [self._memory(plan, number, len(own.rows)) for number, own in shards]
-        runs = [plan.run(memory, x, [own]) for memory, (_, own) in zip(memories, shards, strict=True)]
+        runs = [plan.run(memory, samples, [own]) for memory, (_, own) in zip(memories, shards, strict=True)]
         for meetings in zip(*runs, strict=True):  # each run has come as far
             meetings[0].do(memories, self._add_up)
             if meetings[0] is plan.begin_update:
                 break
         _go_on(runs[-1])
         results = [plan.results(memory)[0] for memory in memories]
-        loss, y_pred = self._results(dict(zip(self.numbers, results, strict=False)), batch)
+        loss, y_pred = self._results(dict(zip(self.numbers, results, strict=False)), x, batch)
         return loss + self.penalty, y_pred
 
     def _memory(self, plan: Plan, number: int, n: int) -> Memory:
