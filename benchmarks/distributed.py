@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from npnet.checking.measuring.neighbours import Neighbours
 from npnet.checking.measuring.timing import median, table
@@ -17,13 +18,27 @@ from . import arguments, machine
 from .links import ADDRESSES, LinkError, link
 
 BATCHES = {"dense": (32, 128, 512, 2048), "cnn": (32, 128, 512)}  # samples of one process
-# who, processes, threads of each; all but the first take two processes' samples
+
+
+class Place(NamedTuple):
+    """Who trains with how many processes and threads of each, on so many processes' samples together.
+
+    Two processes that take one's samples train each for itself.
+    """
+
+    who: str
+    processes: int
+    threads: int
+    samples: int
+
+
 PLACES = {
-    "npnet 1 x 1": ("npnet", 1, 1),
-    "npnet 1 x 2": ("npnet", 1, 2),
-    "npnet 2 x 1": ("npnet", 2, 1),
-    "torch 1 x 1": ("torch", 1, 1),
-    "torch 2 x 1, DDP": ("torch", 2, 1),
+    "npnet 1 x 1": Place("npnet", 1, 1, 1),
+    "npnet 1 x 2": Place("npnet", 1, 2, 2),
+    "npnet 2 x 1": Place("npnet", 2, 1, 2),
+    "npnet 2 apart": Place("npnet", 2, 1, 1),
+    "torch 1 x 1": Place("torch", 1, 1, 1),
+    "torch 2 x 1, DDP": Place("torch", 2, 1, 2),
 }
 
 
@@ -31,24 +46,24 @@ class RunError(Exception):
     """A process failed."""
 
 
-def command(who, network, batch, processes, threads, seconds):
+def command(place, network, batch, seconds):
     """Return what one of the processes runs, for so many samples of each of them."""
     settings = {
-        "who": who, "network": network, "batch": batch, "threads": threads, "shards": processes,
-        "seconds": seconds,
+        "who": place.who, "network": network, "batch": batch * place.samples, "threads": place.threads,
+        "shards": min(place.processes, place.samples), "seconds": seconds,
     }  # fmt: skip
     return [sys.executable, "-m", "benchmarks.ranks", json.dumps(settings)]
 
 
 def run(begin, program):
-    """Run a program and return what its first process printed."""
+    """Run a program and return what it printed; of processes that train apart the slowest did."""
     environment = _environment()
     done = subprocess.run(
         [*begin, *program], capture_output=True, text=True, check=False, env=environment, timeout=600
     )
     if done.returncode:
         raise RunError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "it gave no reason")
-    return json.loads(done.stdout.splitlines()[-1])
+    return max(map(json.loads, done.stdout.splitlines()), key=lambda printed: printed["median"])
 
 
 def _environment():
@@ -68,10 +83,9 @@ def measure(network, batch, options, places, begin):
     """Return {place: milliseconds of a step in each round}, rounds interleaved."""
     times = {name: [] for name in places}
     for _ in range(options.rounds):
-        for name, (who, processes, threads) in places.items():
-            together = batch * (1 if name.endswith("1 x 1") else 2)
-            program = command(who, network, together, processes, threads, options.seconds)
-            times[name].append(run(begin(processes), program)["median"])
+        for name, place in places.items():
+            program = command(place, network, batch, options.seconds)
+            times[name].append(run(begin(place.processes), program)["median"])
     return times
 
 
@@ -92,11 +106,19 @@ def show(network, found):
                     for name in PLACES
                 ),
                 ratio("npnet 1 x 1", "npnet 2 x 1"),
+                ratio("npnet 1 x 1", "npnet 2 apart"),
                 ratio("npnet 1 x 2", "npnet 2 x 1"),
                 ratio("torch 2 x 1, DDP", "npnet 2 x 1"),
             ]
         )
-    head = [f"{network}, samples a process", *PLACES, "weak scaling", "threads / processes", "DDP / npnet"]
+    head = [
+        f"{network}, samples a process",
+        *PLACES,
+        "weak scaling",
+        "its limit",
+        "threads / processes",
+        "DDP / npnet",
+    ]
     print("\n" + table(head, rows), flush=True)
 
 
@@ -135,11 +157,12 @@ def main(argv):
     absent = left_out()
     for who, why in absent.items():
         print(f"{who} is left out: {why}.")
-    places = {name: place for name, place in PLACES.items() if place[0] not in absent}
+    places = {name: place for name, place in PLACES.items() if place.who not in absent}
     results = {}
     print(
-        f"\nprocesses x threads; ms a step, median / least of {options.rounds} interleaved runs. All but"
-        " 1 x 1 take the samples\nof two processes. Weak scaling: 1 x 1 / 2 x 1; 1 is best."
+        f"\nprocesses x threads; ms a step, median / least of {options.rounds} interleaved runs. 1 x 2"
+        " and 2 x 1 take\nthe samples of two processes. Weak scaling: 1 x 1 / 2 x 1; 1 is best. Its limit is"
+        " 1 x 1 / 2 apart:\ntwo trainings that know nothing of each other, at the same time, each on a core."
     )
     with Neighbours() as neighbours:
         for network in options.networks:

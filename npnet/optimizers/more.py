@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from npnet.internal import checks, config
-from npnet.kernels import Kernels, more_rules, rules
+from npnet.kernels import Kernels, more_rules
 from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
 from npnet.layers.parameter import Parameter
 from npnet.optimizers.optimizer import NAMES, Adam, Optimizer, TwoMoments
@@ -177,22 +177,29 @@ class Muon(Adam):
             parameter, names or (self.slot_names[:1] if _is_matrix(parameter) else self.slot_names[1:])
         )
 
-    def update(self, parameter: Parameter, kernels: Kernels) -> None:
-        """Change a matrix by U V', a vector by Adam's rule."""
-        slots = self.slots_of(parameter)
-        if not _is_matrix(parameter):
-            kernels.update(rules.adam, parameter.value, parameter.grad, slots, self.hyperparameters())
-            return
-        matrix, gradient, m = map(_as_matrix, (parameter.value, parameter.grad, *slots))
+    def update_all(self, parameters: list[Parameter], kernels: Kernels) -> None:
+        """Change matrices by U V', vectors by Adam's rule."""
+        super().update_all([parameter for parameter in parameters if not _is_matrix(parameter)], kernels)
+        matrices = [parameter for parameter in parameters if _is_matrix(parameter)]
+        directions = [self._direction(parameter) for parameter in matrices]
+        orthogonal = kernels.orthogonalize(directions, self.ns_steps)
+        for parameter, its in zip(matrices, orthogonal, strict=True):
+            self._move(_as_matrix(parameter.value), its)
+
+    def _direction(self, parameter: Parameter) -> np.ndarray:
+        """Let m follow the gradient; return g + momentum m."""
+        gradient, m = map(_as_matrix, (parameter.grad, *self.slots_of(parameter)))
         m *= self.momentum
         m += gradient
-        direction = gradient + self.momentum * m if self.nesterov else m
+        return gradient + self.momentum * m if self.nesterov else m
+
+    def _move(self, matrix: np.ndarray, orthogonal: np.ndarray) -> None:
         step_size = self.learning_rate
         if self.rms_rate is not None:
             step_size *= self.rms_rate * max(matrix.shape) ** 0.5
         if self.rescale and (norm := float(np.linalg.norm(matrix))):
             matrix *= matrix.shape[1] ** 0.5 / norm
-        matrix -= step_size * kernels.orthogonalize(direction, self.ns_steps)
+        matrix -= step_size * orthogonal
 
 
 def _is_matrix(parameter: Parameter) -> bool:

@@ -138,7 +138,7 @@ class Optimizer(config.Configurable):
         for parameter in parameters:
             if decay := self.decay_of(parameter):
                 parameter.value[...] *= 1 - self.learning_rate * decay
-            self.update(parameter, kernels)
+        self.update_all(parameters, kernels)
         if self.use_ema:
             average.follow(self, parameters)
         for parameter in parameters:
@@ -153,6 +153,11 @@ class Optimizer(config.Configurable):
     def decay_of(self, parameter: Parameter) -> float | None:
         """Return the weight decay of a parameter."""
         return self.weight_decay
+
+    def update_all(self, parameters: list[Parameter], kernels: Kernels) -> None:
+        """Change parameters and their slots."""
+        for parameter in parameters:
+            self.update(parameter, kernels)
 
     def update(self, parameter: Parameter, kernels: Kernels) -> None:
         """Change a parameter and its slots by the rule."""

@@ -11,20 +11,22 @@ and predictions have the same bits on every number of processes.
 import math
 from itertools import accumulate, pairwise
 from typing import Any, TypeGuard, TypeVar
+from zlib import crc32
 
 import numpy as np
 
-from npnet.internal.processes import Processes
+from npnet.internal.processes import OutOfStepError, Processes
 from npnet.internal.streams import SHARDS, stream
 from npnet.layers import BatchNormalization
 from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
 from npnet.losses import Loss
 from npnet.training.batches import Batch, gather
+from npnet.training.owners import DividedKernels
 from npnet.training.shards import Space, Sums, add_up, bounds
 from npnet.training.step import Result, Step, joined
 
-__all__ = ["DistributedStep", "Gradients", "Shard", "normalizes_batches", "own_stream", "twin"]
+__all__ = ["DistributedStep", "Gradients", "Shard", "normalizes_batches", "twins"]
 
 T = TypeVar("T")
 
@@ -47,12 +49,7 @@ class Shard:
     def __init__(self, number: int, step: Step, x: np.ndarray, batch: Batch):
         self.number = number
         self.batch = batch
-        self.links = [twin(link) for link in step.chain.links]
-        for place, link in enumerate(self.links):
-            if link.rng is not None:
-                link.rng = own_stream(link, step, number, place)
-        self.loss: Loss = twin(step.loss)
-        self.loss.reduction = "sum"
+        self.links, self.loss = twins(step, number)
         self.flow = gather(x, batch.rows, step.chain.dtype)
 
     def end_forward(self) -> None:
@@ -67,10 +64,19 @@ class Shard:
         self.flow = np.asarray(dy / count, self.y_pred.dtype)
 
 
-def twin(thing: T) -> T:
-    """Return another object with the same attributes, parameters too: only what is assigned differs."""
+def twins(step: Step, shard: int) -> tuple[list[Layer], Loss]:
+    """Return links for a shard of this step, with random numbers of its own, and a loss that is a sum."""
+    links = [
+        twin(link) if link.rng is None else twin(link, rng=own_stream(link, step, shard, place))
+        for place, link in enumerate(step.chain.links)
+    ]
+    return links, twin(step.loss, reduction="sum")
+
+
+def twin(thing: T, **others: Any) -> T:
+    """Return another object with the same attributes, parameters too, but for these others."""
     other = object.__new__(type(thing))
-    vars(other).update(vars(thing))
+    vars(other).update(vars(thing), **others)
     return other
 
 
@@ -95,7 +101,8 @@ class DistributedStep:
     """
 
     def __init__(self, step: Step, group: Processes, shards: int):
-        self.step, self.group = step, group
+        kernels: Any = DividedKernels(step.kernels, group)
+        self.step, self.group = Step(step.chain, step.loss, step.optimizer, kernels), group
         self.sums = Sums(group, shards)
         self.gradients: Gradients | None = None
 
@@ -125,10 +132,8 @@ class DistributedStep:
         for shard in shards:
             shard.begin_backward(through_activation, count)
         self._backward(shards, len(chain.links) - through_activation)
-        totals = np.zeros(len(self.sums.mine))
-        for shard in shards:
-            totals[shard.number - self.sums.mine.start] = shard.total
-        total, y_pred = self._results(totals, [shard.y_pred for shard in shards], batch)
+        results = {shard.number: (shard.total, shard.y_pred) for shard in shards}
+        total, y_pred = self._results(results, x, batch)
         loss = total / count + chain.regularize()
         optimizer.step(chain.trainable_parameters, self.step.kernels)
         return loss, y_pred
@@ -143,11 +148,15 @@ class DistributedStep:
 
     def _shards(self, x: np.ndarray, batch: Batch) -> list[Shard]:
         """Return the shards of the batch that this process computes; empty ones are left out."""
+        return [Shard(number, self.step, x, own) for number, own in self._own_batches(batch)]
+
+    def _own_batches(self, batch: Batch) -> list[tuple[int, Batch]]:
+        """Return number, rows and targets of this process's shards that are not empty."""
         y_true = batch.y_true
         # Of the whole batch: labels that are ignored make the mean one over fewer samples.
         weight = self.step.loss.sample_weight(y_true, batch.sample_weight)
         return [
-            Shard(number, self.step, x, Batch(rows, y_true[part], None if weight is None else weight[part]))
+            (number, Batch(rows, y_true[part], None if weight is None else weight[part]))
             for number, rows, part in self._own_parts(batch)
         ]
 
@@ -213,19 +222,31 @@ class DistributedStep:
             self.gradients = Gradients(self.sums, sizes, self.step.chain.dtype)
         return self.gradients
 
-    def _results(self, totals: np.ndarray, y_pred: list[np.ndarray], batch: Batch) -> Result:
-        """Return the sum of the losses of all shards and the predictions, given those of this process."""
-        own = np.concatenate([totals.view(np.uint8), self._as_rows(y_pred).reshape(-1).view(np.uint8)])
+    def _results(self, by_shard: dict[int, Result], x: np.ndarray, batch: Batch) -> Result:
+        """Return the sum of the losses of all shards and the predictions, given those of this process.
+
+        Raises
+        ------
+        OutOfStepError
+            If a process has computed another batch.
+        """
+        totals, y_pred = np.zeros(len(self.sums.mine)), [y_pred for _, y_pred in by_shard.values()]
+        for number, (total, _) in by_shard.items():
+            totals[number - self.sums.mine.start] = total
+        numbers = np.array([checksum(x, batch), *totals])
+        own = np.concatenate([numbers.view(np.uint8), self._as_rows(y_pred).reshape(-1).view(np.uint8)])
         row = math.prod(self.step.chain.output_shape) * self.step.chain.dtype.itemsize
-        sizes = [
-            totals.itemsize * count + row * rows
-            for count, rows in zip(self.sums.counts, self._rows_of_each(batch), strict=True)
-        ]
+        before = [numbers.itemsize * (1 + count) for count in self.sums.counts]  # the predictions
+        sizes = [start + row * rows for start, rows in zip(before, self._rows_of_each(batch), strict=True)]
         everywhere = np.split(self.group.gather_parts(own, sizes), np.cumsum(sizes)[:-1])
         losses, rows = [], []
-        for count, message in zip(self.sums.counts, everywhere, strict=True):
-            losses.append(message[: totals.itemsize * count].copy().view(totals.dtype))
-            rows.append(message[totals.itemsize * count :].copy().view(self.step.chain.dtype))
+        for rank, (start, message) in enumerate(zip(before, everywhere, strict=True)):
+            its_checksum, *its_losses = message[:start].copy().view(numbers.dtype)
+            if its_checksum != numbers[0]:
+                other = f"rank {rank} on {self.group.hosts[rank]}"
+                raise OutOfStepError(f"{other} has another batch than {self.group.name}")
+            losses.append(its_losses)
+            rows.append(message[start:].copy().view(self.step.chain.dtype))
         leaves = {(i, i + 1): loss for i, loss in enumerate(np.concatenate(losses))}
         whole = np.concatenate(rows).reshape(-1, *self.step.chain.output_shape)
         return float(add_up(0, self.sums.shards, leaves)), whole
@@ -282,6 +303,17 @@ class DistributedStep:
     def _sum(self, link: BatchNormalization, parts: dict[int, np.ndarray], rows: int = 1) -> np.ndarray:
         """Return sums over all shards of numbers for each feature."""
         return self.sums.of(parts, (rows, link.moving_mean.size), self.step.chain.dtype)
+
+
+def checksum(x: np.ndarray, batch: Batch) -> float:
+    """Return a number by which batches differ: of their targets and weights, and of one sample."""
+    parts = [batch.y_true, batch.sample_weight]
+    if batch.cuts is None:  # else each process has samples of its own
+        parts.append(x[batch.rows[:1]])
+    found = 0
+    for part in parts:
+        found = found if part is None else crc32(np.ascontiguousarray(part).tobytes(), found)
+    return float(found)
 
 
 def normalizes_batches(link: Layer) -> TypeGuard[BatchNormalization]:

@@ -143,7 +143,12 @@ class Sums:
         return space.total
 
     def of(self, parts: Mapping[int, np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """Return the sum over all shards of arrays of one shape; ``parts`` has those of this process."""
+        """Return the sum over all shards of small arrays; ``parts`` has those of this process.
+
+        All send all of their subtrees to all: more bytes than ``over_processes``, but half of the messages.
+        """
         n = int(np.prod(shape))
-        own = self.over_own(parts, n, dtype)
-        return self.over_processes([row.copy() for row in own], Space(self, n, dtype)).reshape(shape)
+        own = np.concatenate(self.over_own(parts, n, dtype)).reshape(-1, n)
+        rows = self.group.gather_parts(own, [len(trees) for trees in self.subtrees])
+        trees = [tree for trees in self.subtrees for tree in trees]
+        return add_up(0, self.shards, dict(zip(trees, rows, strict=True))).reshape(shape)

@@ -50,6 +50,8 @@ model.compile("sgd", "mse", kernels="numpy")
 rows = 12 + (what == "rows" and rank)
 x, y = np.ones((rows, 2), np.float32), np.ones((rows, 3), np.float32)
 x[5] += what == "data" and rank
+if what == "batch":
+    model.train_on_batch(x + rank, y)
 act = npnet.callbacks.LambdaCallback(
     on_epoch_end=happens(what, rank), on_train_batch_end=stops if what == "decision" and rank else None
 )

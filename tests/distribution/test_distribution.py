@@ -16,9 +16,11 @@ import pytest
 import npnet
 from npnet import distribution
 from npnet.internal import processes
-from npnet.layers import BatchNormalization, Conv2D, Dense, Flatten
+from npnet.kernels import reference
+from npnet.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten
 from npnet.losses import SparseCategoricalCrossentropy
 from npnet.runs import train
+from npnet.training.owners import DividedKernels, owners
 from npnet.training.shards import add_up, bounds, share, subtrees
 
 HERE = Path(__file__).parent
@@ -75,22 +77,36 @@ def test_fused_steps_have_the_same_bits_on_any_number_of_processes(mpi, tmp_path
     assert found[0] == found[1] == found[2]
 
 
-def test_fused_steps_of_shards_are_those_of_the_whole_batch():
+def two_layers():
+    return [Flatten(), Dense(24, "relu"), Dense(4, "softmax")]
+
+
+def without_dropout():
+    return [layer for layer in cases.normalized() if not isinstance(layer, Dropout)]
+
+
+@pytest.mark.parametrize(
+    ("layers", "optimizer", "ignored"),
+    [
+        (two_layers, lambda: npnet.optimizers.Adam(0.01, global_clipnorm=0.5), None),
+        (without_dropout, lambda: npnet.optimizers.SGD(0.05, momentum=0.9), 2),
+    ],
+)
+def test_fused_steps_of_shards_are_those_of_the_whole_batch(layers, optimizer, ignored):
     pytest.importorskip("numba")
-    x, _, y = cases.data()
+    x, labels, _ = cases.data()
     weights = []
     for shards in (None, 4, 7):
         distribution.set_distribution(None if shards is None else distribution.DataParallel(shards))
         try:
-            layers = [Flatten(), Dense(24, "relu"), Dense(4, "softmax")]
-            model = npnet.Sequential(layers, seed=1)
-            optimizer = npnet.optimizers.Adam(0.01, global_clipnorm=0.5)
-            model.compile(optimizer, "categorical_crossentropy", kernels="numba")
-            model.fit(x, y, 40, epochs=2, verbose=0, class_weight={1: 2.0})
+            model = npnet.Sequential(layers(), seed=1)
+            loss = SparseCategoricalCrossentropy(ignore_class=ignored)
+            model.compile(optimizer(), loss, kernels="numba")
+            model.fit(x, labels, 40, epochs=2, verbose=0, class_weight={1: 2.0})
         finally:
             distribution.set_distribution(None)
         step = model.setup.step() if shards is None else model.setup._fused_distributed_step.fused
-        assert step.current() is not None, "it is fused"
+        assert step.plan.memories, "it is fused"
         weights.append(np.concatenate([w.ravel() for w in model.get_weights()]))
     for others in weights[1:]:
         np.testing.assert_allclose(others, weights[0], atol=2e-5)
@@ -170,6 +186,28 @@ def test_shards_differ_by_one_sample_at_most_and_may_be_empty():
     assert bounds(2, 4) == [0, 1, 2, 2, 2]
 
 
+def test_each_process_orthogonalises_its_own_matrices_and_all_get_all():
+    rng = np.random.default_rng(0)
+    matrices = [rng.standard_normal(shape) for shape in ((9, 4), (3, 5), (20, 8), (2, 2))]
+    sent = {}
+
+    class Group:
+        size = 2
+
+        def __init__(self, rank):
+            self.rank = rank
+
+        def gather_parts(self, part, rows):
+            sent[self.rank] = part
+            return np.concatenate([sent.get(rank, np.zeros(rows[rank])) for rank in range(self.size)])
+
+    for rank in (0, 1, 0):
+        found = DividedKernels(reference, Group(rank)).orthogonalize(matrices, 3)
+    assert all(map(np.array_equal, found, reference.orthogonalize(matrices, 3)))
+    assert {rank: part.size for rank, part in sent.items()} == {0: 160, 1: 55}
+    assert owners([(2304, 256)] * 3 + [(216, 64)], 2) == [0, 1, 0, 1]
+
+
 # --- each process with its own samples ----------------------------------------------------------------------
 
 
@@ -221,7 +259,7 @@ def test_processes_may_have_samples_of_their_own(mpi, tmp_path):
 
 
 def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
-    faults = "exception", "SIGKILL", "exit", "shards", "seed", "rows", "data", "weights", "decision"
+    faults = "exception", "SIGKILL", "exit", "shards", "seed", "rows", "data", "weights", "decision", "batch"
     running = {what: mpi(2, HERE / "faults.py", what) for what in faults}
     said = {what: ended(process) for what, process in running.items()}
     assert all(code != 0 and "trained" not in out for code, out, _ in said.values())
@@ -238,6 +276,7 @@ def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
     assert "must be given the same in all processes: rank 0 of 2 on" in said["shards"][2]
     assert re.search(r"do not do the same: rank 1 on \S+ has ended, others wait for it", said["exit"][2])
     assert re.search(r"not do the same: rank \d on \S+ sends \S+ bytes where rank", said["decision"][2])
+    assert re.search(r"the same: rank 1 on \S+ has another batch than rank 0 of 2 on \S+\.", said["batch"][2])
     assert "The processes differ after epoch 2: of weights (their SHA-256), rank" in said["weights"][2]
 
 

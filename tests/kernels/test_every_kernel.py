@@ -71,7 +71,7 @@ OPERANDS = {
     "move_pixels": lambda: [*moves(), 0.5],
     "move_pixels_backward": moves,
     "standardize": lambda: [numbers(N, D), numbers(D), positive(D)],
-    "orthogonalize": lambda: [numbers(D, M), 3],
+    "orthogonalize": lambda: [[numbers(D, M)], 3],
     **{name: probabilities for name in functions(reference) if "cross_entropy" in name},
     **{name: matrices(2) for name in functions(reference) if name.startswith("mean_")},
 }

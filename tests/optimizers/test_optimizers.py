@@ -209,17 +209,17 @@ def test_weight_decay_is_apart_from_the_gradient(make):
 def test_orthogonalize_keeps_the_directions_and_levels_the_singular_values(shape, dtype, kernels):
     matrix = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     u, _, vt = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
-    result = kernel_sets.load(kernels).orthogonalize(matrix, 5)
+    [result] = kernel_sets.load(kernels).orthogonalize([matrix], 5)
     assert result.dtype == dtype
     core = u.T @ result @ vt.T  # diagonal, if U and V are the matrix's own
     np.testing.assert_allclose(core, np.diag(np.diag(core)), atol=1e-4 if dtype == np.float32 else 1e-12)
     assert np.diag(core).min() > 0.6 and np.diag(core).max() < 1.25
-    textbook = kernel_sets.load("numpy").orthogonalize(matrix, 5)
+    [textbook] = kernel_sets.load("numpy").orthogonalize([matrix], 5)
     np.testing.assert_allclose(result, textbook, atol=1e-5 if dtype == np.float32 else 1e-13)
 
 
 def test_a_matrix_without_gradient_stays_as_it_is(kernels):
-    assert (kernel_sets.load(kernels).orthogonalize(np.zeros((5, 3)), 5) == 0).all()
+    assert (kernel_sets.load(kernels).orthogonalize([np.zeros((5, 3))], 5)[0] == 0).all()
 
 
 def test_muon_steps_as_far_as_its_rate_says_and_adam_moves_the_vectors(kernels):
@@ -261,7 +261,7 @@ def test_muon_without_rms_rate_steps_by_the_learning_rate_alone(kernels):
     matrix = Parameter("kernel", np.zeros((60, 20)))
     matrix.grad = np.random.default_rng(1).standard_normal((60, 20))
     Muon(0.1, rms_rate=None, weight_decay=None).step([matrix], kernel_sets.load(kernels))
-    direction = kernel_sets.load("numpy").orthogonalize(matrix.grad * 1.95, 5)
+    [direction] = kernel_sets.load("numpy").orthogonalize([matrix.grad * 1.95], 5)
     np.testing.assert_allclose(matrix.value, -0.1 * direction, rtol=1e-10)
 
 

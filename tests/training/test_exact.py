@@ -27,9 +27,9 @@ LABELS = np.arange(20) % 3
 FORMULAS = {  # methods and properties that decide what is computed, of all the classes the plan knows
     "forward", "backward", "backward_parameters", "backward_input", "rule", "rule_backward", "remembers",
     "constants", "plain", "values", "gradient", "joint_gradient", "joint_gradient_fits", "targets",
-    "sample_weight", "smoothed", "activation", "update", "step", "apply", "clip", "hyperparameters",
-    "backward_through_activation", "slots_of", "new_slot", "decay_of", "learning_rate", "slot_names", "chain",
-    "bank", "bias_value", "as_pictures", "as_samples", "gamma_and_beta", "follow",
+    "sample_weight", "smoothed", "activation", "update", "update_all", "step", "apply", "clip",
+    "hyperparameters", "backward_through_activation", "slots_of", "new_slot", "decay_of", "learning_rate",
+    "slot_names", "chain", "bank", "bias_value", "as_pictures", "as_samples", "gamma_and_beta", "follow",
 }  # fmt: skip
 OTHERS = {  # that do not, or cannot without another change
     "add_parameter", "build", "clips", "compute_output_shape", "count_params", "from_config", "get_config",

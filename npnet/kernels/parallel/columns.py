@@ -5,7 +5,8 @@ blocks: memory is read in order, all threads have work however few columns there
 more exact than one running sum. The blocks follow from the shape alone.
 
 A fused step needs what ``batch_norm_forward`` computes with the activation behind it, and remembers less:
-``normalize`` keeps nothing of z, which ``normalize_back`` computes again from x.
+``normalize`` keeps nothing of z, which ``normalize_back`` computes again from x. Its batch may be cut into
+shards, so sums (``sums``, ``sums_back``) and what becomes of them are apart.
 """
 
 from functools import cache
@@ -23,8 +24,11 @@ __all__ = [
     "batch_norm_backward_input",
     "batch_norm_backward_parameters",
     "batch_norm_forward",
+    "mean_of",
     "normalize",
     "normalize_back",
+    "sums",
+    "sums_back",
 ]
 
 IN_L1 = 16 * 1024  # bytes of a block
@@ -35,7 +39,8 @@ def batch_norm_forward(x, gamma, beta, epsilon):
     if is_for_numpy("batch_norm_forward", x):
         return reference.batch_norm_forward(x, gamma, beta, epsilon)
     x, y, normalized = plain(x), np.empty_like(x, order="C"), np.empty_like(x, order="C")
-    mean, variance = _statistics(x)
+    (total, squares), n = sums(x), x.dtype.type(len(x))
+    mean, variance = mean_of(total, n), squares / n
     statistics = mean, _factor(variance, epsilon), plain(gamma), plain(beta)
     _normalizer(rules.linear, 0, "z")(x, statistics, np.empty(0), y, normalized, _rows(x))
     return y, normalized, mean, variance
@@ -45,7 +50,7 @@ def batch_norm_backward_parameters(dy, normalized):
     """dgamma = column sums of dy z,  dbeta = column sums of dy."""
     if is_for_numpy("batch_norm_backward_parameters", dy):
         return reference.batch_norm_backward_parameters(dy, normalized)
-    return _column_sums(plain(dy), plain(normalized), *_identity(dy))
+    return tuple(_column_sums(plain(dy), plain(normalized), *_identity(dy)))
 
 
 def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means=None):
@@ -61,29 +66,39 @@ def batch_norm_backward_input(dy, normalized, gamma, variance, epsilon, means=No
     return dx
 
 
-def normalize(x, gamma, beta, epsilon, rule, constants, y, before=None):
-    """y = rule(u, *constants) with u = gamma z + beta; returns the batch's mean and variance.
+def sums(x):
+    """Return the sum of each column and that of the squared distances from its mean, (2, C)."""
+    rows, columns = _rows(x), x.shape[1]
+    blocks, totals = np.empty((2, -(-len(x) // rows), columns), x.dtype), np.empty((2, columns), x.dtype)
+    _sums_kernel(x, rows, blocks, *totals)
+    return totals
+
+
+def mean_of(total, n):
+    """Return total / n, rounded as compiled loops round the mean of a column: they multiply by 1 / n."""
+    return total * (1 / n)
+
+
+def normalize(x, mean, variance, gamma, beta, epsilon, rule, constants, y, before=None):
+    """y = rule(u, *constants) with u = gamma z + beta, z = (x - mean) / sqrt(variance + epsilon).
 
     ``y`` is written, and u into ``before`` if that is an array.
     """
-    mean, variance = _statistics(x)
     statistics = mean, _factor(variance, epsilon), gamma, beta
     kernel = _normalizer(rule, len(constants), None if before is None else "u")
     kernel(x, statistics, np.array(constants, np.float64), y, y if before is None else before, _rows(x))
-    return mean, variance
 
 
-def normalize_back(du, x, gamma, mean, variance, epsilon, dx=None):
-    """dgamma and dbeta of the gradient of u; ``dx`` is written if that is an array.
+def sums_back(du, x, mean, variance, epsilon):
+    """Return the column sums of du z and of du, (2, C): dgamma and dbeta. As ``normalize`` computes z."""
+    return _column_sums(du, x, mean, _factor(variance, epsilon))
 
-    As ``batch_norm_backward_parameters`` and ``batch_norm_backward_input`` with z = (x - mean) / s.
-    """
+
+def normalize_back(du, x, means, gamma, mean, variance, epsilon, dx):
+    """Write dx = gamma / s (du - mean(du) - z mean(du z)); ``means`` has those of du z and of du."""
     factor = _factor(variance, epsilon)
-    dgamma, dbeta = _column_sums(du, x, mean, factor)
-    if dx is not None:
-        count = du.dtype.type(len(du))
-        _backward(du, x, (mean, factor, gamma * factor, dbeta / count, dgamma / count), dx, _rows(du))
-    return dgamma, dbeta
+    mean_duz, mean_du = means
+    _backward(du, x, (mean, factor, gamma * factor, mean_du, mean_duz), dx, _rows(du))
 
 
 def _factor(variance, epsilon):
@@ -100,32 +115,22 @@ def _rows(x):
     return max(1, IN_L1 // max(1, x.shape[1] * x.itemsize))
 
 
-def _statistics(x):
-    """Mean and variance of each column."""
-    rows, columns = _rows(x), x.shape[1]
-    sums = np.empty((2, -(-len(x) // rows), columns), x.dtype)
-    mean, variance = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
-    _statistics_kernel(x, rows, sums, mean, variance)
-    return mean, variance
-
-
 def _column_sums(dy, x, mean, factor):
-    """Sums of dy (x - mean) factor and of dy over each column."""
+    """Sums of dy (x - mean) factor and of dy over each column, (2, C)."""
     rows, columns = _rows(x), x.shape[1]
-    sums = np.empty((2, -(-len(x) // rows), columns), x.dtype)
-    dgamma, dbeta = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
-    _column_sums_kernel(dy, x, mean, factor, rows, sums, dgamma, dbeta)
-    return dgamma, dbeta
+    blocks, totals = np.empty((2, -(-len(x) // rows), columns), x.dtype), np.empty((2, columns), x.dtype)
+    _column_sums_kernel(dy, x, mean, factor, rows, blocks, *totals)
+    return totals
 
 
 # --- statistics ---------------------------------------------------------------------------------------------
 
 
 @jit(parallel=True)
-def _statistics_kernel(x, rows, sums, mean, variance):
+def _sums_kernel(x, rows, sums, total, squares):
     threads = serial_below(SERIAL, x.size)
     parallel_for(sums.shape[1], _statistics_of_block, (x, rows, sums))
-    parallel_for(-(-x.shape[1] // lanes_of(x)), _join_statistics, (x, rows, sums, mean, variance))
+    parallel_for(-(-x.shape[1] // lanes_of(x)), _join_statistics, (x, rows, sums, total, squares))
     set_num_threads(threads)
 
 
@@ -156,26 +161,26 @@ def _statistics_of_block(block, x, rows, sums):
 
 
 @jit
-def _join_statistics(chunk, x, rows, sums, mean, variance):
-    """Mean and variance of all rows: the squares of each block, and of the distance of its mean from theirs.
+def _join_statistics(chunk, x, rows, sums, total, squares):
+    """Sums over all rows: the squares of each block, and of the distance of its mean from theirs.
 
     sum (x - mean)^2 = sum over blocks of  sum (x - center)^2 + rows (center - mean)^2   (Chan et al. 1979)
     """
     columns, blocks = x.shape[1], sums.shape[1]
     c = chunk * lanes_of(x)
     left = columns - c
-    total = fill(x, 0.0)
+    whole = fill(x, 0.0)
     for block in range(blocks):
         some = min(len(x) - block * rows, rows)
-        total = total + load(sums, block * columns + c, left) * some
-    center = total / len(x)
-    total = fill(x, 0.0)
+        whole = whole + load(sums, block * columns + c, left) * some
+    center = whole / len(x)
+    around = fill(x, 0.0)
     for block in range(blocks):
         some = min(len(x) - block * rows, rows)
         distance = load(sums, block * columns + c, left) - center
-        total = total + (load(sums, (blocks + block) * columns + c, left) + distance * distance * some)
-    store(mean, c, left, center)
-    store(variance, c, left, total / len(x))
+        around = around + (load(sums, (blocks + block) * columns + c, left) + distance * distance * some)
+    store(total, c, left, whole)
+    store(squares, c, left, around)
 
 
 # --- forward ------------------------------------------------------------------------------------------------

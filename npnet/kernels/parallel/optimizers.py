@@ -52,14 +52,19 @@ def _update_kernel(rule):
     return kernel
 
 
-def orthogonalize(matrix, steps):
-    """U V' of matrix = U S V', nearly.
+def orthogonalize(matrices, steps):
+    """U V' of each matrix = U S V', nearly."""
+    return [_orthogonalized(matrix, steps) for matrix in matrices]
+
+
+def _orthogonalized(matrix, steps):
+    """U V' of one.
 
     Each step multiplies x by p = a + b x'x + c (x'x)^2 and so x'x by p twice: all is done on the small square
     x'x, and x itself multiplied once, by the product of all p.
     """
     if matrix.shape[0] < matrix.shape[1]:
-        return np.ascontiguousarray(orthogonalize(np.ascontiguousarray(matrix.T), steps).T)
+        return np.ascontiguousarray(_orthogonalized(np.ascontiguousarray(matrix.T), steps).T)
     a, b, c = NEWTON_SCHULZ
     x = np.require(matrix / (np.linalg.norm(matrix) + 1e-7), matrix.dtype, ("C", "W"))
     square, product = multiply(x.T, x), None

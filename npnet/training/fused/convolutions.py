@@ -107,7 +107,7 @@ class FusedConvolution(Followed):
     def _forward(self, memory: Memory) -> None:
         from npnet.kernels.convolution import convolve
 
-        link = self.link
+        link = memory.own(self.link)
         link.look_at(memory.rows)
         shape = self.output_shape(len(link.x), link.geometry)
         y, epilogue = memory.array_of_rows(self.y, shape, link.x.dtype), self.epilogue
@@ -125,7 +125,11 @@ class FusedConvolution(Followed):
 
     def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
         """Set the parameters' gradients."""
-        return [*self._before_pooling(), Call(lambda memory: self.link.backward_parameters(memory.rows))]
+        return [*self._before_pooling(), Call(self._backward_parameters)]
+
+    def _backward_parameters(self, memory: Memory) -> None:
+        memory.own(self.link).backward_parameters(memory.rows)
+        memory.keep_gradients(self.parameters)
 
     def _before_pooling(self) -> Todos:
         """Return what makes the gradient of x * W + b of that of y."""
@@ -134,7 +138,7 @@ class FusedConvolution(Followed):
     def _unpool(self, memory: Memory) -> None:
         from npnet.kernels.convolution import WINDOW_OF_TWO, unpool
 
-        dy, size = memory.rows, self.link.geometry.places
+        dy, size = memory.rows, memory.own(self.link).geometry.places
         dz = memory.array_of_rows(self.dz, (len(dy), *size, self.link.filters), dy.dtype)
         windows = WINDOW_OF_TWO._replace(size=size)
         memory.rows = unpool(dy, memory.kept[self.taken], windows, dz)
@@ -142,7 +146,7 @@ class FusedConvolution(Followed):
     def _backward_input(self, derivative: Derivative | None, memory: Memory) -> None:
         from npnet.kernels.convolution import PLAIN, convolve_back
 
-        link, epilogue = self.link, PLAIN
+        link, epilogue = memory.own(self.link), PLAIN
         if derivative is not None:
             rule, remembered, constants, _ = derivative
             beside = memory.kept[remembered]

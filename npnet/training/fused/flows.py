@@ -1,14 +1,16 @@
 """What flows between the stages of a plan, and the memory it lies in."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from npnet.layers.parameter import Parameter
 from npnet.training.batches import Batch
-from npnet.training.step import Result
 
-__all__ = ["ROWS", "Call", "Derivative", "Flow", "Memory", "Todo"]
+__all__ = ["ROWS", "AddUp", "Call", "Derivative", "Flow", "Meeting", "Memory", "Todo"]
+
+T = TypeVar("T")
 
 ROWS = -1  # the number of a flow that is an array of rows, handed from one stage of Python code to the next
 
@@ -67,6 +69,19 @@ class Call(NamedTuple):
     do: Callable[["Memory"], None]
 
 
+# Adds up arrays, one for each of the memories at a meeting, over all shards of the batch.
+AddUp = Callable[[list[np.ndarray]], np.ndarray]
+
+
+class Meeting(NamedTuple):
+    """What needs the whole batch: all its shards have come this far, none has gone on.
+
+    A batch that nobody has cut into shards is one memory, whose numbers are the sums already.
+    """
+
+    do: Callable[[list["Memory"], AddUp], None]
+
+
 class Todo(NamedTuple):
     """A phase of a step before it is a row of a program.
 
@@ -92,7 +107,7 @@ class Todo(NamedTuple):
 
 
 class Memory:
-    """The flows of batches of n samples.
+    """The flows of batches of n samples, or of shards of a batch.
 
     Attributes
     ----------
@@ -100,10 +115,20 @@ class Memory:
         The array that flows between two stages of Python code, or its gradient in the backward pass.
     batch
         The batch of the step, for the loss.
+    batch_size
+        How many samples it has, where this is a shard of it: all shards together.
+    loss_scale
+        What losses and their gradients are multiplied by, besides what the loss itself says.
+    twins
+        Links and loss as objects of this memory's own (``own``).
     kept
         Arrays of rows that are written anew in each step, by number.
-    result
-        The loss and the predictions, where Python code computes them.
+    gradients
+        Whole gradients of the fused weights, if the plan computes them.
+    grads
+        The gradients of other parameters, as far as they are sums over the samples of this memory.
+    losses, y_pred
+        Of each step: the weighted losses of all samples, or their sum; the predictions.
     penalty
         The sum of the regularizers' penalties.
     parts
@@ -113,21 +138,34 @@ class Memory:
 
     rows: np.ndarray
     batch: Batch
-    result: Result
+    losses: Iterable[Any]
+    y_pred: Iterable[Any]
     penalty = 0.0
 
-    def __init__(self, n: int, panel_counts: list[int], dtype: np.dtype):
+    def __init__(self, n: int, panel_counts: list[int], gradients: int, dtype: np.dtype):
         from npnet.kernels.products.layouts import aligned_zeros, panel_rows
         from npnet.kernels.products.tiles import width
 
-        self.n = n
+        self.n = self.batch_size = n
+        self.loss_scale = 1.0
+        self.twins: dict[Any, Any] = {}
         self.kept: dict[int, np.ndarray] = {}
+        self.grads: dict[Parameter, np.ndarray] = {}
         self.parts: dict[tuple[int, bool, Any], list[Any]] = {}
         self.panel_rows, self.width = panel_rows(n, dtype), width(dtype)
         size = self.panel_rows * self.width
         starts = np.cumsum([0, *panel_counts])[:-1] * size
         self.table = np.array(list(zip(starts, panel_counts, strict=True)), np.int64).reshape(-1, 2)
         self.array = aligned_zeros(sum(panel_counts) * size, dtype)
+        self.gradients = aligned_zeros(gradients, dtype)
+
+    def own(self, thing: T) -> T:
+        """Return the object that remembers this memory's samples for the way back: a twin, or the thing."""
+        return self.twins.get(thing, thing)
+
+    def keep_gradients(self, parameters: list[Parameter]) -> None:
+        """Keep the gradients that the parameters have just got, before another shard overwrites them."""
+        self.grads |= {parameter: parameter.grad for parameter in parameters}
 
     def panels(self, number: int) -> np.ndarray:
         """Return the panels of a flow."""

@@ -16,7 +16,8 @@ the end of the step and gets the numbers copied back first (``Weights.give_back`
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
@@ -31,7 +32,7 @@ from npnet.optimizers import Optimizer
 from npnet.training.batches import Batch
 from npnet.training.fused import stages
 from npnet.training.fused.convolutions import FusedConvolution, can_convolve
-from npnet.training.fused.flows import Call, Flow, Memory, Todo
+from npnet.training.fused.flows import AddUp, Call, Flow, Meeting, Memory, Todo
 from npnet.training.fused.normalization import FusedNormalization, can_normalize
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
 from npnet.training.step import Result, Step, joined
@@ -40,14 +41,13 @@ __all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan", "taking
 
 MOST_STEPS = 32  # in one call
 WORK_AT_ONCE = 1 << 33  # multiplications of their forward passes: 0.15 s on two cores of a server
+SIZES_KEPT = 2  # of batches whose memories are kept
 OUTPUT_AT_ONCE = 1 << 22  # predictions of one call: 16 MiB of float32
 
 _this_thread = threading.local()  # ``steps``: it is taking a fused step
 
 
-def plan(
-    step: Step, whole_gradients: bool = False, begin_update: Callable[[Memory], None] | None = None
-) -> "Plan | None":
+def plan(step: Step, whole_gradients: bool = False, begin_update: Meeting | None = None) -> "Plan | None":
     """Return a plan for the step, or None where there is nothing to fuse.
 
     That is without a convolution, and without a trained Dense whose update is fused: that takes an optimizer
@@ -99,7 +99,7 @@ class FusedStep:
         Of plans with whole gradients; None: they are made as the optimizer needs them.
     """
 
-    def __init__(self, step: Step, begin_update: Callable[[Memory], None] | None = None):
+    def __init__(self, step: Step, begin_update: Meeting | None = None):
         self.step = step
         self.begin_update = begin_update
         self.plan: Plan | None = None
@@ -245,19 +245,18 @@ class Plan:
         self,
         step: Step,
         whole_gradients: bool,
-        begin_update: Callable[[Memory], None] | None = None,
+        begin_update: Meeting | None = None,
     ):
         self.step = step
         fuses = can_update(step.optimizer)
         self.dense = [link for link in step.chain.links if fuses and can_fuse(link)]
         self.whole_gradients = bool(self.dense) and (whole_gradients or step.optimizer.clips)
-        self.begin_update = Call(begin_update or self._regularize)
-        self.most_memories = 2 if begin_update is None else 4  # shards of a batch are of two sizes
+        self.begin_update = begin_update or Meeting(self._regularize)
         self.panel_counts: list[int] = []
         self.arrays_of_rows = 0
         self.layers: list[tuple[int, int, bool]] = []
         self.constants: list[float] = []
-        self.memories: dict[int, Memory] = {}
+        self.memories: dict[int, dict[int, Memory]] = defaultdict(dict)
         self._make_stages()
         self._lay_out_weights()
         self._make_todos()
@@ -296,11 +295,11 @@ class Plan:
             self.weights[bias : bias + planes * columns].reshape(planes, columns),
         )
 
-    def gradients_of(self, layer: int) -> list[np.ndarray]:
+    def gradients_of(self, layer: int, memory: Memory) -> list[np.ndarray]:
         """Return the gradients of a layer's weights and biases, as they lie in memory."""
         _, panels, squares, _, _, _, columns, start, bias = self.layer_table[layer]
         size = panels * squares * self.width**2
-        return [self.gradients[start : start + size], self.gradients[bias : bias + columns]]
+        return [memory.gradients[start : start + size], memory.gradients[bias : bias + columns]]
 
     # --- making it --------------------------------------------------------------------------------------
 
@@ -359,7 +358,7 @@ class Plan:
             gradient += size + columns
         self.layer_table = np.array(table, np.int64).reshape(-1, 9)
         self.weights = aligned_zeros(place, dtype)
-        self.gradients = aligned_zeros(gradient if self.whole_gradients else 0, dtype)
+        self.gradient_size = gradient if self.whole_gradients else 0
         self.homes = [Weights(stage, self) for stage in self.fused]
 
     def _make_todos(self) -> None:
@@ -406,7 +405,7 @@ class Plan:
             p for p in chain.trainable_parameters if not any(p in stage.parameters for stage in self.fused)
         ]
         self.todos = todos + self._updates(learns)
-        self.whole = not any(isinstance(todo, Call) for todo in self.todos)
+        self.whole = all(isinstance(todo, Todo) for todo in self.todos)
         if self.whole:
             first_dense, x, dy = learns[-1]
             self.second_batch = self.new_panels(x.columns)
@@ -429,13 +428,13 @@ class Plan:
             todos.append(Call(lambda memory: optimizer.step(self.plain_parameters, self.step.kernels)))
         return todos
 
-    def _regularize(self, memory: Memory) -> None:
+    def _regularize(self, memories: list[Memory], add_up: AddUp) -> None:
         """Add to the gradients of the parameters that are not fused what their regularizers say."""
-        memory.penalty = self.step.chain.regularize()
+        memories[-1].penalty = self.step.chain.regularize()
 
     def _clip(self, memory: Memory) -> None:
         """Clip all gradients, those of the fused stages where they lie."""
-        lying = [gradient for stage in self.fused for gradient in self.gradients_of(stage.layer)]
+        lying = [gradient for stage in self.fused for gradient in self.gradients_of(stage.layer, memory)]
         others = [parameter.grad for parameter in self.plain_parameters]
         clipped = self.step.optimizer.clip(lying + others)
         for gradient, new in zip(lying, clipped, strict=False):
@@ -472,45 +471,52 @@ class Plan:
         output = batch_size * self.fused[-1].units
         return max(1, min(MOST_STEPS, WORK_AT_ONCE // work, OUTPUT_AT_ONCE // output))
 
-    def take(self, x: np.ndarray, batches: list[Batch], ends_at_gradients: bool = False) -> list[Result]:
-        """Take a step for each of some batches of one size, or, of whole gradients, leave out the update."""
+    def take(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
+        """Take a step for each of some batches of one size."""
+        memory = self.memory(len(batches[0].rows))
+        for meeting in self.run(memory, x, batches):
+            meeting.do([memory], lambda arrays: arrays[0])
+        return self.results(memory)
+
+    def run(self, memory: Memory, x: np.ndarray, batches: list[Batch]) -> Iterator[Meeting]:
+        """Take a step for each of some batches of one size; whoever iterates holds the meetings."""
         from npnet.kernels.fused import program
 
-        steps, n = len(batches), len(batches[0].rows)
-        memory = self._memory(n)
+        steps, n = len(batches), memory.n
         memory.batch = batches[0]
-        samples, index = self.start.rows(x, batches)
+        samples, index = self.start.rows(memory, x, batches)
         dtype, optimizer = self.step.chain.dtype, self.step.optimizer
         targets, weights = np.empty((steps, 0, 0), dtype), np.empty((steps, 0), dtype)
         losses, y_pred, loss_scale = np.empty((steps, 0)), np.empty((steps, 0, 0), dtype), 1.0
         if isinstance(self.end, stages.SoftmaxLoss):
-            ends = [self.end.targets(batch) for batch in batches]
+            ends = [self.end.targets(memory, batch) for batch in batches]
             targets, weights = (np.stack(arrays) for arrays in zip(*ends, strict=True))
             losses, y_pred = np.empty((steps, n)), np.empty((steps, n, self.end.classes), dtype)
-            loss_scale = self.end.scale(n)
+            loss_scale = self.end.scale(memory)
+            memory.losses, memory.y_pred = losses, y_pred
         decay, hyperparameters = self._hyperparameters(steps)
         operands = program.Operands(
-            memory.panel_rows, memory.array, memory.table, self.weights, self.gradients, self.layer_table,
+            memory.panel_rows, memory.array, memory.table, self.weights, memory.gradients, self.layer_table,
             samples.ctypes.data, samples.shape[1], index.reshape(steps, n), getattr(self.start, "scale", 1.0),
             getattr(self.start, "offset", 0.0), targets, weights, loss_scale, losses, y_pred, decay,
             hyperparameters, np.array(self.constants, np.float64),
         )  # fmt: skip
         before = optimizer.iterations
         for part in self._parts(memory, steps):
-            if ends_at_gradients and part is self.begin_update:
-                break
-            if isinstance(part, Call):
+            if isinstance(part, Meeting):
+                yield part
+            elif isinstance(part, Call):
                 part.do(memory)
             else:
                 operations, table, work = part
                 program.run(operations, table, operands, work)
-        optimizer.iterations = before + (0 if ends_at_gradients else steps)
-        if not isinstance(self.end, stages.SoftmaxLoss):
-            loss, predictions = memory.result
-            return [(loss + memory.penalty, predictions)]
+        optimizer.iterations = before + steps
+
+    def results(self, memory: Memory) -> list[Result]:
+        """Return loss and predictions of each of the steps that were taken in a memory."""
         return [
-            (float(loss.sum()) + memory.penalty, probabilities)
-            for loss, probabilities in zip(losses, y_pred, strict=True)
+            (float(np.sum(loss)) + memory.penalty, y_pred)
+            for loss, y_pred in zip(memory.losses, memory.y_pred, strict=True)
         ]
 
     def _hyperparameters(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -529,13 +535,17 @@ class Plan:
             optimizer.iterations = before
         return decay, np.array(numbers, np.float64)
 
-    def _memory(self, n: int) -> Memory:
-        """Return the flows of n samples; those of some sizes are kept: an epoch's last batch is shorter."""
-        if n not in self.memories:
-            while len(self.memories) >= self.most_memories:
-                del self.memories[next(iter(self.memories))]
-            self.memories[n] = Memory(n, self.panel_counts, self.step.chain.dtype)
-        return self.memories[n]
+    def memory(self, n: int, shard: int = 0) -> Memory:
+        """Return the flows of n samples; those of two sizes are kept: an epoch's last batch is shorter.
+
+        Shards of one batch, which are on their way together, have each its own.
+        """
+        kept = self.memories[shard]
+        if n not in kept:
+            while len(kept) >= SIZES_KEPT:
+                del kept[next(iter(kept))]
+            kept[n] = Memory(n, self.panel_counts, self.gradient_size, self.step.chain.dtype)
+        return kept[n]
 
     # --- programs ---------------------------------------------------------------------------------------
 
@@ -555,8 +565,8 @@ class Plan:
 
     def segments(self, n: int) -> Iterator[Any]:
         """Go through the parts of one step: a program for the phases between two calls, each call."""
-        for is_call, todos in groupby(self.todos, lambda todo: isinstance(todo, Call)):
-            if is_call:
+        for is_phase, todos in groupby(self.todos, lambda todo: isinstance(todo, Todo)):
+            if not is_phase:
                 yield from todos
             else:
                 writer = Writer(self, n)

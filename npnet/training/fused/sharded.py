@@ -1,107 +1,97 @@
-"""The fused step of several processes: whole gradients, shard after shard, their sum, the update.
+"""The fused step of several processes: the shards of each side by side through a plan, and one update.
 
-A plan with ``whole_gradients`` writes them to memory before anything changes. Each process lets it do so for
-its shards, and the plan's update begins with the sum over all of them (``training/shards.py``). The kernels
-see one shard at a time, so they are those that its size calls for, on every number of processes.
+A plan runs once for each shard of this process, each in a memory of its own. What needs the whole batch is a
+meeting (``flows.Meeting``): all of them run up to it, sums over all shards of all processes are taken
+(``training/shards.py``), and all go on. At the last meeting the gradients, which such a plan writes to memory
+before anything changes, are summed; then one run goes on to the update. The kernels see one shard at a time,
+so they are those that its size calls for, on every number of processes.
 """
 
-from typing import Any
+from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 
 from npnet.internal.processes import Processes
 from npnet.training.batches import Batch
-from npnet.training.distributed import DistributedStep, normalizes_batches, own_stream
-from npnet.training.fused.flows import Memory
+from npnet.training.distributed import DistributedStep, normalizes_batches, twins
+from npnet.training.fused.flows import AddUp, Meeting, Memory
+from npnet.training.fused.normalization import can_normalize
 from npnet.training.fused.plan import FusedStep, Plan, taking_steps
 from npnet.training.shards import Space
 from npnet.training.step import Result, Step
 
 __all__ = ["FusedDistributedStep"]
 
-FUSED = "fused"  # the key of the gradients that lie in the plan's memory
-
 
 class FusedDistributedStep(DistributedStep):
-    """Steps of the processes of a group, fused where a shard needs to know nothing of the others.
-
-    That is without batch normalisation, and where no labels are ignored: the loss is then a mean over a
-    number of samples that a shard does not know.
-    """
+    """Steps that the processes of a group take together, fused where a plan knows how."""
 
     def __init__(self, step: Step, group: Processes, shards: int):
         super().__init__(step, group, shards)
-        self.fused = FusedStep(step, self._sum_gradients)
+        self.fused = FusedStep(self.step, Meeting(self._sum_gradients))
         self.space: Space | None = None
 
     def take(self, x: np.ndarray, batch: Batch) -> Result:
         """Take one step, fused if it can be."""
-        chain, loss = self.step.chain, self.step.loss
-        ignores = getattr(loss, "ignore_class", None) is not None
-        fits = not ignores and not any(map(normalizes_batches, chain.links))
+        fits = all(map(can_normalize, filter(normalizes_batches, self.step.chain.links)))
         plan = self.fused.current() if fits else None
         if plan is None:
             return super().take(x, batch)
-        streams = {link: link.rng for link in chain.links if link.rng is not None}
-        try:
-            with taking_steps():
-                return self._take_fused(plan, x, batch)
-        finally:
-            for link, rng in streams.items():
-                link.rng = rng
+        with taking_steps():
+            return self._take_fused(plan, x, batch)
 
     def _take_fused(self, plan: Plan, x: np.ndarray, batch: Batch) -> Result:
         for home in plan.homes:
             home.take()
-        self.plan = plan
-        self.parts: dict[Any, dict[int, np.ndarray]] = {FUSED: {}} | {p: {} for p in plan.plain_parameters}
-        totals, y_pred = np.zeros(len(self.sums.mine)), []
-        parts = self._own_parts(batch)
-        for number, rows, part in parts:
-            self.number: int | None = number
-            for place, link in enumerate(self.step.chain.links):
-                if link.rng is not None:
-                    link.rng = own_stream(link, self.step, number, place)
-            last = number == parts[-1][0]
-            [(loss, its_y_pred)] = plan.take(x, [self._shard(batch, rows, part)], ends_at_gradients=not last)
-            if not last:
-                self._keep(plan.gradients.copy())
-            totals[number - self.sums.mine.start] = loss
-            y_pred.append(its_y_pred)
-        if not parts:  # of a short batch this process has nothing; its plan computes something all the same
-            self.number = None
-            some = Batch(np.zeros(1, int), batch.y_true[:1], np.zeros(1))
-            plan.take(np.zeros((1, *x.shape[1:]), x.dtype), [some])
-        loss, whole = self._results(totals, y_pred, batch)
-        return loss + self.penalty, whole
+        self.n, samples = len(batch.y_true), x
+        shards = self._own_batches(batch)
+        self.numbers = [number for number, _ in shards]
+        if not shards:  # of a short batch this process has nothing; its plan computes something all the same
+            samples = np.zeros((1, *x.shape[1:]), x.dtype)
+            shards = [(self.sums.mine.start, Batch(np.zeros(1, int), batch.y_true[:1], np.zeros(1)))]
+        memories = [self._memory(plan, number, len(own.rows)) for number, own in shards]
+        runs = [plan.run(memory, samples, [own]) for memory, (_, own) in zip(memories, shards, strict=True)]
+        for meetings in zip(*runs, strict=True):  # each run has come as far
+            meetings[0].do(memories, self._add_up)
+            if meetings[0] is plan.begin_update:
+                break
+        _go_on(runs[-1])
+        results = [plan.results(memory)[0] for memory in memories]
+        loss, y_pred = self._results(dict(zip(self.numbers, results, strict=False)), x, batch)
+        return loss + self.penalty, y_pred
 
-    def _shard(self, batch: Batch, rows: np.ndarray, part: slice) -> Batch:
-        """Return a shard whose mean loss is its fraction of the batch's: weighted by its size."""
-        weight = None if batch.sample_weight is None else batch.sample_weight[part]
-        if self.step.loss.reduction != "sum":
-            share = len(rows) / len(batch.y_true)
-            weight = np.full(len(rows), share) if weight is None else weight * share
-        return Batch(rows, batch.y_true[part], weight)
+    def _memory(self, plan: Plan, number: int, n: int) -> Memory:
+        """Return memory for a shard of n samples: loss and gradient are its part of the whole batch's."""
+        chain, memory = self.step.chain, plan.memory(n, number)
+        links, loss = twins(self.step, number)
+        memory.twins = dict(zip((*chain.links, self.step.loss), (*links, loss), strict=True))
+        memory.batch_size, memory.loss_scale = self.n, 1 / self._count()
+        return memory
 
-    def _keep(self, fused: np.ndarray) -> None:
-        """Keep the gradients of the present shard."""
-        if self.number is not None:
-            self.parts[FUSED][self.number] = fused
-            for parameter in self.plan.plain_parameters:
-                self.parts[parameter][self.number] = parameter.grad
+    def _add_up(self, arrays: list[np.ndarray]) -> np.ndarray:
+        """Return the sum over all shards of small arrays, of which these are this process's."""
+        by_shard = dict(zip(self.numbers, arrays, strict=False))
+        return self.sums.of(by_shard, arrays[0].shape, arrays[0].dtype)
 
-    def _sum_gradients(self, memory: Memory) -> None:
-        """Begin the update: put the sums over all shards where the plan has this process's last shard."""
-        plan, sums = self.plan, self.sums
-        self._keep(plan.gradients)
-        if self.space is None or self.space.total is not plan.gradients:
-            self.space = Space(sums, plan.gradients.size, plan.gradients.dtype, total=plan.gradients)
-        own = sums.over_own(self.parts.pop(FUSED), plan.gradients.size, plan.gradients.dtype, overwrites=True)
-        sums.over_processes(own, self.space)
-        if plan.plain_parameters:
-            gradients = self._gradients_of({p: p.size for p in plan.plain_parameters})
-            for parameter, by_shard in self.parts.items():
-                gradients.add(parameter, by_shard)
-            for parameter, total in gradients.sum().items():
-                parameter.grad = total.reshape(parameter.shape)
+    def _sum_gradients(self, memories: list[Memory], add_up: AddUp) -> None:
+        """Begin the update: put the sums over all shards where the run that goes on will look for them."""
+        sums, total = self.sums, memories[-1].gradients
+        if self.space is None or self.space.total is not total:
+            self.space = Space(sums, total.size, total.dtype, total=total)
+        whole = {number: memory.gradients for number, memory in zip(self.numbers, memories, strict=False)}
+        sums.over_processes(sums.over_own(whole, total.size, total.dtype, overwrites=True), self.space)
+        others = memories[0].grads
+        if others:
+            gradients = self._gradients_of({parameter: parameter.size for parameter in others})
+            for parameter in others:
+                grads = [memory.grads[parameter] for memory in memories]
+                gradients.add(parameter, dict(zip(self.numbers, grads, strict=False)))
+            for parameter, summed in gradients.sum().items():
+                parameter.grad = summed.reshape(parameter.shape)
         self.penalty = self.step.chain.regularize()
+
+
+def _go_on(run: Iterable[Meeting]) -> None:
+    """Let a run come to its end, without more meetings."""
+    deque(run, maxlen=0)

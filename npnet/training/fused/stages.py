@@ -25,7 +25,7 @@ from npnet.layers.pooling import MaxPooling2D
 from npnet.losses import CategoricalCrossentropy, Loss, SparseCategoricalCrossentropy
 from npnet.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, Optimizer, RMSprop
 from npnet.training.batches import Batch, gather
-from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Memory, Todo
+from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Meeting, Memory, Todo
 from npnet.training.step import Step, joined
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
     "Todos",
 ]
 
-Todos = list[Todo | Call]
+Todos = list[Todo | Call | Meeting]
 
 JOINS = (Flatten, Rescaling)  # what the gathering of a batch computes as well
 
@@ -104,18 +104,15 @@ class GatherRows:
     def __init__(self, chain: Chain):
         self.dtype = self.samples = chain.dtype
 
-    def rows(self, x: np.ndarray, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
-        """Return samples (N, D), and which of them are the rows of all batches."""
+    def rows(self, memory: Memory, x: np.ndarray, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+        """Gather the batch; return samples (N, D), and which of them are the rows of all batches."""
         (batch,) = batches
-        self.batch = gather(x, batch.rows, self.dtype)
+        memory.rows = gather(x, batch.rows, self.dtype)
         return np.empty((0, 0), self.dtype), batch.rows
 
     def forward(self) -> tuple[Flow, Todos]:
-        """Return the batch, and what gathers it."""
-        return Flow(ROWS), [Call(self._hand_over)]
-
-    def _hand_over(self, memory: Memory) -> None:
-        memory.rows = self.batch
+        """Return the batch, which ``rows`` has gathered."""
+        return Flow(ROWS), []
 
 
 class GatherPanels:
@@ -142,21 +139,22 @@ class GatherPanels:
         self.columns = columns
         self.flow = Flow(space.new_panels(columns), columns)
 
-    def rows(self, x: np.ndarray, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    def rows(self, memory: Memory, x: np.ndarray, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
         """Return samples (N, D), ``x`` itself where that will do, and which are the rows of all batches."""
         index = np.concatenate([batch.rows for batch in batches])
         if self.prefix:
-            x, index = np.concatenate([self._prepared(x[b.rows]) for b in batches]), np.arange(len(index))
+            prepared = [self._prepared(memory, x[batch.rows]) for batch in batches]
+            x, index = np.concatenate(prepared), np.arange(len(index))
         if not (x.flags.c_contiguous and x.dtype.isnative and x.dtype.char in "?bBhHiIlLqQfd"):
             x, index = np.ascontiguousarray(x[index], self.dtype), np.arange(len(index))
         self.samples = x.dtype
         return x.reshape(len(x), self.columns), index
 
-    def _prepared(self, batch: np.ndarray) -> np.ndarray:
+    def _prepared(self, memory: Memory, batch: np.ndarray) -> np.ndarray:
         """Return the batch after the links of ``prefix``; integers stay integers as long as they can."""
         if batch.dtype.kind not in "bui" or not batch.dtype.isnative:
             batch = batch.astype(self.dtype, copy=False)
-        for link in self.prefix:
+        for link in map(memory.own, self.prefix):
             if not link.takes_integers:
                 batch = batch.astype(self.dtype, copy=False)
             batch = link.forward(batch, training=True)
@@ -190,7 +188,7 @@ class Plain:
         """Return y."""
 
         def call(memory: Memory) -> None:
-            memory.rows = self.link.forward(memory.rows, training=True)
+            memory.rows = memory.own(self.link).forward(memory.rows, training=True)
 
         return Flow(ROWS), [Call(call)]
 
@@ -198,13 +196,19 @@ class Plain:
         """Set the parameters' gradients, return dx."""
 
         def call(memory: Memory) -> None:
-            memory.rows = self.link.backward(memory.rows)
+            memory.rows = memory.own(self.link).backward(memory.rows)
+            memory.keep_gradients(self.parameters)
 
         return Flow(ROWS), [Call(call)]
 
     def backward_parameters(self, x: Flow, dy: Flow) -> Todos:
         """Set the parameters' gradients."""
-        return [Call(lambda memory: self.link.backward_parameters(memory.rows))]
+
+        def call(memory: Memory) -> None:
+            memory.own(self.link).backward_parameters(memory.rows)
+            memory.keep_gradients(self.parameters)
+
+        return [Call(call)]
 
 
 class ToPanels:
@@ -444,14 +448,17 @@ class LossOfRows:
         return Flow(ROWS), [Call(self._call)]
 
     def _call(self, memory: Memory) -> None:
-        chain, loss, batch = self.step.chain, self.step.loss, memory.batch
-        if joined(chain, loss):
-            y_pred = chain.links[-1].forward(memory.rows, training=True)
+        chain, loss, batch = self.step.chain, memory.own(self.step.loss), memory.batch
+        join = joined(chain, loss)
+        if join:
+            y_pred = memory.own(chain.links[-1]).forward(memory.rows, training=True)
         else:  # the next step writes its own into the same array
             y_pred = memory.rows.copy()
-        memory.result = loss.forward(batch.y_true, y_pred, batch.sample_weight), y_pred
-        _, dy = self.step.start_of_backward()
-        memory.rows = np.asarray(dy, chain.dtype)  # a loss of one's own may compute in float64
+        value = loss.forward(batch.y_true, y_pred, batch.sample_weight)
+        memory.losses, memory.y_pred = [value * memory.loss_scale], [y_pred]
+        dy = loss.backward_through_activation() if join else loss.backward()
+        # A loss of one's own may compute in float64.
+        memory.rows = np.asarray(dy * memory.loss_scale, chain.dtype)
 
 
 class SoftmaxLoss:
@@ -477,17 +484,18 @@ class SoftmaxLoss:
             )
         ]
 
-    def targets(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    def targets(self, memory: Memory, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return targets (N, K) and weights, (N,) or empty for none."""
-        y_true, sample_weight = batch.y_true, batch.sample_weight
+        y_true, sample_weight, loss = batch.y_true, batch.sample_weight, memory.own(self.loss)
         like = np.empty((len(y_true), self.classes), self.dtype)
-        targets = np.ascontiguousarray(self.loss.targets(y_true, like))
-        weight = self.loss.sample_weight(y_true, sample_weight)
+        targets = np.ascontiguousarray(loss.targets(y_true, like))
+        weight = loss.sample_weight(y_true, sample_weight)
         return targets, np.asarray(() if weight is None else weight, self.dtype)
 
-    def scale(self, n: int) -> float:
+    def scale(self, memory: Memory) -> float:
         """Return what multiplies every loss."""
-        return 1 / n if self.loss.reduction == "sum_over_batch_size" else 1.0
+        mean = memory.own(self.loss).reduction == "sum_over_batch_size"
+        return memory.loss_scale / memory.n if mean else memory.loss_scale
 
 
 def _to_panels(number: int, memory: Memory) -> None:
