@@ -47,7 +47,7 @@ __all__ = [
     "truncated_normal",
 ]
 
-DRAWN = 1 << 20  # numbers at a time
+DRAWN = 1 << 20  # numbers that are drawn at a time
 TRUNCATED_DEVIATION = 0.87962566103423978  # standard deviation of a standard normal cut off at +-2
 
 

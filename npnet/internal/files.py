@@ -14,6 +14,7 @@ from npnet.internal.locking import is_still, try_to_lock
 __all__ = [
     "FORMATS",
     "MOVES_OPEN_FILES",
+    "Buffer",
     "owner_of",
     "refuse_other_formats",
     "sync_folder",
@@ -21,7 +22,7 @@ __all__ = [
     "write_atomically",
 ]
 
-Buffer: TypeAlias = bytes | memoryview
+Buffer: TypeAlias = bytes | memoryview  # a piece of a file
 MOVES_OPEN_FILES = os.name != "nt"  # Windows renames and deletes closed files only
 
 

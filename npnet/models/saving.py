@@ -25,7 +25,7 @@ import safetensors
 
 from npnet import layers
 from npnet.internal import checks, config
-from npnet.internal.files import owner_of, refuse_other_formats, write_atomically
+from npnet.internal.files import Buffer, owner_of, refuse_other_formats, write_atomically
 from npnet.kernels import why_no_numba
 from npnet.layers.layer import MOST_NUMBERS, shapes_in_file
 from npnet.layers.parameter import Parameter
@@ -356,7 +356,7 @@ def write(path: Path, tensors: Tensors, metadata: dict[str, Any], overwrite: boo
     write_atomically(path, *_pieces(tensors, texts))
 
 
-def _pieces(tensors: Tensors, texts: dict[str, str]) -> list[Any]:
+def _pieces(tensors: Tensors, texts: dict[str, str]) -> list[Buffer]:
     """Return a safetensors file: its header, and the numbers of each tensor where they are.
 
     The library would copy all of them twice. The format (github.com/huggingface/safetensors): the header's
