@@ -245,3 +245,11 @@ def test_tasks_of_a_product_are_as_large_for_each_thread(shape, team):
     assert sum(areas) == rows * columns
     owned = [sum(areas[k * len(areas) // team : (k + 1) * len(areas) // team]) for k in range(team)]
     assert max(owned) <= 1.13 * rows * columns / team
+
+
+@pytest.mark.parametrize("tile", [(4, 24), (8, 32), (32, 32)])
+@pytest.mark.parametrize("rows", [33, 65, 129, 1000])
+def test_no_task_of_a_product_is_empty(rows, tile):
+    (down, across), _ = _grid(rows, 40, 16, tile, 8)
+    assert all(_part(i, down, rows, tile[0])[1] for i in range(down))
+    assert all(_part(i, across, 40, tile[1])[1] for i in range(across))

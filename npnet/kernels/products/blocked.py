@@ -153,16 +153,17 @@ def _grid(rows, columns, depth, tile, threads):
     A deep product is cut into tall tasks, because B is packed once for each; a shallow one, whose cost is to
     write out, into wide ones, which write whole rows.
     """
-    down, across, most_across = -(-rows // TASK_ROWS), -(-columns // TASK_COLUMNS), -(-columns // tile[1])
+    down, across = -(-rows // TASK_ROWS), -(-columns // TASK_COLUMNS)
+    most_down, most_across = -(-rows // tile[0]), -(-columns // tile[1])
     while True:
         tasks = down * across
         if tasks >= 8 * threads or (tasks >= 2 * threads and tasks % threads == 0):
             break
-        can_narrow, can_shorten = across < most_across, rows > 32 * down
+        can_narrow, can_shorten = across < most_across, down < most_down and rows > 32 * down
         if can_narrow and (depth > DEPTH or not can_shorten):
             across = min(2 * across, most_across)
         elif can_shorten:
-            down *= 2
+            down = min(2 * down, most_down)
         else:
             break
     return (down, across), tile
