@@ -4,6 +4,7 @@ The events are written by the package ``tensorboard`` itself, which needs no Ten
 it is first used.
 """
 
+import socket
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -125,15 +126,34 @@ class TensorBoard(Callback):
 
     def _write(self, folder: str, summary: Any, step: int) -> None:
         """Append a summary to the events of a sub-folder, which is made when first written to."""
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
         if folder not in self.writers:
-            self.writers[folder] = EventFileWriter(str(self.log_dir / folder))
-        self.writers[folder].add_event(Event(wall_time=time.time(), step=step, summary=summary))
+            self.writers[folder] = _new_file(self.log_dir / folder)
+        _append(self.writers[folder], step=step, summary=summary)
 
     def _close(self) -> None:
         for writer in self.writers.values():
             writer.close()
         self.writers = {}
         self.training = False
+
+
+def _new_file(folder: Path) -> Any:
+    """Return a writer to a new file of events in a folder.
+
+    Readers go through a folder's files by name. tensorboard's own writer names them by the second and, within
+    one, by a number without leading zeros, so that a 10th file would come before a 9th.
+    """
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+    writer = RecordWriter(path.open("xb"))
+    _append(writer, file_version="brain.Event:2")
+    return writer
+
+
+def _append(writer: Any, **content: Any) -> None:
+    """Append an event with this content to a file of events."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    writer.write(Event(wall_time=time.time(), **content).SerializeToString())

@@ -94,6 +94,15 @@ def test_a_second_fit_and_an_evaluation_go_on_in_the_same_folder(tmp_path):
     assert read(tmp_path / "validation")["evaluation_loss_vs_iterations"] == ([8], [pytest.approx(loss)])
 
 
+def test_many_fits_within_a_second_are_read_in_their_order(tmp_path):
+    net = model()
+    callback = TensorBoard(tmp_path, update_freq="batch")
+    for epoch in range(12):
+        fit(net, callback, initial_epoch=epoch, epochs=epoch + 1)
+    assert len(list((tmp_path / "train").iterdir())) == 12
+    assert read(tmp_path / "train")["batch_loss"][0] == [*range(1, 49)]
+
+
 def test_arguments_are_checked(tmp_path):
     with pytest.raises(ValueError, match='update_freq must be "epoch", "batch"'):
         TensorBoard(tmp_path, update_freq="epochs")
