@@ -263,13 +263,13 @@ def test_softmax_is_accurate_for_every_class(dtype, bar):
 
 
 @pytest.mark.parametrize("offset", [0, 100, 1e4, 1e6, -1e6])
-@pytest.mark.parametrize("columns", [2, 4, 10, 33, 1000])
+@pytest.mark.parametrize("columns", [2, 4, 10, 33, 1000, 50_000])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kernels", [reference, parallel])
 def test_rows_far_from_0_are_as_accurate_as_rows_near_it(kernels, dtype, columns, offset):
     """The bounds stand with the functions in ``reference``; the backward passes add a few roundings."""
     rng, u = np.random.default_rng(columns), np.finfo(dtype).eps / 2
-    x = (offset + 3 * rng.standard_normal((8000 // columns, columns))).astype(dtype)
+    x = (offset + 3 * rng.standard_normal((max(1, 8000 // columns), columns))).astype(dtype)
     exact = x.astype(np.longdouble)
     far = exact.max(axis=1, keepdims=True) - exact
     p, log_p = reference.softmax_forward(exact), reference.log_softmax_forward(exact)

@@ -36,6 +36,7 @@ from npnet.kernels.products.tiles import (
     width_of,
 )
 from npnet.kernels.reference.losses import PROBABILITY_CLIP
+from npnet.kernels.vectors.arithmetic import SUMMED
 from npnet.kernels.vectors.memory import (
     fill,
     lanes_of,
@@ -397,12 +398,15 @@ def _softmax_row(logits, y_true, n, factor, probabilities, dlogits):
     for k in range(whole, classes):
         shift = np.maximum(shift, logits[k // w, n, k % w])
     powers, targets = fill(logits, 0.0), fill(logits, 0.0)
-    for k in range(0, classes, lanes):
-        left = classes - k
-        power = np.exp(load(logits, (k // w * rows + n) * w + k % w, left) - shift)
-        store(probabilities, first + k, left, power)
-        powers = powers + load(probabilities, first + k, left)
-        targets = targets + load(y_true, first + k, left)
+    for block in range(0, classes, SUMMED):
+        part = fill(logits, 0.0)
+        for k in range(block, min(classes, block + SUMMED), lanes):
+            left = classes - k
+            power = np.exp(load(logits, (k // w * rows + n) * w + k % w, left) - shift)
+            store(probabilities, first + k, left, power)
+            part = part + load(probabilities, first + k, left)
+            targets = targets + load(y_true, first + k, left)
+        powers = powers + part
     power_sum, target_sum = total(powers), total(targets)
     for k in range(0, classes, lanes):
         left = classes - k

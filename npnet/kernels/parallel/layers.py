@@ -9,7 +9,7 @@ from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule, plain
 from npnet.kernels.products.blocked import is_small, multiply
-from npnet.kernels.vectors.arithmetic import difference
+from npnet.kernels.vectors.arithmetic import SUMMED, difference
 from npnet.kernels.vectors.memory import fill, lanes_of, largest, load, load_each, store, total
 
 __all__ = [
@@ -154,12 +154,15 @@ def _backward_kernel(name):
     def row(n, dy, y, dx):
         columns = y.shape[1]
         sums = fill(y, 0.0)
-        for k in range(0, columns, lanes_of(y)):
-            at, left = n * columns + k, columns - k
-            term = load(dy, at, left)
-            if not logarithm:
-                term = term * load(y, at, left)
-            sums = sums + term
+        for block in range(0, columns, SUMMED):
+            part = fill(y, 0.0)
+            for k in range(block, min(columns, block + SUMMED), lanes_of(y)):
+                at, left = n * columns + k, columns - k
+                term = load(dy, at, left)
+                if not logarithm:
+                    term = term * load(y, at, left)
+                part = part + term
+            sums = sums + part
         along = total(sums)
         for k in range(0, columns, lanes_of(y)):
             at, left = n * columns + k, columns - k
@@ -194,8 +197,11 @@ def row_maximum(row):
 def _powers(row, shift, out):
     """Write out = e^(row - shift) and return the sum."""
     sums = fill(row, 0.0)
-    for k in range(0, row.size, lanes_of(row)):
-        left = row.size - k
-        store(out, k, left, np.exp(difference(load(row, k, left), shift)))
-        sums = sums + load(out, k, left)
+    for block in range(0, row.size, SUMMED):
+        part = fill(row, 0.0)
+        for k in range(block, min(row.size, block + SUMMED), lanes_of(row)):
+            left = row.size - k
+            store(out, k, left, np.exp(difference(load(row, k, left), shift)))
+            part = part + load(out, k, left)
+        sums = sums + part
     return total(sums)

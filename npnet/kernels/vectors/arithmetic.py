@@ -20,7 +20,7 @@ from npnet.kernels.vectors import functions
 from npnet.kernels.vectors.functions import emitter
 from npnet.kernels.vectors.registers import I32, Vector, call_llvm, llvm_name, vector_of
 
-__all__ = ["FLAGS", "difference", "largest", "total"]
+__all__ = ["FLAGS", "SUMMED", "difference", "largest", "total"]
 
 FLAGS = tuple(sorted(FASTMATH))
 
@@ -147,6 +147,11 @@ def _fold(context, builder, kind, values, combine):
         values = combine(context, builder, kind, values, other)
         distance //= 2
     return builder.extract_element(values, I32(0))
+
+
+# Of a row's numbers so many are summed at a time, and then the sums: long sums round less, above all in the
+# narrow registers of some processors.
+SUMMED = 256
 
 
 @intrinsic
