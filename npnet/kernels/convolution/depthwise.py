@@ -13,6 +13,7 @@ import numpy as np
 from npnet.kernels.geometry import taps
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
+from npnet.kernels.machine.tasks import stretch
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store
 
 __all__ = ["backward_parameters", "convolve"]
@@ -155,7 +156,8 @@ def _gradient(x, dy, sums, corners, shape, pictures, parts):
 def _gradient_part(part, x, dy, sums, corners, shape, pictures, parts):
     """The sums of a part of the pictures."""
     channels, lanes = shape.channels, lanes_of(x)
-    for n in range(part * pictures // parts, (part + 1) * pictures // parts):
+    from_picture, to_picture = stretch(part, parts, pictures)
+    for n in range(from_picture, to_picture):
         for task in range(shape.places[0] * len(corners)):
             i, tap = task // len(corners), task % len(corners)
             row = i * shape.strides[0] - shape.before[0] + corners[tap, 0]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from npnet.kernels.fused.vector_unit import apply_update, backward_finish, forward_finish
 from npnet.kernels.machine.jit import jit
-from npnet.kernels.machine.tasks import done, even_parts, take
+from npnet.kernels.machine.tasks import done, even_parts, stretch, take
 from npnet.kernels.products.amx import (
     PIECES,
     SIDE,
@@ -436,9 +436,8 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
         start_unit()
         task = take(team, phase, tasks)
         while task < tasks:
-            left = task * weight.shape[0] // tasks
-            panels = (task + 1) * weight.shape[0] // tasks - left
-            do_task(x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight)
+            left, right = stretch(task, tasks, weight.shape[0])
+            do_task(x, dz, n, weights, next_x, output, left, right - left, scratch, split_next, split_weight)
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()

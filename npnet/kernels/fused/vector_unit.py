@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 
 from npnet.kernels.machine.jit import jit
-from npnet.kernels.machine.tasks import done, even_parts, take
+from npnet.kernels.machine.tasks import done, even_parts, stretch, take
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.tiles import (
     ROWS,
@@ -165,10 +165,11 @@ def forward_tasks(rule, remembers_x):
         tasks = stripes * groups
         task = take(team, phase, tasks)
         while task < tasks:
-            top, group = task // groups * STRIPE, task % groups
+            top = task // groups * STRIPE
+            left, right = stretch(task % groups, groups, panels)
             for q in range(0, x.shape[0], most):
                 squares = min(most, x.shape[0] - q)
-                for p in range(group * panels // groups, (group + 1) * panels // groups):
+                for p in range(left, right):
                     forward_stripe(x, weight, bias, n, z, y, p, q, squares, top, constants)
             done(team, phase)
             task = take(team, phase, tasks)
@@ -317,8 +318,9 @@ def update_tasks(rule, slots):
         task = take(team, phase, tasks)
         while task < tasks:
             group, left = task % groups, task // groups * across
+            top, bottom = stretch(group, groups, depth)
             for p in range(left, min(left + across, weight.shape[0])):
-                for q in range(group * depth // groups, (group + 1) * depth // groups):
+                for q in range(top, bottom):
                     update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters)
                 if group == 0:
                     update_bias(bias, dz, p, n, decay, hyperparameters)
@@ -347,12 +349,12 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
         tasks = even_parts(weight.shape[0], 1 if n <= PANEL_ROWS else PANELS, team[2])
         task = take(team, phase, tasks)
         while task < tasks:
-            panels = range(task * weight.shape[0] // tasks, (task + 1) * weight.shape[0] // tasks)
-            for p in panels:
+            left, right = stretch(task, tasks, weight.shape[0])
+            for p in range(left, right):
                 update_bias(bias, dz, p, n, decay, hyperparameters)
             for first in range(0, x.shape[0], most):
                 squares = min(most, x.shape[0] - first)
-                for p in panels:
+                for p in range(left, right):
                     for q in range(first, first + squares):
                         update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters)
                     for top in range(0, n, STRIPE):

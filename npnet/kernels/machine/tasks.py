@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from npnet.kernels.machine.jit import jit
 
-__all__ = ["LINE", "done", "even_parts", "new_counters", "take", "wait"]
+__all__ = ["LINE", "done", "even_parts", "new_counters", "stretch", "take", "wait"]
 
 LINE = 8  # int64 numbers in a cache line: counters on lines of their own do not disturb each other
 
@@ -33,8 +33,9 @@ def take(team, phase, tasks):
     counters, thread, threads = team
     for i in range(threads):
         owner = (thread + i) % threads
-        task = owner * tasks // threads + _add(counters, (phase * (threads + 1) + owner) * LINE)
-        if task < (owner + 1) * tasks // threads:
+        first, end = stretch(owner, threads, tasks)
+        task = first + _add(counters, (phase * (threads + 1) + owner) * LINE)
+        if task < end:
             return task
     return tasks
 
@@ -56,11 +57,14 @@ def wait(team, phase, tasks):
 
 @jit
 def even_parts(n, most, threads):
-    """Return into how many parts to cut n things, of at most ``most``, so that each thread gets as many.
-
-    Part i begins with thing i n // parts.
-    """
+    """Return into how many parts to cut n things, of at most ``most``, so that each thread gets as many."""
     return min(n, threads * -(-n // (threads * most)))
+
+
+@jit
+def stretch(i, parts, n):
+    """Return where part i of n things begins and ends: parts are neighbours, as equal as can be."""
+    return i * n // parts, (i + 1) * n // parts
 
 
 def _place(context, builder, signature, arguments):

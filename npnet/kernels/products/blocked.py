@@ -21,7 +21,7 @@ import numpy as np
 
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.machine.tasks import new_counters, take
+from npnet.kernels.machine.tasks import new_counters, stretch, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.amx import (
     AMX,
@@ -172,9 +172,8 @@ def _grid(rows, columns, depth, tile, threads):
 @jit
 def _part(i, parts, length, tile):
     """Where part i of equal parts of a length begins, and how long it is, if they are cut between tiles."""
-    tiles = -(-length // tile)
-    start = i * tiles // parts * tile
-    return start, min((i + 1) * tiles // parts * tile, length) - start
+    first, end = stretch(i, parts, -(-length // tile))
+    return first * tile, min(end * tile, length) - first * tile
 
 
 @jit
