@@ -283,6 +283,8 @@ def predict(
     steps: int | None = None,
 ) -> np.ndarray:
     """Return the outputs for samples x, a new array of shape (N, *output_shape)."""
+    if verbose == 0 and batch_size is callbacks is steps is None and _is_one_batch(x):
+        return predict_on_batch(model, x)
     with (
         closing(sources.to_predict(model, x, batch_size, steps)) as feed,
         _watch(model, feed.steps, verbose, callbacks) as (call, progress),
@@ -306,6 +308,11 @@ def predict(
     return y
 
 
+def _is_one_batch(x: Any) -> bool:
+    """Whether x is so few samples that a loop over batches would take one step."""
+    return isinstance(x, np.ndarray) and x.ndim > 0 and len(x) <= sources.DEFAULT_BATCH_SIZE
+
+
 def _outputs(
     model: Trainee, feed: Feed, call: CallbackList, progress: Progress | None
 ) -> Iterator[np.ndarray]:
@@ -321,10 +328,10 @@ def _outputs(
 def predict_on_batch(model: Trainee, x: Any) -> np.ndarray:
     """Return the outputs for one batch: a check of x, and the forward pass."""
     x = check_features(model, x, least=0)
-    if len(x) == 0:
-        return predict(model, x, verbose=0)
     with model.lock:
         model.prepare(x.shape[1:])
+        if len(x) == 0:
+            return np.empty((0, *model.output_shape), model.dtype)
         return model.outputs(np.array(x, model.dtype, order="C")).copy()
 
 

@@ -362,6 +362,18 @@ def test_what_predict_returns_belongs_to_the_user():
     np.testing.assert_array_equal(second, kept)
 
 
+@pytest.mark.parametrize("x", [X[:1], X[:0], X[:1].astype(int), X, np.full((2, 6), np.nan), X[0], X[:, :2]])
+def test_a_prediction_that_nobody_watches_is_the_same(x):
+    net, results = model(), []
+    for options in ({}, {"batch_size": 32}, {"callbacks": [LambdaCallback()]}):
+        try:
+            y = net.predict(x, verbose=0, **options)
+            results.append((y.shape, y.dtype, y.tobytes()))
+        except ValueError as error:
+            results.append(str(error))
+    assert results[0] == results[1] == results[2]
+
+
 @pytest.mark.parametrize("name", ["accuracy", "acc"])
 @pytest.mark.parametrize(
     ("loss", "units", "y", "kind"),
