@@ -15,7 +15,7 @@ train: .venv/installed  ## train the tutorial's network on CIFAR-10 and write a 
 # Byte code is kept whatever the environment says: the tests start a hundred Pythons.
 test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/tested  ## the tests of every change
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-lowest:  ## the lowest versions of all packages that pyproject.toml allows
 	PYTHON=$(PYTHON) .ci/lowest
@@ -48,7 +48,7 @@ soak: .venv/tested  ## train for long and watch memory
 	$(BIN)/python tests/soak.py
 
 coverage: .venv/tested  ## which lines no test runs
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=npnet --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov=npnet --cov-report=term:skip-covered
 
 # a fifth of all mutants, in a copy of the sources: hours; some modules, or more: tests/mutation.py SHARE MODULE ...
 mutants: .venv/tested  ## would the tests notice a mistake?

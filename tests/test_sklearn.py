@@ -70,7 +70,7 @@ class Named:
     [
         MLPClassifier(max_iter=20, kernels="numpy"),
         MLPRegressor(max_iter=20, kernels="numpy", learning_rate_init=0.02),
-        ModelClassifier(Named(many_labels), max_iter=60),
+        ModelClassifier(Named(many_labels), max_iter=30),
         ModelRegressor(Named(regressing), max_iter=20),
     ]
 )
@@ -488,14 +488,15 @@ def test_models_compiled_and_not(y, outputs, activation, loss, monkeypatch):
         return model
 
     monkeypatch.setattr(npnet.kernels, "_chosen_by_default", lambda: "numpy")
-    estimator = ModelClassifier(build, max_iter=100, batch_size=20, random_state=0).fit(X / 10, y)
+    epochs = 100 if y is SEVERAL else 30
+    estimator = ModelClassifier(build, max_iter=epochs, batch_size=20, random_state=0).fit(X / 10, y)
     assert estimator.score(X / 10, y) > 0.6
     probabilities = estimator.predict_proba(X / 10)
     assert probabilities.shape == (200, 3 if outputs == 3 else 2)
     assert probabilities.min() >= 0 and probabilities.max() <= 1
     if y is not SEVERAL:
         np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
-    again = ModelClassifier(build, max_iter=100, batch_size=20, random_state=0).fit(X / 10, y)
+    again = ModelClassifier(build, max_iter=epochs, batch_size=20, random_state=0).fit(X / 10, y)
     np.testing.assert_array_equal(again.predict_proba(X / 10), probabilities)
 
 

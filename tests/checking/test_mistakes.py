@@ -1,5 +1,7 @@
 """A table of mistakes, each made in npnet itself: the check finds every one of them."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from small import compiled, one_hot, random
@@ -189,10 +191,16 @@ def check(make):
     return npnet.check_gradients(compiled(layers, loss), random(1, N, *shape), y, weight, verbose=False)
 
 
+@cache
+def passes(make):
+    """Whether the network passes without a mistake; many mistakes are made in the same one."""
+    return check(make).passed
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_is_found(name, monkeypatch):
     make, where, what, wrong = MISTAKES[name]
-    assert check(make).passed
+    assert passes(make)
     if what == "rule_backward":
         wrong = staticmethod(wrong)
     monkeypatch.setattr(where, what, wrong)

@@ -8,6 +8,7 @@ from npnet import activations, optimizers
 from npnet.checking import gradient_cases
 from npnet.checking.explain import explain, formula
 from npnet.cli import main
+from npnet.datasets import shapes
 from npnet.kernels import reference, rules
 from npnet.layers import (
     AveragePooling2D,
@@ -23,6 +24,7 @@ from npnet.layers import (
     MaxPooling2D,
     SeparableConv2D,
 )
+from npnet.runs import datasets
 
 X, Y = random(1, 8, 2), one_hot(8, 3)
 
@@ -98,6 +100,14 @@ def test_lines_fit_the_terminal(capsys, monkeypatch, width):
     assert "y = x W" in out and "m <- m + (1-b1)(g - m)" in out and "before that every" in out
 
 
+@pytest.fixture
+def few_shapes(monkeypatch):
+    """Draw as many pictures as are explained, not a data set of them."""
+    few = (lambda path, limit: shapes.load_data(40, 10)), shapes.CLASS_NAMES
+    monkeypatch.setitem(datasets.LOADERS, "shapes", few)
+
+
+@pytest.mark.usefixtures("few_shapes")
 def test_pictures(capsys):
     code, out = told(capsys, "--dataset", "shapes", "--hidden", "4", "--batch-size", "4")
     assert code == 0 and "3072-4-10" in out
@@ -106,10 +116,10 @@ def test_pictures(capsys):
 @pytest.fixture
 def few_nudges(monkeypatch):
     """Nudge some numbers of each array of a large network: which, does not matter to what is told."""
-    monkeypatch.setattr("npnet.checking.explain.ENTRIES", 12)
+    monkeypatch.setattr("npnet.checking.explain.ENTRIES", 6)
 
 
-@pytest.mark.usefixtures("few_nudges")
+@pytest.mark.usefixtures("few_nudges", "few_shapes")
 def test_convolutions(capsys):
     flags = "--dataset shapes --filters 2 --hidden 4 --batch-size 2 --batch-norm --activation tanh"
     code, out = told(capsys, *flags.split())
@@ -129,6 +139,7 @@ def test_convolutions(capsys):
         ("--dataset shapes --filters 1,1,1,1,1,1", "output's size would be zero or negative"),
     ],
 )
+@pytest.mark.usefixtures("few_shapes")
 def test_convolutions_that_cannot_be(capsys, options, message):
     with pytest.raises(SystemExit) as stop:
         main(["explain", *options.split()])

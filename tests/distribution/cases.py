@@ -1,12 +1,13 @@
-"""Run under mpiexec by the tests: trains small networks and prints, in the first process, what came of them.
+"""Run under mpiexec by the tests: trains small networks; the first process writes what came of them.
 
-mpiexec -n 2 python cases.py OUT.json SHARDS [KERNELS]
+mpiexec -n 2 python cases.py OUT.json SHARDS
 """
 
 import hashlib
 import json
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,7 @@ def normalized():
 
 CASES = [clipping, convolution, muon, ignored, dataset, single_steps]
 FUSED = [fused, fused_convolution]
+MOST_FUSED = 3  # processes that take fused steps
 
 
 def fit(model, x, y=None, **options):
@@ -176,25 +178,20 @@ def fit(model, x, y=None, **options):
     return {name: hashlib.sha256(value).hexdigest() for name, value in found.items()}
 
 
-def main(out, shards, kernels="numpy"):
+def main(out, shards):
     warnings.simplefilter("ignore")
     distribution.set_distribution(distribution.DataParallel(int(shards)))
-    if kernels == "numba":
-        found = {case.__name__: case(kernels, fit) for case in FUSED}
-    else:
-        found = with_numpy(out, kernels)
-    if processes.group().first:
-        Path(out).write_text(json.dumps(found))
-
-
-def with_numpy(out, kernels):
-    found = {case.__name__: case(kernels, fit) for case in CASES}
-    folder = Path(out).parent / f"files-{Path(out).stem}"
+    group, folder = processes.group(), Path(out).with_suffix("")
     folder.mkdir(exist_ok=True)
-    found["restored"] = restored(kernels, fit, folder)
+    found = {"numpy": {case.__name__: case("numpy", fit) for case in CASES}}
+    found["numpy"]["restored"] = restored("numpy", fit, folder)
     seed = npnet.Sequential([Dense(2)]).seed
-    assert len(set(processes.group().gather_values(seed))) == 1
-    return found
+    assert len(set(group.gather_values(seed))) == 1
+    if find_spec("numba") and group.size <= MOST_FUSED:
+        found["numba"] = {case.__name__: case("numba", fit) for case in FUSED}
+    if group.first:
+        found["files"] = sorted(path.name for path in folder.iterdir())
+        Path(out).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
-"""Run under mpiexec by the tests: a training in which something, named by the argument, happens to one."""
+"""Run under mpiexec by the tests: trainings in each of which something, named by an argument, happens to one.
 
+All but the last are of what every process notices: each raises, and the first prints what all of them say.
+"""
+
+import json
 import os
 import signal
 import sys
@@ -13,7 +17,7 @@ from npnet.internal import processes
 from npnet.layers import Dense
 
 
-def happens(what, rank):
+def happens(what, rank, model):
     """Return what a callback does after the second epoch."""
 
     def act(epoch, logs):
@@ -30,37 +34,46 @@ def happens(what, rank):
         if what == "weights":
             model.layers[0].kernel.value[0, 0] += 1
 
-    return act
+    def stops(batch, logs):
+        """Decide in one process what all should decide."""
+        model.stop_training = True
+
+    decides = what == "decision" and rank
+    return npnet.callbacks.LambdaCallback(on_epoch_end=act, on_train_batch_end=stops if decides else None)
 
 
-def stops(batch, logs):
-    """Decide in one process what all should decide."""
-    model.stop_training = True
+def train(what):
+    rank = processes.world().rank
+    distribution.set_distribution(distribution.DataParallel(shards=4 + (what == "shards" and rank)))
+    processes.group().resume = "Go on with the file."
+    seed = rank if what == "seed" else 0
+    model = npnet.Sequential([Dense(3, input_shape=(2,))], seed=seed)
+    model.compile("sgd", "mse", kernels="numpy")
+    rows = 12 + (what == "rows" and rank)
+    x, y = np.ones((rows, 2), np.float32), np.ones((rows, 3), np.float32)
+    x[5] += what == "data" and rank
+    if what == "batch":
+        model.train_on_batch(x + rank, y)
+    try:
+        model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[happens(what, rank, model)])
+    except KeyboardInterrupt:
+        steps = processes.group().gather_values(model.optimizer.iterations)
+        if rank == 0:
+            print(f"stopped after steps {steps}")
+        sys.exit(130)
+    if rank == 0:
+        print("trained")
 
 
-what = sys.argv[1]
 processes.PATIENCE = 0.5
 distribution.initialize()
-rank = processes.world().rank
-distribution.set_distribution(distribution.DataParallel(shards=4 + (what == "shards" and rank)))
-processes.group().resume = "Go on with the file."
-seed = rank if what == "seed" else 0
-model = npnet.Sequential([Dense(3, input_shape=(2,))], seed=seed)
-model.compile("sgd", "mse", kernels="numpy")
-rows = 12 + (what == "rows" and rank)
-x, y = np.ones((rows, 2), np.float32), np.ones((rows, 3), np.float32)
-x[5] += what == "data" and rank
-if what == "batch":
-    model.train_on_batch(x + rank, y)
-act = npnet.callbacks.LambdaCallback(
-    on_epoch_end=happens(what, rank), on_train_batch_end=stops if what == "decision" and rank else None
-)
-try:
-    model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[act])
-except KeyboardInterrupt:
-    steps = processes.group().gather_values(model.optimizer.iterations)
-    if rank == 0:
-        print(f"stopped after steps {steps}")
-    sys.exit(130)
-if rank == 0:
-    print("trained")
+*noticed, last = sys.argv[1:]
+messages = {}
+for what in noticed:
+    try:
+        train(what)
+    except ValueError as error:
+        messages[what] = processes.world().gather_values(str(error))
+if noticed and processes.world().first:
+    print(json.dumps(messages), flush=True)
+train(last)

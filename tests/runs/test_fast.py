@@ -15,6 +15,7 @@ from npnet.layers import Dense, Flatten
 from npnet.models import Sequential, load_model
 from npnet.optimizers import Muon
 from npnet.runs import airbench, datasets, outcome, recipes, train, views
+from npnet.runs.report import pictures
 from npnet.runs.settings import complete
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
@@ -158,6 +159,7 @@ def test_six_views_are_the_mean_of_the_logits():
 
 def test_a_run_is_measured_with_its_views_and_so_are_pictures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(outcome, "draw", lambda *arguments: None)
+    monkeypatch.setattr(pictures, "LOOKS", 1)  # where it looks takes most of a report's time
     few = (lambda path, limit: shapes.load_data(limit or 50, 50)), shapes.CLASS_NAMES
     monkeypatch.setitem(datasets.LOADERS, "shapes", few)
     settings = {

@@ -9,7 +9,7 @@ import pytest
 from finished import change, make_run
 
 from npnet.runs.folder import RunFolder
-from npnet.runs.report import write_report
+from npnet.runs.report import pictures, write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 NASTY = '<script>alert("&")</script>'
@@ -76,6 +76,11 @@ def convolutional(tmp_path_factory):
     return make_run(path, recipe="cnn", filters=[20, 4], hidden=[16])
 
 
+@pytest.fixture(scope="module")
+def convolutional_page(convolutional):
+    return report_of(convolutional)
+
+
 def test_the_page_holds_everything_and_asks_for_nothing(made):
     page = (made / "report.html").read_text(encoding="utf-8")
     assert len(page) < 3e6
@@ -115,9 +120,8 @@ def test_it_tells_what_the_run_came_to(made):
         assert words in text, words
 
 
-def test_a_convolutional_network_shows_its_filters_its_maps_and_where_it_looks(convolutional):
-    page = report_of(convolutional)
-    alts = [image["alt"] for image in page.all("img")]
+def test_a_convolutional_network_shows_its_filters_its_maps_and_where_it_looks(convolutional_page):
+    alts = [image["alt"] for image in convolutional_page.all("img")]
     assert sum(alt.startswith("weights of filter") for alt in alts) == 20
     maps = [alt for alt in alts if alt.startswith("feature map")]
     assert maps == [
@@ -126,7 +130,7 @@ def test_a_convolutional_network_shows_its_filters_its_maps_and_where_it_looks(c
         for n in range(1, count + 1)
     ]
     assert alts.count("the same, bright where covering it costs most") == 8
-    text = page.text
+    text = convolutional_page.text
     for words in (
         "Each filter of the first layer has 3 x 3 x 3 weights", "conv2d 30 x 30 x 20", "Where it looks",
         "4 convolutions, 1 hidden layer: 16", "filters 20, 4",
@@ -134,13 +138,14 @@ def test_a_convolutional_network_shows_its_filters_its_maps_and_where_it_looks(c
         assert words in text, words
 
 
-def test_the_next_step_is_true_of_the_network(convolutional, made, tmp_path):
-    dense, convolves = report_of(made).text, report_of(convolutional).text
+def test_the_next_step_is_true_of_the_network(convolutional, convolutional_page, made, tmp_path, monkeypatch):
+    dense, convolves = report_of(made).text, convolutional_page.text
     assert "npnet train shapes --recipe cnn" in dense and "--recipe best" in dense
     assert "bag of numbers" in dense and "bag of numbers" not in convolves
     assert "--recipe cnn --flip --shift 3 --batch-norm" in convolves and "--recipe best" not in convolves
     shutil.copytree(convolutional.path, tmp_path / "varied")
     change(RunFolder(tmp_path / "varied"), "config.json", flip=True)
+    monkeypatch.setattr(pictures, "LOOKS", 1)  # where it looks takes most of a report's time
     assert "--flip" not in report_of(RunFolder(tmp_path / "varied")).text
 
 

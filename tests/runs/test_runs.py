@@ -17,6 +17,7 @@ from npnet.runs import datasets, environment, outcome, train
 from npnet.runs.folder import RunFolder
 from npnet.runs.recipes import RECIPES
 from npnet.runs.recorder import Recorder
+from npnet.runs.report import pictures
 from npnet.runs.settings import complete
 
 SMALL = {"dataset": "spiral", "kernels": "numpy", "epochs": 3, "hidden": [8], "schedule": "constant"}
@@ -153,6 +154,7 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path, monkeypatch, capsys)
 def test_a_convolutional_run_draws_what_it_looks_for_and_where(tmp_path, monkeypatch, capsys):
     few = (lambda path, limit: shapes.load_data(limit, 50)), shapes.CLASS_NAMES
     monkeypatch.setitem(datasets.LOADERS, "shapes", few)
+    monkeypatch.setattr(pictures, "LOOKS", 2)  # of eight: the picture and the report look alike
     monkeypatch.setenv("COLUMNS", "200")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # of a picture that was not drawn

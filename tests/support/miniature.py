@@ -98,8 +98,8 @@ def tar(files, **options):
     return stream.getvalue()
 
 
-def archive(files, **options):
-    return gzip.compress(tar(files, **options), compresslevel=1, mtime=0)
+def archive(files, compresslevel=1, **options):
+    return gzip.compress(tar(files, **options), compresslevel, mtime=0)
 
 
 def write(folder, files):
