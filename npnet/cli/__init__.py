@@ -72,8 +72,15 @@ class Parser(argparse.ArgumentParser):
             word = (unknown[1] or unknown[3]).split("=")[0]
             close = difflib.get_close_matches(word, self._words(unknown[2]), n=1)
             message += f". Did you mean {close[0]}?" if close else ""
-        if processes.announced_rank() == 0:  # all processes have the same command line
+
+        def report() -> None:
             print(f"{self.prog}: {message}\nSee {self.prog} --help.", file=sys.stderr)
+
+        world = processes.world()
+        if world.size > 1:
+            world.end(2, report)
+        elif processes.announced_rank() == 0:  # all processes have the same command line
+            report()
         raise SystemExit(2)
 
     def _words(self, argument: str | None) -> list[str]:
@@ -110,17 +117,20 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Streams that whoever started it has closed. What is meant for one never goes to the other.
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
-    if not (sys.argv[1:] if argv is None else argv):
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
         command_parser().print_help()
         return 0
-    arguments, rest = command_parser().parse_known_args(argv)
-    if rest:
-        arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if processes.announced() > 1 and arguments.command != "train":
-        arguments.parser.error("of npnet only train is for several processes: leave mpiexec out")
     if processes.announced_rank() > 0:
         sys.stdout, sys.stderr = (processes.Prefixed(stream) for stream in (sys.stdout, sys.stderr))
     try:
+        if words[0] == "train":  # before anything can end one process while the others wait for it
+            processes.join()
+        arguments, rest = command_parser().parse_known_args(argv)
+        if rest:
+            arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        if processes.announced() > 1 and arguments.command != "train":
+            arguments.parser.error("of npnet only train is for several processes: leave mpiexec out")
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             return int(arguments.run(arguments))
@@ -139,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
         if processes.world().size > 1:
             processes.world().stop(processes.world().failure(_sentence(error)), 1)
         if processes.announced_rank() == 0:
-            print(f"npnet {arguments.command}: {_sentence(error)}", file=sys.stderr)
+            print(f"npnet {words[0]}: {_sentence(error)}", file=sys.stderr)
         return 1
 
 

@@ -10,9 +10,13 @@ import json
 import os
 import platform
 import secrets
+import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -28,8 +32,9 @@ __all__ = [
 PATIENCE = 120.0  # seconds after which a process that waits says for whom
 EAGER = 2e-3  # seconds for which it asks without a pause whether the others have sent
 PAUSE = 5e-5  # seconds between two questions from then on
-LEAVING = 1  # the tag by which a process that ends says so
+LEAVING, FAILING, REPORTED = 1, 2, 3  # tags of endings: at the program's end, of a fault, once it is printed
 TAGS = 30_000  # MPI guarantees tags up to 32,767
+MOST_TEXT = 300  # characters of an error that a message repeats
 GRACE = 0.5  # seconds in which processes that fail alike are expected to do so, and messages to arrive
 
 # Who starts processes, and the variables in which it says how many there are and which one this is: Open MPI;
@@ -92,6 +97,8 @@ class Processes:
         self.exchanging = False
         self.rank: int = 0 if communicator is None else communicator.rank
         self.size: int = 1 if communicator is None else communicator.size
+        # Every process begins with its successor, so that they do not all send to one at a time.
+        self.others = [(self.rank + distance) % self.size for distance in range(1, self.size)]
         self.resume = ""
         self.sent = 0  # how many exchanges there have been
         self.hosts = [text.decode() for text in self.gather_bytes(platform.node().encode())]
@@ -135,26 +142,25 @@ class Processes:
         if self.size == 1:
             return
         tag, self.sent, self.exchanging = self.sent % TAGS, self.sent + 1, True
-        # Every process begins with its successor, so that they do not all send to one at a time.
-        others = [(self.rank + distance) % self.size for distance in range(1, self.size)]
-        begin = self.communicator.Irecv, self.communicator.Isend
-        waiting = [
-            (other, array[other].nbytes if array is incoming else None, start(array[other], other, tag))
-            for start, array in zip(begin, (incoming, outgoing), strict=True)
-            for other in others
-            if array[other].size
+        send = self.communicator.Isend
+        under_way = [
+            (other, send(outgoing[other], other, tag)) for other in self.others if outgoing[other].size
         ]
+        missing = [other for other in self.others if incoming[other].size]
         began = told = looked = time.monotonic()
         gone: set[int] = set()
         while True:
-            waiting = [each for each in waiting if not self._is_done(*each)]
-            if not waiting:
+            arrived = {other: self._receive(other, tag, incoming[other]) for other in missing}
+            missing = [other for other, request in arrived.items() if request is None]
+            under_way += [(other, request) for other, request in arrived.items() if request is not None]
+            under_way = [(other, request) for other, request in under_way if not request.Test()]
+            if not (missing or under_way):
                 self.exchanging = False
                 return
             now = time.monotonic()
             pause(PAUSE if now - began > EAGER else 0)
             if now - looked > GRACE:
-                late, looked = {other for other, *_ in waiting}, now
+                late, looked = {*missing, *(other for other, _ in under_way)}, now
                 if gone & late:
                     rank = min(gone & late)
                     raise OutOfStepError(f"rank {rank} on {self.hosts[rank]} has ended, others wait for it")
@@ -163,20 +169,20 @@ class Processes:
                     told = now
                     self._say_who_is_late(late, now - began)
 
-    def _is_done(self, other: int, size: int | None, request: Any) -> bool:
-        """Return whether a message has been sent or, where a size is expected, has come."""
+    def _receive(self, other: int, tag: int, array: np.ndarray) -> Any:
+        """Begin to receive a message if it has come; return MPI's request, None if it has not.
+
+        Its size is looked at first: MPI itself may crash where a message is longer than its place.
+        """
         status = self.mpi.Status()
-        try:
-            done = bool(request.Test(status))
-            received: Any = status.Get_count(self.mpi.BYTE) if done and size else size
-        except self.mpi.Exception as error:
-            if error.Get_error_class() != self.mpi.ERR_TRUNCATE:
-                raise
-            received = "more"
-        if received != size:
-            where = f"rank {other} on {self.hosts[other]} sends {received} bytes where {self.name}"
-            raise OutOfStepError(f"{where} expects {size}")
-        return done
+        message = self.communicator.Improbe(other, tag, status)
+        if message is None:
+            return None
+        size = status.Get_count(self.mpi.BYTE)
+        if size != array.nbytes:
+            where = f"rank {other} on {self.hosts[other]} sends {size} bytes where {self.name}"
+            raise OutOfStepError(f"{where} expects {array.nbytes}")
+        return message.Irecv(array)
 
     def _say_who_is_late(self, late: set[int], seconds: float) -> None:
         """Print who is waited for, in the lowest of the processes that wait."""
@@ -223,22 +229,45 @@ class Processes:
 
     # --- ending ---------------------------------------------------------------------------------------------
 
-    def all_end(self) -> bool:
-        """Return whether all processes end, as this one does: what befalls all alike is reported once."""
-        if self.exchanging:  # MPI's own end would wait for what is under way
-            return False
-        request, deadline = self.endings.Ibarrier(), time.monotonic() + GRACE
-        while not (together := request.Test()) and time.monotonic() < deadline:
+    def end(self, code: int, report: Callable[[], None]) -> None:
+        """End all processes with this exit code, or return where all of them end as this one does.
+
+        Of those that fail at about the same time, perhaps because one of them did, the lowest reports it.
+        """
+        failing = self._tell_others(FAILING)
+        # While something is under way, MPI's own end would wait for it.
+        all_are_here = None if self.exchanging else self.endings.Ibarrier()
+        together = lower_fails = False
+        deadline = time.monotonic() + GRACE
+        while not together and time.monotonic() < deadline:
+            lower_fails = lower_fails or self._has_told(FAILING)
+            together = all_are_here is not None and bool(all_are_here.Test())
             pause(PAUSE)
-        return bool(together)
+        if together:
+            for other in self.others:
+                self.endings.Recv(np.empty(0), other, FAILING)
+            self.mpi.Request.Waitall(failing)
+            if self.first:
+                report()
+            return
+        if not lower_fails:
+            report()
+            self._tell_others(REPORTED)
+        while lower_fails and time.monotonic() < deadline + 10 * GRACE and not self._has_told(REPORTED):
+            pause(PAUSE)
+        self.abort(code)  # all that fail do it at once: MPI then ends with this code
+
+    def _tell_others(self, tag: int) -> list[Any]:
+        """Send every other process an empty message of an ending; return what MPI has under way."""
+        return [self.endings.Isend(np.empty(0), other, tag) for other in self.others]
+
+    def _has_told(self, tag: int) -> bool:
+        """Whether a process with a lower number has sent one."""
+        return any(self.endings.Iprobe(rank, tag) for rank in range(self.rank))
 
     def stop(self, message: str, code: int) -> NoReturn:
         """Print why this process ends, and end all of them with this exit code."""
-        together = self.all_end()
-        if self.first or not together:
-            say(message)
-        if not together:
-            self.abort(code)
+        self.end(code, lambda: say(message))
         raise SystemExit(code)
 
     def leave(self) -> None:
@@ -246,10 +275,8 @@ class Processes:
 
         MPI's own end would wait, too, but say nothing.
         """
-        nothing = np.empty(0)
-        others = [rank for rank in range(self.size) if rank != self.rank]
-        begin = self.endings.Irecv, self.endings.Isend
-        waiting = [start(nothing, other, LEAVING) for start in begin for other in others]
+        waiting = self._tell_others(LEAVING)
+        waiting += [self.endings.Irecv(np.empty(0), other, LEAVING) for other in self.others]
         while not self.mpi.Request.Testall(waiting):
             pause(PAUSE)
 
@@ -320,10 +347,50 @@ def join() -> Processes:
     if _world is None and announced() == 1:
         return _alone()
     if _world is None:
-        _world = Processes(_communicator())
+        with _waiting_for_all():
+            communicator = _communicator()
+        _world = Processes(communicator)
         sys.excepthook = _end_all
         atexit.register(_world.leave)  # before MPI's own end, which waits for the others
     return _world
+
+
+# While MPI waits for all to join, Python does not run: this program, beside it, says so.
+WATCH = """
+import sys, threading
+message, patience = sys.argv[1], float(sys.argv[2])
+joining = threading.Thread(target=sys.stdin.read, daemon=True)
+joining.start()
+seconds = 0
+while joining.join(patience) or joining.is_alive():
+    seconds += patience
+    print(message.format(seconds=round(seconds)), file=sys.stderr, flush=True)
+"""
+
+
+@contextmanager
+def _waiting_for_all() -> Iterator[None]:
+    """Wait in this block until all processes join: say so after a while, and let signals end this one."""
+    _, size, rank = _announcement()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    message = (
+        f"npnet: rank {rank} of {size} on {platform.node()} has been waiting for {{seconds}} s for all to"
+        " join: each must call npnet.distribution.set_distribution. Has one of them ended?"
+    )
+    watch = None
+    if rank < 2:  # the first, and another one if it is the first that does not come
+        command = [sys.executable, "-ISc", WATCH, message, str(PATIENCE)]
+        watch = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        if watch is not None:
+            watch.kill()
+            watch.communicate()
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _communicator() -> Any:
@@ -366,12 +433,15 @@ def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackTy
     if group is None:  # it was the search for the others that failed
         sys.__excepthook__(kind, error, trace)
         return
-    together = group.all_end()
-    if group.first or not together:
+
+    def report() -> None:
         sys.__excepthook__(kind, error, trace)
-        say(group.failure(f"{kind.__name__}: {error}"))
-    if not together:
-        group.abort(130 if issubclass(kind, KeyboardInterrupt) else 1)
+        first_line = str(error).strip().partition("\n")[0][:MOST_TEXT]
+        say(group.failure(f"{kind.__name__}: {first_line}" if first_line else kind.__name__))
+
+    code = 130 if issubclass(kind, KeyboardInterrupt) else 1
+    group.end(code, report)
+    raise SystemExit(code)
 
 
 class Prefixed(io.TextIOBase):
