@@ -3,7 +3,6 @@
 import contextlib
 import io
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from npnet.callbacks import DivergedError, LambdaCallback, TensorBoard, TerminateOnNaN
 from npnet.checking.divergence import first_non_finite
 from npnet.datasets import DatasetUnavailableError
-from npnet.internal import interrupts, processes
+from npnet.internal import files, interrupts, processes
 from npnet.kernels import name_of
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.announce import announce_compilation
@@ -181,14 +180,8 @@ def _held(run: RunFolder, group: processes.Processes) -> Iterator[None]:
 
 def _load_together(path: Path) -> Sequential:
     """Return the model in a file that perhaps only the first process has."""
-    group = processes.group()
-    if group.size == 1:
-        return load_model(path)
-    content = group.broadcast_bytes(path.read_bytes() if group.first else b"")
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        copy.write_bytes(content)
-        return load_model(copy)
+    with files.from_first(path) as file:
+        return load_model(file)
 
 
 def _check_that_it_can_go_on(
