@@ -136,6 +136,14 @@ def single_steps(kernels, fit):
     return fit(model, x, y, batch_size=64, epochs=1) | {"logs": str(logs)}
 
 
+def estimated():
+    """Train an estimator without a seed, which is refused where processes draw different ones."""
+    from npnet.sklearn import MLPClassifier
+
+    x, labels, _ = data()
+    MLPClassifier((5,), max_iter=2, early_stopping=True).fit(x.reshape(N, -1), labels)
+
+
 def fused(kernels, fit):
     """Shards of 10 samples and of fewer; two fused layers with a plain one between."""
     x, _, y = data()
@@ -187,6 +195,8 @@ def main(out, shards):
     found["numpy"]["restored"] = restored("numpy", fit, folder)
     seed = npnet.Sequential([Dense(2)]).seed
     assert len(set(group.gather_values(seed))) == 1
+    if find_spec("sklearn"):
+        estimated()
     if find_spec("numba") and group.size <= MOST_FUSED:
         found["numba"] = {case.__name__: case("numba", fit) for case in FUSED}
     if group.first:
