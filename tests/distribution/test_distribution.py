@@ -280,7 +280,11 @@ def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
 
 def test_processes_that_are_not_alike_all_say_in_what_they_differ(mpi):
     """The last of these faults is caught by nobody and ends both."""
-    noticed = "shards", "seed", "rows", "weights"
+    arguments = (
+        "batch_size", "class_weight", "drop_remainder", "epochs", "initial_epoch", "shuffle",
+        "validation_batch_size", "validation_data", "validation_freq", "validation_split", "BackupAndRestore",
+    )  # fmt: skip
+    noticed = "shards", "seed", "rows", "batches", "weights", *arguments
     code, out, err = ended(mpi(2, HERE / "faults.py", *noticed, "data"))
     assert code != 0 and "trained" not in out
     assert "be alike: of training.x.rows (their SHA-256), rank" in err
@@ -290,7 +294,10 @@ def test_processes_that_are_not_alike_all_say_in_what_they_differ(mpi):
     assert "must be given the same in all processes: rank 0 of 2 on" in said["shards"]
     assert re.search(r"be alike: of seed, rank \d \(on \S+\) has [01], the other has [01]", said["seed"])
     assert re.search(r"be alike: of training.samples, rank \d \(on \S+\) has 1[23],", said["rows"])
+    assert "be alike: of validation.steps an epoch, rank" in said["batches"]
     assert "The processes differ after epoch 2: of weights (their SHA-256), rank" in said["weights"]
+    for name in arguments:
+        assert f"be alike: of {name}, rank" in said[name]
 
 
 def test_ctrl_c_in_one_process_ends_all_after_the_same_step(mpi):
