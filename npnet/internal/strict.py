@@ -64,21 +64,21 @@ class Strict:
 
 
 def _require_known(cls: type, name: str) -> None:
-    if not _is_own(cls) or name in (known := _assigned(cls)):
+    if not is_own(cls) or name in (known := _assigned(cls)):
         return
     guess = [OLD_NAMES[name]] if name in OLD_NAMES else get_close_matches(name, known, n=1)
     hint = f" Did you mean {guess[0]!r}?" if guess else ""
     raise AttributeError(f"{cls.__name__} has no attribute {name!r} to set.{hint}")
 
 
-def _is_own(cls: type) -> bool:
+def is_own(cls: type) -> bool:
     return cls.__module__.partition(".")[0] == "npnet"
 
 
 @cache
 def _arguments(cls: Any) -> frozenset[str]:
     """Return the names of the constructors' arguments; of a class that is not npnet's own none."""
-    if not _is_own(cls):
+    if not is_own(cls):
         return frozenset()
     return frozenset(
         parameter.name

@@ -8,6 +8,7 @@ Gradients, loss and the statistics of batches are sums over shards (``shards.py`
 and predictions have the same bits on every number of processes.
 """
 
+import copy
 import math
 from itertools import accumulate, pairwise
 from typing import Any, TypeGuard, TypeVar
@@ -17,13 +18,14 @@ import numpy as np
 
 from npnet.internal.processes import OutOfStepError, Processes
 from npnet.internal.streams import SHARDS, stream
+from npnet.internal.strict import is_own
 from npnet.layers import BatchNormalization
 from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
 from npnet.losses import Loss
 from npnet.training.batches import Batch, gather
 from npnet.training.owners import DividedKernels
-from npnet.training.shards import Space, Sums, add_up, bounds
+from npnet.training.shards import Space, Sums, add_up, bounds, gradient_of
 from npnet.training.step import Result, Step, joined
 
 __all__ = ["DistributedStep", "Gradients", "Shard", "normalizes_batches", "twins"]
@@ -66,25 +68,47 @@ class Shard:
 
 def twins(step: Step, shard: int) -> tuple[list[Layer], Loss]:
     """Return links for a shard of this step, with random numbers of its own, and a loss that is a sum."""
+    chain = step.chain
+    shared = [chain, step.optimizer, step.kernels, *chain.parameters]
     links = [
-        twin(link) if link.rng is None else twin(link, rng=own_stream(link, step, shard, place))
-        for place, link in enumerate(step.chain.links)
+        twin(link, shared, **own_streams(link, step, shard, place)) for place, link in enumerate(chain.links)
     ]
-    return links, twin(step.loss, reduction="sum")
+    return links, twin(step.loss, shared, reduction="sum")
 
 
-def twin(thing: T, **others: Any) -> T:
-    """Return another object with the same attributes, parameters too, but for these others."""
+def twin(thing: T, shared: list[Any], **others: Any) -> T:
+    """Return another object with the same attributes but for these others.
+
+    npnet's own layers and losses remember samples in attributes that they assign. Those of somebody else may
+    write into arrays, dicts or layers that they hold, so they get copies of all but what is ``shared``.
+    """
     other = object.__new__(type(thing))
-    vars(other).update(vars(thing), **others)
+    attributes = vars(thing) | others
+    if not is_own(type(thing)):
+        memo = {id(thing): other} | {id(one): one for one in shared}
+        attributes = {name: _copy(value, memo) for name, value in attributes.items()}
+    vars(other).update(attributes)
     return other
 
 
-def own_stream(link: Any, step: Step, shard: int, place: int) -> np.random.Generator:
-    """Return the random numbers of a link for a shard of this step: whoever computes it draws the same."""
+def _copy(value: T, memo: dict[int, Any]) -> T:
+    """Return a copy; what cannot be copied, a module, a lock or an open file, holds no samples."""
+    try:
+        return copy.deepcopy(value, memo)
+    except TypeError:
+        return value
+
+
+def own_streams(link: Any, step: Step, shard: int, place: int) -> dict[str, np.random.Generator]:
+    """Return a link's generators of random numbers by attribute, for a shard of this step.
+
+    Whoever computes the shard draws the same.
+    """
     own = getattr(link, "seed", None)
     seed = step.chain.seed if own is None else own
-    return stream(seed, SHARDS, step.optimizer.iterations, shard, place)
+    index = step.optimizer.iterations, shard, place
+    names = [name for name, value in vars(link).items() if isinstance(value, np.random.Generator)]
+    return {name: stream(seed, SHARDS, *index, *([i] if i else [])) for i, name in enumerate(names)}
 
 
 class DistributedStep:
@@ -210,7 +234,7 @@ class DistributedStep:
                 else:
                     own.backward_parameters(shard.flow)  # nobody asks for the gradient of the data
                 for parameter in parts:
-                    parts[parameter][shard.number] = parameter.grad
+                    parts[parameter][shard.number] = gradient_of(parameter, link)
             for parameter, by_shard in parts.items():
                 gradients.add(parameter, by_shard)
         for parameter, total in gradients.sum().items():

@@ -12,11 +12,22 @@ from itertools import pairwise
 import numpy as np
 
 from npnet.internal.processes import Processes
+from npnet.internal.strict import is_own
+from npnet.layers.layer import Layer
+from npnet.layers.parameter import Parameter
 
-__all__ = ["Space", "Sums", "add_up", "bounds", "share", "subtrees"]
+__all__ = ["Space", "Sums", "add_up", "bounds", "gradient_of", "share", "subtrees"]
 
 Subtree = tuple[int, int]  # the first of its shards, and the one behind its last
 ALIGNED = 16  # pieces of sums are multiples of this, so that each begins on a line of the cache
+
+
+def gradient_of(parameter: Parameter, link: Layer) -> np.ndarray:
+    """Return the gradient that a link has just set for a shard.
+
+    A link that is not npnet's own may write the next shard's into the same array, so of it a copy.
+    """
+    return parameter.grad if is_own(type(link)) else parameter.grad.copy()
 
 
 def bounds(n: int, shards: int) -> list[int]:

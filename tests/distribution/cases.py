@@ -31,11 +31,12 @@ from npnet.layers import (
     Dropout,
     Flatten,
     GaussianNoise,
+    Layer,
     MaxPooling2D,
     RandomFlip,
     RandomTranslation,
 )
-from npnet.losses import SparseCategoricalCrossentropy
+from npnet.losses import Loss, SparseCategoricalCrossentropy
 from npnet.optimizers import SGD, Adam, AdamW, Muon
 from npnet.optimizers.schedules import CosineDecay
 from npnet.utils import PyDataset
@@ -169,8 +170,61 @@ def normalized():
     ]  # fmt: skip
 
 
-CASES = [clipping, convolution, muon, ignored, dataset, single_steps]
-FUSED = [fused, fused_convolution]
+class Keeping(Layer):
+    """y = x W with noise, of somebody who writes into what the layer holds, again and again."""
+
+    def __init__(self, units, noise=0.01, **options):
+        super().__init__(**options)
+        self.units, self.noise, self.remembered = units, noise, {}
+
+    def compute_output_shape(self, input_shape):
+        return (self.units,)
+
+    def build(self, input_shape, rng, dtype):
+        self.w = self.add_parameter("w", (*input_shape, self.units), "glorot_uniform", rng, dtype)
+        self.draws = rng
+        self.y, self.dx = np.empty((N, self.units), dtype), np.empty((N, *input_shape), dtype)
+        self.w.grad = np.empty_like(self.w.value)
+
+    def forward(self, x, training=False):
+        if training:
+            x = x + self.noise * self.draws.standard_normal(x.shape).astype(x.dtype)
+        self.remembered["x"] = x
+        return np.matmul(x, self.w.value, out=self.y[: len(x)])
+
+    def backward(self, dy):
+        np.matmul(self.remembered["x"].T, dy, out=self.w.grad)
+        return np.matmul(dy, self.w.value.T, out=self.dx[: len(dy)])
+
+
+class KeepingLoss(Loss):
+    """The mean squared error, which keeps a difference in a dict."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.remembered = {}
+
+    def values(self, y_true, y_pred):
+        self.remembered["difference"] = y_pred - y_true
+        return np.square(self.remembered["difference"]).mean(axis=-1)
+
+    def gradient(self, y_true, y_pred):
+        return 2 * self.remembered["difference"] / y_pred.shape[-1]
+
+
+def keeping(kernels, fit, fused=False):
+    x, _, y = data()
+    layers = [Flatten(), Dense(7, "tanh"), Keeping(6), Dense(CLASSES)]
+    model = compiled(layers, kernels, SGD(0.1), KeepingLoss(), fused)
+    return fit(model, x, y, batch_size=22, epochs=2)
+
+
+def fused_keeping(kernels, fit):
+    return keeping(kernels, fit, fused=True)
+
+
+CASES = [clipping, convolution, muon, ignored, dataset, single_steps, keeping]
+FUSED = [fused, fused_convolution, fused_keeping]
 MOST_FUSED = 3  # processes that take fused steps
 
 

@@ -118,6 +118,25 @@ def test_fused_steps_of_shards_are_those_of_the_whole_batch(layers, optimizer, i
         np.testing.assert_allclose(others, weights[0], atol=2e-5)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_layers_and_losses_may_write_into_what_they_hold(fused):
+    if fused:
+        pytest.importorskip("numba")
+    x, _, y = cases.data()
+    weights = []
+    for shards in (None, 4):
+        distribution.set_distribution(None if shards is None else distribution.DataParallel(shards))
+        try:
+            layers = [Flatten(), Dense(7, "tanh"), cases.Keeping(6, noise=0), Dense(4)]
+            model = npnet.Sequential(layers, seed=1)
+            model.compile("sgd", cases.KeepingLoss(), kernels="numba" if fused else "numpy", fused=fused)
+            model.fit(x, y, 22, epochs=3, verbose=0)
+        finally:
+            distribution.set_distribution(None)
+        weights.append(np.concatenate([w.ravel() for w in model.get_weights()]))
+    np.testing.assert_allclose(weights[1], weights[0], atol=2e-6)
+
+
 def trained(shards, layers, loss, y, **options):
     """Train in this process alone, batches cut into shards or not, in float64; return weights and history."""
     x = cases.data()[0]

@@ -129,7 +129,7 @@ class FusedConvolution(Followed):
 
     def _backward_parameters(self, memory: Memory) -> None:
         memory.own(self.link).backward_parameters(memory.rows)
-        memory.keep_gradients(self.parameters)
+        memory.keep_gradients(self.link)
 
     def _before_pooling(self) -> Todos:
         """Return what makes the gradient of x * W + b of that of y."""

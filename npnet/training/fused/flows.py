@@ -5,8 +5,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from npnet.layers.layer import Layer
 from npnet.layers.parameter import Parameter
 from npnet.training.batches import Batch
+from npnet.training.shards import gradient_of
 
 __all__ = ["ROWS", "AddUp", "Call", "Derivative", "Flow", "Meeting", "Memory", "Todo"]
 
@@ -163,9 +165,10 @@ class Memory:
         """Return the object that remembers this memory's samples for the way back: a twin, or the thing."""
         return self.twins.get(thing, thing)
 
-    def keep_gradients(self, parameters: list[Parameter]) -> None:
-        """Keep the gradients that the parameters have just got, before another shard overwrites them."""
-        self.grads |= {parameter: parameter.grad for parameter in parameters}
+    def keep_gradients(self, link: Layer) -> None:
+        """Keep the gradients that a link has just set for a shard, before another one replaces them."""
+        if self.twins:
+            self.grads |= {parameter: gradient_of(parameter, link) for parameter in link.trainable_parameters}
 
     def panels(self, number: int) -> np.ndarray:
         """Return the panels of a flow."""

@@ -197,7 +197,7 @@ class Plain:
 
         def call(memory: Memory) -> None:
             memory.rows = memory.own(self.link).backward(memory.rows)
-            memory.keep_gradients(self.parameters)
+            memory.keep_gradients(self.link)
 
         return Flow(ROWS), [Call(call)]
 
@@ -206,7 +206,7 @@ class Plain:
 
         def call(memory: Memory) -> None:
             memory.own(self.link).backward_parameters(memory.rows)
-            memory.keep_gradients(self.parameters)
+            memory.keep_gradients(self.link)
 
         return [Call(call)]
 
