@@ -5,7 +5,6 @@ import hashlib
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -157,6 +156,8 @@ def from_first(path: Path) -> Iterator[Path]:
     if group.first:
         yield path
         return
+    import tempfile  # not with npnet: a process alone does not need it
+
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         copy.write_bytes(content)
