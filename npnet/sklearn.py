@@ -24,7 +24,7 @@ import numpy as np
 
 from npnet.callbacks import LambdaCallback, ProgbarLogger, TerminateOnNaN
 from npnet.callbacks.callback import Callback, CallbackList, Logs
-from npnet.internal import checks, config
+from npnet.internal import checks, config, processes
 from npnet.layers import Dense, Input, activations
 from npnet.losses import Crossentropy, SparseCategoricalCrossentropy
 from npnet.models import Sequential
@@ -148,7 +148,7 @@ class _Estimator(BaseEstimator):
         X, y = self._check(X, y, first=not go_on)
         weight = self._weight(sample_weight, y)
         epochs = checks.integer("max_iter", self.max_iter)
-        random = check_random_state(self.random_state)
+        random = self._random()
         if go_on:
             self._check_targets(y)
         else:
@@ -197,7 +197,7 @@ class _Estimator(BaseEstimator):
         weight = self._weight(sample_weight, y)
         if first:
             learn_targets(y)
-            self._begin(X, weight, check_random_state(self.random_state))
+            self._begin(X, weight, self._random())
             self._compile()
         self._train(X, y, weight, 1)
         return self
@@ -221,6 +221,13 @@ class _Estimator(BaseEstimator):
         if not weight.any():
             raise ValueError("sample_weight is zero for every sample: there is nothing to learn from.")
         return weight
+
+    def _random(self) -> np.random.RandomState:
+        """Return where random numbers come from; without a seed the same in all processes of a training."""
+        group = processes.group()
+        if self.random_state is None and group.size > 1:
+            return np.random.RandomState(group.random_seed())
+        return check_random_state(self.random_state)
 
     def _begin(self, X: Any, weight: np.ndarray, random: np.random.RandomState) -> None:
         """Make a new model, of which nothing is known yet."""

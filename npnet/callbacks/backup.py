@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from npnet.callbacks.callback import Callback, Logs
-from npnet.internal import checks, config, processes
+from npnet.internal import checks, config, files, processes
 
 __all__ = ["BackupAndRestore"]
 
@@ -14,7 +14,8 @@ class BackupAndRestore(Callback):
     """Save the whole training after epochs or steps; where there is such a file, ``fit`` goes on from it.
 
     Weights, the optimizer's memory, the place in the epoch and random streams come back, so the result is the
-    same bits as without the interruption. The model and the arguments of ``fit`` must be the same.
+    same bits as without the interruption. The model and the arguments of ``fit`` must be the same. Of several
+    processes that train together the first writes and reads the file.
 
     Parameters
     ----------
@@ -41,8 +42,10 @@ class BackupAndRestore(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Go on from the file, if there is one."""
-        if self.file.exists():
-            self.model.load_training(self.file)
+        # Another process that looked for itself might come before the first has written or removed the file.
+        if processes.group().broadcast(self.file.exists()):
+            with files.from_first(self.file) as file:
+                self.model.load_training(file)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Save every ``save_freq`` steps."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from npnet import activations, optimizers
-from npnet.internal import interrupts
+from npnet.internal import interrupts, processes
 from npnet.kernels import MODULES
 from npnet.runs import recipes, settings, train, views
 from npnet.runs.datasets import LOADERS
@@ -168,9 +168,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--run-dir names a new run's folder, --resume an old one's: give one of them")
     try:
         given = _read(arguments.config) | options if hasattr(arguments, "config") else options
-        settings.complete(given)
+        shards, started = settings.complete(given)["shards"], processes.announced()
     except (ValueError, TypeError) as error:
         arguments.parser.error(str(error))
+    if shards is not None and shards < started:
+        arguments.parser.error(
+            f"--shards must be at least the number of processes, {started}, got {shards}: some would have"
+            f" nothing to do. --shards {started}"
+        )
     with interrupts.terminable():
         result = train(
             given,

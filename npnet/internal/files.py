@@ -5,16 +5,18 @@ import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TypeAlias
 
+from npnet.internal import processes
 from npnet.internal.locking import is_still, try_to_lock
 
 __all__ = [
     "FORMATS",
     "MOVES_OPEN_FILES",
     "Buffer",
+    "from_first",
     "owner_of",
     "refuse_other_formats",
     "sync_folder",
@@ -141,3 +143,22 @@ def _remove_abandoned(path: Path) -> None:
                     left.unlink()
             if abandoned and not MOVES_OPEN_FILES:
                 left.unlink()
+
+
+@contextlib.contextmanager
+def from_first(path: Path) -> Iterator[Path]:
+    """Give a file that the first process of a training reads for all, so that all read the same.
+
+    The others get a temporary copy, and need not see ``path``. All must call it.
+    """
+    group = processes.group()
+    content = b"" if group.size == 1 else group.broadcast_bytes(path.read_bytes() if group.first else b"")
+    if group.first:
+        yield path
+        return
+    import tempfile  # not with npnet: a process alone does not need it
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(content)
+        yield copy

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from npnet.callbacks import DivergedError, LambdaCallback, TensorBoard, TerminateOnNaN
 from npnet.checking.divergence import first_non_finite
 from npnet.datasets import DatasetUnavailableError
-from npnet.internal import interrupts, processes
+from npnet.internal import files, interrupts, processes
 from npnet.kernels import name_of
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.announce import announce_compilation
@@ -74,6 +73,7 @@ def train(
         If the dataset cannot be had, or the folder cannot be made or written.
     """
     distribution.initialize()
+    processes.world().resume = ""  # of an earlier run that failed
     silent = quiet or not processes.world().first
     with contextlib.redirect_stdout(io.StringIO()) if silent else contextlib.nullcontext():
         if tensorboard:
@@ -139,6 +139,11 @@ def _go_on(config: Mapping[str, Any], run: RunFolder, tensorboard: bool) -> dict
             f"{run.path} was begun by one process without shards; several would come to other bits. Go on"
             " without mpiexec, or begin a new run: --shards makes the bits those of any number of processes."
         )
+    if before["shards"] is not None and before["shards"] < world.size:
+        raise ValueError(
+            f"{run.path} was begun with --shards {before['shards']}: of {world.size} processes some would"
+            f" have nothing to do. Go on with at most {before['shards']}."
+        )
     with _together(settings) as group, _held(run, group):
         model = _load_together(run / LAST)
         done = model.position.epoch
@@ -172,23 +177,15 @@ def _together(settings: Settings) -> Iterator[processes.Processes]:
 
 @contextlib.contextmanager
 def _held(run: RunFolder, group: processes.Processes) -> Iterator[None]:
-    """Train in the folder alone, and let a process that fails say how to go on."""
-    group.resume = f"Go on from the last whole epoch: npnet train --resume {run.path}"
+    """Train in the folder alone."""
     with run.held() if group.first else contextlib.nullcontext():
         yield
-    group.resume = ""
 
 
 def _load_together(path: Path) -> Sequential:
     """Return the model in a file that perhaps only the first process has."""
-    group = processes.group()
-    if group.size == 1:
-        return load_model(path)
-    content = group.broadcast_bytes(path.read_bytes() if group.first else b"")
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / path.name
-        copy.write_bytes(content)
-        return load_model(copy)
+    with files.from_first(path) as file:
+        return load_model(file)
 
 
 def _check_that_it_can_go_on(
@@ -289,10 +286,14 @@ class Training:
         watchers = [Watch(raise_error=True), self.recorder]
         if tensorboard:
             watchers.append(TensorBoard(self.folder / "tensorboard"))
+        # From here on there is something to go on with: what a process that fails says.
+        group.resume = f"Go on from the last whole epoch: npnet train --resume {self.folder.path}"
         try:
             self._fit(self.model, self.settings["epochs"], watchers)
         except KeyboardInterrupt as stop:
-            print("\nStopped. A second Ctrl-C leaves without pictures and report.", flush=True)
+            # A second Ctrl-C at mpiexec is mpiexec's own.
+            more = " A second Ctrl-C leaves without pictures and report." if group.size == 1 else ""
+            print(f"\nStopped.{more}", flush=True)
             known["status"] = "terminated" if isinstance(stop, interrupts.Terminated) else "interrupted"
             if group.first:
                 self.model.save(self.folder / LAST)
@@ -301,6 +302,7 @@ class Training:
         images, seconds = np.subtract(self._trained(), before)
         known["images_per_second"] = round(images / seconds) if seconds else None
         result = group.broadcast(self._conclude(known) if group.first else None)
+        group.resume = ""
         return dict(result)
 
     def _conclude(self, known: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Do the processes of a training do the same? Found out at its start and after each epoch."""
+"""Do the processes of a training do the same? Found out before it, at its start and after each epoch."""
 
 import hashlib
 from collections import Counter
@@ -16,8 +16,9 @@ from npnet.internal.processes import Processes
 from npnet.training.feeds import ArrayFeed, Feed
 from npnet.training.parts import PartsFeed
 
-__all__ = ["Alike", "digest", "require_alike"]
+__all__ = ["AT_THE_START", "Alike", "digest", "require_alike"]
 
+AT_THE_START = "The processes of a training must be alike"
 MOST_ROWS = 256  # of an array, evenly spaced, are compared: a mapped file may be larger than memory
 
 
@@ -55,7 +56,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 class Alike(Callback):
-    """Compares versions, processors, model, data and arguments before a training, weights after each epoch.
+    """Compares versions, processors, model and data before a training, weights after each epoch.
 
     Parameters
     ----------
@@ -81,15 +82,15 @@ class Alike(Callback):
             "optimizer": config.serialize(setup.optimizer),
             "loss": config.serialize(setup.loss),
             "metrics": [metric.name for metric in setup.reported],
+            "fused": setup.fused,
+            "steps_per_execution": setup.steps_per_execution,
             "seed": chain.seed,
             "the steps taken": setup.optimizer.iterations,
             "the place in the training": str(tuple(chain.position[:2])),
             **{name: _samples(feed) for name, feed in self.feeds.items()},
-            "epochs": self.params["epochs"],
-            "steps an epoch": self.params["steps"],
             "weights (their SHA-256)": digest(chain),
         }
-        require_alike(self.group, "The processes of a training must be alike", values)
+        require_alike(self.group, AT_THE_START, values)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Compare what the epoch came to."""
@@ -111,7 +112,9 @@ def _samples(feed: Feed | None) -> dict[str, Any] | None:
         return None
     some = feed.some
     arrays = {"x": some.x, "y": some.y, "sample_weight": some.weight}
-    values: dict[str, Any] = {"samples": feed.rows, "batch_size": feed.batch_size}
+    values: dict[str, Any] = {
+        "samples": feed.rows, "batch_size": feed.batch_size, "steps an epoch": feed.steps,
+    }  # fmt: skip
     for name, array in arrays.items():
         if array is None:
             values[name] = None

@@ -110,7 +110,8 @@ def _divide_cpus(group: processes.Processes) -> None:
 def set_distribution(value: DataParallel | None) -> None:
     """Train as ``value`` says from now on, joining the other processes first; None: each for itself.
 
-    To be called before models are made: those without a seed then draw the same one everywhere.
+    To be called first of all: processes that end before it leave the others waiting, and models without a
+    seed that are made after it draw the same one everywhere.
     """
     global _distribution
     if value is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet.callbacks import History, ProgbarLogger
+from npnet.callbacks import BackupAndRestore, History, ProgbarLogger
 from npnet.callbacks.callback import Callback, CallbackList, Logs, check_callbacks, hears_batches
 from npnet.internal import checks, interrupts
 from npnet.internal.progress import NoPauses, Pauses, Progress, check_verbose, is_watched
@@ -116,6 +116,15 @@ def fit(
     # counts on with it.
     earlier = max(0, model.epochs_trained - start.epoch)
     share = validation_split if validation_data is None else 0.0
+    listeners = check_callbacks(callbacks)
+    setup.require_alike(
+        batch_size=batch_size, epochs=epochs, validation_split=share,
+        validation_data=validation_data is not None, shuffle=shuffle, class_weight=class_weight,
+        sample_weight=sample_weight is not None, initial_epoch=tuple(start[:2]),
+        validation_batch_size=validation_batch_size, validation_freq=validation_freq,
+        steps_per_epoch=steps_per_epoch, validation_steps=validation_steps, drop_remainder=drop_remainder,
+        BackupAndRestore=any(isinstance(callback, BackupAndRestore) for callback in listeners),
+    )  # fmt: skip
     with ExitStack() as opened:
         train, held_out = sources.to_train(
             setup, x, y, sample_weight, class_weight, batch_size, share, shuffle, steps_per_epoch, start,
@@ -148,7 +157,7 @@ def fit(
         if not any(isinstance(link, scaling) for link in model.links):
             checks.warn_about_pixels(train.some.x)
         history = History()
-        listeners, progbar = check_callbacks(callbacks), ProgbarLogger()
+        progbar = ProgbarLogger()
         alike = setup.watchers(training=train, validation=validation)
         watchers = [*listeners, history, *([progbar] if shown else []), *alike]
         params = {"verbose": shown, "epochs": epochs, "steps": train.steps}

@@ -195,6 +195,18 @@ class Setup:
         present.fused.look_at_classes()
         return present
 
+    def require_alike(self, **arguments: Any) -> None:
+        """Raise a ValueError if processes of a distributed training give ``fit`` different arguments.
+
+        These decide when and how often the processes meet, so they must be compared before anything else is
+        exchanged.
+        """
+        group = processes.group()
+        if group.size > 1:
+            from npnet.training.alike import AT_THE_START, require_alike
+
+            require_alike(group, AT_THE_START, {name: str(value) for name, value in arguments.items()})
+
     def watchers(self, **feeds: Any) -> list[Callback]:
         """Return what watches that the processes of a distributed training do the same with these feeds."""
         group = processes.group()

@@ -113,7 +113,7 @@ def dataset(kernels, fit):
 
 
 def restored(kernels, fit, folder):
-    """Ended in the middle of an epoch, gone on with from the file; only the first process writes."""
+    """Ended in the middle of an epoch, gone on with from the file, which only the first process sees."""
     x, _, y = data()
     model = dense(kernels, optimizer="adam")
     stop = npnet.callbacks.LambdaCallback(
@@ -121,10 +121,10 @@ def restored(kernels, fit, folder):
             model, "stop_training", model.optimizer.iterations == 7
         )
     )
-    backup = BackupAndRestore(folder / "backup", save_freq=1, delete_checkpoint=False)
+    seen = folder / ("backup" if processes.group().first else "elsewhere")
+    backup = BackupAndRestore(seen, save_freq=1, delete_checkpoint=False)
     writers = [CSVLogger(folder / "log.csv"), ModelCheckpoint(folder / "{epoch}.safetensors")]
     model.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[stop, backup, *writers])
-    processes.group().largest(0)  # the file is there before another process looks for it
     again = dense(kernels, optimizer="adam")
     again.build((None, *PICTURE))
     return fit(again, x, y, batch_size=16, epochs=3, callbacks=[backup])
@@ -135,6 +135,14 @@ def single_steps(kernels, fit):
     model = dense(kernels, optimizer="adam")
     logs = [model.train_on_batch(x[:n], y[:n], return_dict=True) for n in (1, 3, 50)]
     return fit(model, x, y, batch_size=64, epochs=1) | {"logs": str(logs)}
+
+
+def estimated():
+    """Train an estimator without a seed, which is refused where processes draw different ones."""
+    from npnet.sklearn import MLPClassifier
+
+    x, labels, _ = data()
+    MLPClassifier((5,), max_iter=2, early_stopping=True).fit(x.reshape(N, -1), labels)
 
 
 def fused(kernels, fit):
@@ -241,6 +249,8 @@ def main(out, shards):
     found["numpy"]["restored"] = restored("numpy", fit, folder)
     seed = npnet.Sequential([Dense(2)]).seed
     assert len(set(group.gather_values(seed))) == 1
+    if find_spec("sklearn"):
+        estimated()
     if find_spec("numba") and group.size <= MOST_FUSED:
         found["numba"] = {case.__name__: case("numba", fit) for case in FUSED}
     if group.first:

@@ -15,6 +15,27 @@ import npnet
 from npnet import distribution
 from npnet.internal import processes
 from npnet.layers import Dense
+from npnet.utils import PyDataset
+
+# What one process gives to fit beside what all give, by argument.
+ARGUMENTS = {
+    "batch_size": 3, "class_weight": {1: 2.0}, "drop_remainder": True, "epochs": 2, "initial_epoch": 1,
+    "shuffle": False, "validation_batch_size": 2, "validation_freq": 2, "validation_split": 0.25,
+}  # fmt: skip
+
+
+class Batches(PyDataset):
+    """So many times the same batch."""
+
+    def __init__(self, batches, batch):
+        super().__init__()
+        self.batches, self.batch = batches, batch
+
+    def __len__(self):
+        return self.batches
+
+    def __getitem__(self, i):
+        return self.batch
 
 
 def happens(what, rank, model):
@@ -44,7 +65,9 @@ def happens(what, rank, model):
 
 def train(what):
     rank = processes.world().rank
-    distribution.set_distribution(distribution.DataParallel(shards=4 + (what == "shards" and rank)))
+    own = what == "validation_data"  # parts, whose sizes are exchanged
+    shards = 4 + (what == "shards" and rank)
+    distribution.set_distribution(distribution.DataParallel(shards, auto_shard_dataset=not own))
     processes.group().resume = "Go on with the file."
     seed = rank if what == "seed" else 0
     model = npnet.Sequential([Dense(3, input_shape=(2,))], seed=seed)
@@ -54,8 +77,20 @@ def train(what):
     x[5] += what == "data" and rank
     if what == "batch":
         model.train_on_batch(x + rank, y)
+    batch_size = None if what == "batches" else 4
+    options = {"batch_size": batch_size, "epochs": 3, "callbacks": [happens(what, rank, model)]}
+    if what == "validation_data":
+        options |= {"validation_data": (x, y)} if rank else {}
+    elif what == "batches":
+        options["validation_data"] = Batches(1 + rank, (x, y))
+    elif what != "validation_split":
+        options["validation_data"] = x, y
+    if rank and what == "BackupAndRestore":
+        options["callbacks"].append(npnet.callbacks.BackupAndRestore("nowhere"))
+    elif rank and what in ARGUMENTS:
+        options[what] = ARGUMENTS[what]
     try:
-        model.fit(x, y, batch_size=4, epochs=3, verbose=0, callbacks=[happens(what, rank, model)])
+        model.fit(x, y, verbose=0, **options)
     except KeyboardInterrupt:
         steps = processes.group().gather_values(model.optimizer.iterations)
         if rank == 0:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cases
 import numpy as np
@@ -15,11 +16,13 @@ import pytest
 
 import npnet
 from npnet import distribution
+from npnet.cli import main
 from npnet.internal import processes
 from npnet.kernels import reference
 from npnet.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten
 from npnet.losses import SparseCategoricalCrossentropy
 from npnet.runs import train
+from npnet.runs.recorder import Recorder
 from npnet.training.owners import DividedKernels, owners
 from npnet.training.shards import add_up, bounds, share, subtrees
 
@@ -299,7 +302,11 @@ def test_a_fault_in_one_process_ends_all_with_a_message_that_names_it(mpi):
 
 def test_processes_that_are_not_alike_all_say_in_what_they_differ(mpi):
     """The last of these faults is caught by nobody and ends both."""
-    noticed = "shards", "seed", "rows", "weights"
+    arguments = (
+        "batch_size", "class_weight", "drop_remainder", "epochs", "initial_epoch", "shuffle",
+        "validation_batch_size", "validation_data", "validation_freq", "validation_split", "BackupAndRestore",
+    )  # fmt: skip
+    noticed = "shards", "seed", "rows", "batches", "weights", *arguments
     code, out, err = ended(mpi(2, HERE / "faults.py", *noticed, "data"))
     assert code != 0 and "trained" not in out
     assert "be alike: of training.x.rows (their SHA-256), rank" in err
@@ -309,7 +316,10 @@ def test_processes_that_are_not_alike_all_say_in_what_they_differ(mpi):
     assert "must be given the same in all processes: rank 0 of 2 on" in said["shards"]
     assert re.search(r"be alike: of seed, rank \d \(on \S+\) has [01], the other has [01]", said["seed"])
     assert re.search(r"be alike: of training.samples, rank \d \(on \S+\) has 1[23],", said["rows"])
+    assert "be alike: of validation.steps an epoch, rank" in said["batches"]
     assert "The processes differ after epoch 2: of weights (their SHA-256), rank" in said["weights"]
+    for name in arguments:
+        assert f"be alike: of {name}, rank" in said[name]
 
 
 def test_ctrl_c_in_one_process_ends_all_after_the_same_step(mpi):
@@ -382,6 +392,7 @@ def test_a_run_is_stopped_killed_and_gone_on_with_on_other_numbers_of_processes(
     first.send_signal(signal.SIGTERM)
     code, out, err = ended(first)
     assert (code, err) == (143, "")
+    assert "\nStopped.\n" in out, "a second Ctrl-C is mpiexec's own"
     assert out.endswith("Go on      npnet train --resume run\n")
     epochs = json.loads((tmp_path / "run" / "result.json").read_text())["epochs"]
     assert epochs < 40, line
@@ -397,6 +408,46 @@ def test_a_run_is_stopped_killed_and_gone_on_with_on_other_numbers_of_processes(
     assert results[0]["digest"] == results[1]["digest"]
     run, whole = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("run", "whole"))
     assert run["loss"] == whole["loss"]
+
+
+def test_a_failure_says_how_to_go_on_only_where_training_has_begun(undrawn, tmp_path, monkeypatch):
+    settings = {"dataset": "spiral", "kernels": "numpy", "hidden": [8], "epochs": 1}
+    run = tmp_path / "run"
+    said = []
+
+    def fail(self, epoch, logs=None):
+        said.append(processes.group().failure("No space"))
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Recorder, "on_epoch_end", fail)
+        with pytest.raises(OSError):
+            train(settings, run, quiet=True)
+    assert said[0].endswith(f"are stopped. Go on from the last whole epoch: npnet train --resume {run}")
+    with pytest.raises(FileExistsError, match="holds a run"):
+        train(settings, run, quiet=True)
+    assert processes.group().failure("It holds a run").endswith("are stopped. ")
+    train({}, run, resume=True, quiet=True)
+    with pytest.raises(ValueError, match="has done all of its 1 epochs"):
+        train({}, run, resume=True, quiet=True)
+    assert processes.group().failure("It has done all").endswith("are stopped. ")
+
+
+def test_fewer_shards_than_processes_are_a_wrong_option(undrawn, tmp_path, monkeypatch, capsys):
+    train(
+        {"dataset": "spiral", "kernels": "numpy", "hidden": [8], "epochs": 1, "shards": 2}, tmp_path / "run"
+    )
+    with monkeypatch.context() as patched:
+        world = SimpleNamespace(size=3, first=True, broadcast=lambda value: value)
+        patched.setattr(processes, "world", lambda: world)
+        with pytest.raises(ValueError, match=r"begun with --shards 2: of 3 processes some .* at most 2\."):
+            train({"epochs": 2}, tmp_path / "run", resume=True)
+    monkeypatch.setenv("PMI_SIZE", "3")
+    monkeypatch.setenv("PMI_RANK", "0")
+    with pytest.raises(SystemExit) as ending:
+        main(["train", "spiral", "--shards", "2"])
+    assert ending.value.code == 2
+    assert "must be at least the number of processes, 3, got 2" in capsys.readouterr().err
 
 
 def test_only_training_is_for_several_processes(mpi, tmp_path):
