@@ -376,7 +376,7 @@ def _waiting_for_all() -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
     message = (
-        f"npnet: rank {rank} of {size} on {platform.node()} has been waiting for {{seconds}} s for all to"
+        f"npnet: rank {rank} of {size} on {platform.node()} has been waiting for {{seconds}} s, for all to"
         " join: each must call npnet.distribution.set_distribution. Has one of them ended?"
     )
     watch = None

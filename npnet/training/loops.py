@@ -136,7 +136,8 @@ def fit(
             validation = sources.to_validate(
                 setup,
                 held_out if validation_data is None else validation_data,
-                batch_size if validation_batch_size is None else validation_batch_size,
+                validation_batch_size,
+                batch_size,
                 validation_steps,
                 times=sum(map(validate_after, range(start.epoch, epochs))),
             )

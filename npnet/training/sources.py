@@ -61,15 +61,20 @@ def to_train(
     return _of_all(ArrayFeed(train, batch_size, order, drop_remainder)), held_out
 
 
-def to_validate(setup: Setup, data: Any, batch_size: int | None, steps: int | None, times: int) -> Feed:
-    """Return what ``validation_data`` is, to go through so many times."""
-    return _of_all(_to_validate(setup, data, batch_size, steps, times))
+def to_validate(
+    setup: Setup, data: Any, batch_size: int | None, default_size: int | None, steps: int | None, times: int
+) -> Feed:
+    """Return what ``validation_data`` is, to go through so many times; arrays by ``default_size`` samples."""
+    return _of_all(_to_validate(setup, data, batch_size, default_size, steps, times))
 
 
-def _to_validate(setup: Setup, data: Any, batch_size: int | None, steps: int | None, times: int) -> Feed:
+def _to_validate(
+    setup: Setup, data: Any, batch_size: int | None, default_size: int | None, steps: int | None, times: int
+) -> Feed:
+    size = default_size if batch_size is None else batch_size
     if isinstance(data, Samples):
         _refuse_steps("validation_steps", steps)
-        return ArrayFeed(data, _batch_size("validation_batch_size", batch_size, of_all=True))
+        return ArrayFeed(data, _batch_size("validation_batch_size", size, of_all=True))
     if not isinstance(data, (tuple, list)) and iterables.gives_batches(data):
         _refuse("validation_data", validation_batch_size=batch_size)
         iterables.refuse_to_use_up("validation_data", data, "validation_steps", steps, times)
@@ -79,7 +84,7 @@ def _to_validate(setup: Setup, data: Any, batch_size: int | None, steps: int | N
     _refuse_steps("validation_steps", steps)
     x, y, weight = (*data, None)[:3]
     samples = setup.samples(x, y, weight, prefix="validation ")
-    return ArrayFeed(samples, _batch_size("validation_batch_size", batch_size, of_all=True))
+    return ArrayFeed(samples, _batch_size("validation_batch_size", size, of_all=True))
 
 
 def to_evaluate(

@@ -144,6 +144,12 @@ def test_validation_data_may_be_an_iterable_of_its_own():
     assert found["val_loss"] == pytest.approx(history["val_loss"])
 
 
+def test_a_batch_size_is_of_arrays_where_validation_gives_its_own():
+    kept = model().fit(X, Y, epochs=2, verbose=0, batch_size=8, validation_data=(X, Y), shuffle=False)
+    loaded = model().fit(X, Y, epochs=2, verbose=0, batch_size=8, validation_data=Loader(), shuffle=False)
+    assert loaded.history == kept.history
+
+
 def test_predictions_need_no_targets():
     net = model()
     expected = net.predict(X, verbose=0)
