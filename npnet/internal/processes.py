@@ -11,7 +11,6 @@ import os
 import platform
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -371,6 +370,8 @@ while joining.join(patience) or joining.is_alive():
 @contextmanager
 def _waiting_for_all() -> Iterator[None]:
     """Wait in this block until all processes join: say so after a while, and let signals end this one."""
+    import subprocess
+
     _, size, rank = _announcement()
     before = {}
     if threading.current_thread() is threading.main_thread():
