@@ -330,8 +330,8 @@ def test_ctrl_c_in_one_process_ends_all_after_the_same_step(mpi):
     assert re.search(r"\nnpnet: rank 0 of 2 on \S+: KeyboardInterrupt. The other processes are stopped", err)
 
 
-def test_who_waits_long_says_for_whom(mpi):
-    code, out, err = ended(mpi(2, HERE / "faults.py", "late"))
+def test_who_waits_long_says_for_whom(mpi, tmp_path):
+    code, out, err = ended(mpi(2, HERE / "faults.py", "late", cwd=tmp_path))
     assert (code, out) == (0, "trained\n")
     waiting = r"npnet: rank 0 of 2 on \S+ has been waiting for \d s, for"
     assert re.match(waiting + r" all to join: each must call \S+ Has one of them ended\?\n", err)
