@@ -24,7 +24,7 @@ PACKAGES = [
 PLATFORMS = ["manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64"]
 FILES = [f"tests/kernels/test_{name}.py" for name in ("functions", "kernels", "fused_phases")]
 # The emulation cannot start another Python, and there is no unit of Intel's to be emulated on ARM.
-OTHER = ["--deselect=tests/kernels/test_kernels.py::test_an_emulated_matrix_unit"]
+LEFT_OUT = ["--deselect=tests/kernels/test_kernels.py::test_an_emulated_matrix_unit"]
 # OpenBLAS for ARM raises flags of the processor in products that are right; NumPy warns of them.
 FLAGS = [f"-Wignore:{what} encountered in matmul" for what in ("divide by zero", "overflow", "invalid value")]
 CHECK = """
@@ -78,7 +78,7 @@ def main(arguments):
         prepare()
     chosen = any((ROOT / argument.split("::")[0]).exists() for argument in arguments)
     tests = arguments if chosen else [*FILES, *arguments]
-    return run("-c", CHECK) or run("-m", "pytest", "-q", "-p", "no:cacheprovider", *FLAGS, *OTHER, *tests)
+    return run("-c", CHECK) or run("-m", "pytest", "-q", "-p", "no:cacheprovider", *FLAGS, *LEFT_OUT, *tests)
 
 
 if __name__ == "__main__":

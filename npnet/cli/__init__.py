@@ -72,15 +72,11 @@ class Parser(argparse.ArgumentParser):
             word = (unknown[1] or unknown[3]).split("=")[0]
             close = difflib.get_close_matches(word, self._words(unknown[2]), n=1)
             message += f". Did you mean {close[0]}?" if close else ""
-
-        def report() -> None:
-            print(f"{self.prog}: {message}\nSee {self.prog} --help.", file=sys.stderr)
-
-        world = processes.world()
-        if world.size > 1:
-            world.end(2, report)
-        elif processes.announced_rank() == 0:  # all processes have the same command line
-            report()
+        message = f"{self.prog}: {message}\nSee {self.prog} --help."
+        if processes.world().size > 1:
+            processes.world().stop(message, 2)
+        if processes.announced_rank() == 0:  # all processes have the same command line
+            print(message, file=sys.stderr)
         raise SystemExit(2)
 
     def _words(self, argument: str | None) -> list[str]:

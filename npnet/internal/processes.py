@@ -79,6 +79,9 @@ class Processes:
     ----------
     rank, size
         The number of this process, from 0, and how many there are.
+    others
+        The numbers of the other processes. Each begins with its successor, so that they do not all send to
+        one at a time.
     hosts
         The name of each process's machine.
     pids
@@ -96,7 +99,6 @@ class Processes:
         self.exchanging = False
         self.rank: int = 0 if communicator is None else communicator.rank
         self.size: int = 1 if communicator is None else communicator.size
-        # Every process begins with its successor, so that they do not all send to one at a time.
         self.others = [(self.rank + distance) % self.size for distance in range(1, self.size)]
         self.resume = ""
         self.sent = 0  # how many exchanges there have been
@@ -228,10 +230,11 @@ class Processes:
 
     # --- ending ---------------------------------------------------------------------------------------------
 
-    def end(self, code: int, report: Callable[[], None]) -> None:
-        """End all processes with this exit code, or return where all of them end as this one does.
+    def end(self, code: int, report: Callable[[], None]) -> NoReturn:
+        """End all processes with this exit code.
 
-        Of those that fail at about the same time, perhaps because one of them did, the lowest reports it.
+        Where all of them end, as this one does, the first reports it; otherwise the lowest of those that fail
+        at about the same time, perhaps because one of them did.
         """
         failing = self._tell_others(FAILING)
         # While something is under way, MPI's own end would wait for it.
@@ -248,13 +251,14 @@ class Processes:
             self.mpi.Request.Waitall(failing)
             if self.first:
                 report()
-            return
+            raise SystemExit(code)
         if not lower_fails:
             report()
             self._tell_others(REPORTED)
         while lower_fails and time.monotonic() < deadline + 10 * GRACE and not self._has_told(REPORTED):
             pause(PAUSE)
         self.abort(code)  # all that fail do it at once: MPI then ends with this code
+        raise SystemExit(code)
 
     def _tell_others(self, tag: int) -> list[Any]:
         """Send every other process an empty message of an ending; return what MPI has under way."""
@@ -267,7 +271,6 @@ class Processes:
     def stop(self, message: str, code: int) -> NoReturn:
         """Print why this process ends, and end all of them with this exit code."""
         self.end(code, lambda: say(message))
-        raise SystemExit(code)
 
     def leave(self) -> None:
         """Tell the others that this process has ended, so that none waits for it for ever, and wait for them.
@@ -440,9 +443,7 @@ def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackTy
         first_line = str(error).strip().partition("\n")[0][:MOST_TEXT]
         say(group.failure(f"{kind.__name__}: {first_line}" if first_line else kind.__name__))
 
-    code = 130 if issubclass(kind, KeyboardInterrupt) else 1
-    group.end(code, report)
-    raise SystemExit(code)
+    group.end(130 if issubclass(kind, KeyboardInterrupt) else 1, report)
 
 
 class Prefixed(io.TextIOBase):

@@ -18,6 +18,7 @@ def stream(seed: int, purpose: int, *index: int) -> np.random.Generator:
     The index is the layer's place in the model for WEIGHTS, the number of the epoch for SHUFFLE. A layer that
     draws random numbers while it runs (Dropout) keeps its stream; where the stream stands is saved with the
     model. Where several processes train, nobody's stream goes on: every shard of every step has streams of
-    its own, and the index for SHARDS is the step, the shard, and the link's place in the chain.
+    its own, and the index for SHARDS is the step, the shard, and the link's place in the chain; for a link's
+    second generator also a 1, and so on.
     """
     return np.random.default_rng([seed, purpose, *index])

@@ -72,6 +72,7 @@ def _require_known(cls: type, name: str) -> None:
 
 
 def is_own(cls: type) -> bool:
+    """Whether a class is npnet's own."""
     return cls.__module__.partition(".")[0] == "npnet"
 
 

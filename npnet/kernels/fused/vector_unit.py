@@ -401,14 +401,14 @@ def _softmax_row(logits, y_true, n, factor, probabilities, dlogits):
         shift = np.maximum(shift, logits[k // w, n, k % w])
     powers, targets = fill(logits, 0.0), fill(logits, 0.0)
     for block in range(0, classes, SUMMED):
-        part = fill(logits, 0.0)
+        some_powers, some_targets = fill(logits, 0.0), fill(logits, 0.0)
         for k in range(block, min(classes, block + SUMMED), lanes):
             left = classes - k
             power = np.exp(load(logits, (k // w * rows + n) * w + k % w, left) - shift)
             store(probabilities, first + k, left, power)
-            part = part + load(probabilities, first + k, left)
-            targets = targets + load(y_true, first + k, left)
-        powers = powers + part
+            some_powers = some_powers + load(probabilities, first + k, left)
+            some_targets = some_targets + load(y_true, first + k, left)
+        powers, targets = powers + some_powers, targets + some_targets
     power_sum, target_sum = total(powers), total(targets)
     for k in range(0, classes, lanes):
         left = classes - k

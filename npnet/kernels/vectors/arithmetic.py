@@ -149,8 +149,8 @@ def _fold(context, builder, kind, values, combine):
     return builder.extract_element(values, I32(0))
 
 
-# Of a row's numbers so many are summed at a time, and then the sums: long sums round less, above all in the
-# narrow registers of some processors.
+# So many numbers of a row are summed before their sum is added to that of the row: one long sum rounds more,
+# above all in narrow registers, each lane of which sums more numbers.
 SUMMED = 256
 
 
