@@ -98,7 +98,7 @@ class Npnet:
         model.set_weights(start(network))
         model.compile(RMSprop(1e-5), "categorical_crossentropy")
         model.setup.prepare(data.x)
-        self.model, self.steps = model, model.setup.step()
+        self.model, self.steps = model, model.setup.step(heard=False)
         self.rank = self.group.rank
 
     def step(self, number):

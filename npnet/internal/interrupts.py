@@ -23,10 +23,18 @@ class Interrupt:
 
     pending = 0  # the signal's number
 
-    def check(self) -> None:
-        """Raise the KeyboardInterrupt that was held back, here or in another process of the training."""
+    def check(self, before: Callable[[], None] | None = None) -> None:
+        """Raise the KeyboardInterrupt that was held back, here or in another process of the training.
+
+        Parameters
+        ----------
+        before
+            What all processes do first, if there is one.
+        """
         pending = processes.group().largest(self.pending)
         if pending:
+            if before is not None:
+                before()
             _leave(pending)
 
 

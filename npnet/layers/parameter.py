@@ -17,6 +17,15 @@ class Home(Protocol):
     def give_back(self) -> None:
         """Copy the numbers back into the parameter, if they are not there; wait for the end of a step."""
 
+    def give_back_slots(self) -> None:
+        """Copy the slots back as well.
+
+        Raises
+        ------
+        RuntimeError
+            If other processes have parts of them.
+        """
+
 
 class Parameter(Strict):
     """An array that training changes.
@@ -74,25 +83,27 @@ class Parameter(Strict):
         self.array = value
         self._slots: dict[str, np.ndarray] = {}
 
-    def _come_home(self) -> None:
+    def come_home(self) -> None:
+        """Get numbers and slots back from whoever keeps them elsewhere."""
         if self.home is not None:
-            self.home.give_back()
+            self.home.give_back_slots()
 
     @property
     def value(self) -> np.ndarray:
         """The array itself, not a copy."""
-        self._come_home()
+        if self.home is not None:
+            self.home.give_back()
         return self.array
 
     @property
     def slots(self) -> dict[str, np.ndarray]:
         """The memory of the optimizer that trained the parameter last, name -> array."""
-        self._come_home()
+        self.come_home()
         return self._slots
 
     @slots.setter
     def slots(self, slots: dict[str, np.ndarray]) -> None:
-        self._come_home()
+        self.come_home()
         self._slots = slots
 
     @property
@@ -134,7 +145,7 @@ class Parameter(Strict):
         self._slots = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        self._come_home()
+        self.come_home()
         return vars(self) | {"home": None}
 
     def __repr__(self) -> str:

@@ -88,7 +88,7 @@ def save_model(model: Trainee, filepath: str | Path, overwrite: bool = True) -> 
     model.require_built("save")
     with model.lock:  # between two steps
         metadata: dict[str, Any] = {"architecture": architecture(model)}
-        tensors = weights_of(model)  # which brings the optimizer's memory home, too
+        tensors = weights_of(model)
         if model.setup is not None:
             metadata["training"] = training_state(model, model.setup)
             tensors |= slots_of(model)
@@ -246,11 +246,11 @@ def weights_of(model: Trainee) -> Tensors:
 def slots_of(model: Trainee) -> Tensors:
     """Return the optimizer's memory as "layer/parameter/slot" -> array."""
     memory = {} if model.setup is None else model.setup.optimizer.memory
-    return {
-        f"{name}/{slot}": array
-        for name, parameter in named_parameters(model).items()
-        for slot, array in memory.get(parameter, {}).items()
-    }
+    tensors: Tensors = {}
+    for name, parameter in named_parameters(model).items():
+        parameter.come_home()
+        tensors |= {f"{name}/{slot}": array for slot, array in memory.get(parameter, {}).items()}
+    return tensors
 
 
 def training_state(model: Trainee, setup: Setup) -> dict[str, Any]:

@@ -168,6 +168,9 @@ class DistributedStep:
         y_pred = [chain.outputs(gather(x, rows, chain.dtype)).copy() for _, rows, _ in own]
         return self.group.gather_parts(self._as_rows(y_pred), self._rows_of_each(batch))
 
+    def collect(self) -> None:
+        """Do nothing: every process has all of the optimizer's memory."""
+
     # --- a step's parts -------------------------------------------------------------------------------------
 
     def _shards(self, x: np.ndarray, batch: Batch) -> list[Shard]:
@@ -359,16 +362,17 @@ class Gradients:
     def __init__(self, sums: Sums, sizes: dict[Any, int], dtype: np.dtype):
         self.sums, self.sizes = sums, sizes
         self.starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
-        self.space = Space(sums, sum(sizes.values()), dtype)
-        self.own = [np.empty_like(self.space.total) for _ in sums.own]
+        self.total = np.empty(sum(sizes.values()), dtype)
+        self.space = Space(sums, self.total.size, dtype)
+        self.own = [np.empty_like(self.total) for _ in sums.own]
 
     def add(self, key: Any, by_shard: dict[int, np.ndarray]) -> None:
         """Take in the gradients of one parameter by shard."""
         start, n = self.starts[key], self.sizes[key]
-        for row, own in zip(self.own, self.sums.over_own(by_shard, n, self.space.total.dtype), strict=True):
+        for row, own in zip(self.own, self.sums.over_own(by_shard, n, self.total.dtype), strict=True):
             row[start : start + n] = own
 
     def sum(self) -> dict[Any, np.ndarray]:
         """Return the sums over all shards, each as one row of numbers, valid until the next step."""
-        total = self.sums.over_processes(self.own, self.space)
-        return {key: total[start : start + self.sizes[key]] for key, start in self.starts.items()}
+        self.sums.over_processes(self.own, self.space, self.total)
+        return {key: self.total[start : start + self.sizes[key]] for key, start in self.starts.items()}

@@ -164,8 +164,9 @@ def fit(
         params = {"verbose": shown, "epochs": epochs, "steps": train.steps}
         call = CallbackList(watchers, model, params)
         setup.prepare(train.some.x)
-        step = setup.step()
-        at_once = setup.at_once(step, train.batch_size, any(map(hears_batches, listeners)))
+        heard = any(map(hears_batches, listeners))
+        step = setup.step(heard)
+        at_once = setup.at_once(step, train.batch_size, heard)
         model.history = history
         model.stop_training = False
         before, model.position = model.position, start
@@ -226,9 +227,10 @@ def _train_epoch(
         done += len(batches)
         model.position = Position(epoch, done, means.sums())
         call("on_train_batch_end", done - 1, means.logs)
-        interrupt.check()
+        interrupt.check(before=step.collect)
         if model.stop_training:
             break
+    step.collect()
 
 
 def evaluate(

@@ -153,8 +153,14 @@ class Setup:
         """Return the step in the readable order."""
         return Step(self.chain, self.loss, self.optimizer, self.kernels)
 
-    def step(self) -> Steps:
+    def step(self, heard: bool = True) -> Steps:
         """Return who takes the training steps.
+
+        Parameters
+        ----------
+        heard
+            Whether anybody looks at the model between two steps. If not, processes divide the optimizer's
+            memory among them until ``collect``.
 
         Raises
         ------
@@ -166,7 +172,7 @@ class Setup:
         self._bind_optimizer()
         shared = distribution()
         if shared is not None and shared.shards > 1:
-            return self._distributed_step(shared.shards)
+            return self._distributed_step(shared.shards, heard)
         if shared is None:
             warn_of_strangers()
         if not self._fuses:
@@ -180,7 +186,7 @@ class Setup:
     def _fuses(self) -> bool:
         return self.fused and name_of(self.kernels) == "numba"
 
-    def _distributed_step(self, shards: int) -> Steps:
+    def _distributed_step(self, shards: int, heard: bool) -> Steps:
         """Return who takes the steps of several processes."""
         from npnet.training.distributed import DistributedStep
         from npnet.training.fused.sharded import FusedDistributedStep
@@ -189,9 +195,12 @@ class Setup:
         if not self._fuses:
             return DistributedStep(self.readable_step(), group, shards)
         present = self._fused_distributed_step
+        if present is not None:
+            present.collect()  # an error may have ended its last epoch
         if present is None or (present.group, present.sums.shards) != (group, shards):
             present = FusedDistributedStep(self.readable_step(), group, shards)
             self._fused_distributed_step = present
+        present.divides = group.size > 1 and not heard
         present.fused.look_at_classes()
         return present
 

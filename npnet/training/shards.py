@@ -75,27 +75,26 @@ def add_up(low: int, high: int, parts: Mapping[Subtree, np.ndarray], overwrites:
 class Space:
     """Memory for a sum of so many numbers over all shards, which one step after the other uses.
 
-    Parameters
-    ----------
-    total
-        Where the sum over all shards is to be; by default in memory of its own.
-
     Attributes
     ----------
+    size
+        How many numbers there are.
     pieces
         Which of the numbers each process adds up.
+    mine
+        Which this one does.
     incoming
-        This process's piece, of the subtrees of each process.
+        These, of the subtrees of each process.
     """
 
-    def __init__(self, sums: "Sums", n: int, dtype: np.dtype, total: np.ndarray | None = None):
-        size = sums.group.size
-        piece = -(-n // (ALIGNED * size)) * ALIGNED
-        cuts = [min(n, piece * k) for k in range(size + 1)]
+    def __init__(self, sums: "Sums", n: int, dtype: np.dtype):
+        self.size, count = n, sums.group.size
+        piece = -(-n // (ALIGNED * count)) * ALIGNED
+        cuts = [min(n, piece * k) for k in range(count + 1)]
         self.pieces = [slice(*ends) for ends in pairwise(cuts)]
-        mine = self.pieces[sums.group.rank]
-        self.incoming = [np.empty((len(trees), mine.stop - mine.start), dtype) for trees in sums.subtrees]
-        self.total = np.empty(n, dtype) if total is None else total
+        self.mine = self.pieces[sums.group.rank]
+        own = self.mine.stop - self.mine.start
+        self.incoming = [np.empty((len(trees), own), dtype) for trees in sums.subtrees]
 
 
 class Sums:
@@ -130,12 +129,17 @@ class Sums:
         totals = [add_up(*subtree, leaves, overwrites) for subtree in self.own]
         return [total.reshape(-1) if total.ndim else np.zeros(n, dtype) for total in totals]
 
-    def over_processes(self, own: list[np.ndarray], space: Space) -> np.ndarray:
-        """Return the sum over all shards, given the sums of this process's subtrees, which are overwritten.
+    def over_processes(self, own: list[np.ndarray], space: Space, total: np.ndarray) -> None:
+        """Write the sum over all shards, given the sums of this process's subtrees, which are overwritten.
 
-        Each process receives one piece of all subtrees, adds it up, and sends it to the others. Where it has
-        one subtree it sends 2 (P-1)/P of the numbers, as little as can be (Patarasuk & Yuan 2009).
+        Each process adds up one piece and sends it to the others. Where it has one subtree it sends
+        2 (P-1)/P of the numbers, as little as can be (Patarasuk & Yuan 2009).
         """
+        total[space.mine] = self.piece(own, space)
+        self.complete(total, space)
+
+    def piece(self, own: list[np.ndarray], space: Space) -> np.ndarray:
+        """Return this process's piece of the sum over all shards ("reduce-scatter")."""
         rank, incoming = self.group.rank, list(space.incoming)
         outgoing = [
             own[0][None, p] if len(own) == 1 else np.stack([row[p] for row in own]) for p in space.pieces
@@ -147,11 +151,12 @@ class Sums:
             for trees, rows in zip(self.subtrees, incoming, strict=True)
             for tree, row in zip(trees, rows, strict=True)
         }
-        piece = add_up(0, self.shards, parts, overwrites=True)
-        whole = [space.total[p] for p in space.pieces]
-        whole[rank][...] = piece
-        self.group.exchange([whole[rank]] * self.group.size, whole)
-        return space.total
+        return add_up(0, self.shards, parts, overwrites=True)
+
+    def complete(self, array: np.ndarray, space: Space) -> None:
+        """Fill in the pieces that the other processes have of an array ("allgather")."""
+        pieces = [array[p] for p in space.pieces]
+        self.group.exchange([pieces[self.group.rank]] * self.group.size, pieces)
 
     def of(self, parts: Mapping[int, np.ndarray], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Return the sum over all shards of small arrays; ``parts`` has those of this process.

@@ -30,6 +30,9 @@ class Steps(Protocol):
     def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
         """Return the predictions for a batch, to validate."""
 
+    def collect(self) -> None:
+        """Bring together the optimizer's memory, if processes keep parts of it between steps."""
+
 
 class Step:
     """A chain of links, a loss, an optimizer, and the kernels they compute with."""
@@ -87,6 +90,9 @@ class Step:
     def outputs(self, x: np.ndarray, batch: Batch) -> np.ndarray:
         """Return the predictions for a batch."""
         return self.chain.outputs(gather(x, batch.rows, self.chain.dtype))
+
+    def collect(self) -> None:
+        """Do nothing: it is all here."""
 
 
 JOINABLE = Known([activations.Softmax, activations.Sigmoid])

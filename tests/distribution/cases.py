@@ -5,6 +5,7 @@ mpiexec -n 2 python cases.py OUT.json SHARDS
 
 import hashlib
 import json
+import signal
 import sys
 import warnings
 from importlib.util import find_spec
@@ -163,6 +164,57 @@ def fused_convolution(kernels, fit):
     return fit(model, x, labels, batch_size=36, epochs=2)
 
 
+def divided(kernels, fit):
+    """The optimizer's memory, divided among processes within an epoch, is whole whenever somebody looks."""
+    x, _, y = data()
+    slots, found = [], []
+
+    def look(*_):
+        slots.append([slot.tobytes() for p in model.parameters for slot in p.slots.values()])
+
+    def broken():
+        yield x[:40], y[:40]
+        raise OSError("the disk is gone")
+
+    def interrupted():
+        yield x[:40], y[:40]
+        if processes.group().first:
+            signal.raise_signal(signal.SIGINT)
+        yield x[40:], y[40:]
+
+    for event in ("on_epoch_end", "on_train_batch_end"):  # the second: nothing is divided
+        layers = [Flatten(), Dense(24, "relu"), Dense(9, use_bias=False), Dense(CLASSES, "softmax")]
+        model = compiled(layers, kernels, AdamW(0.01, weight_decay=0.1), fused=True)
+        watcher = npnet.callbacks.LambdaCallback(**{event: look})
+        model.fit(x, y, batch_size=40, epochs=2, verbose=0, callbacks=[watcher])
+        model.train_on_batch(x[:3], y[:3])
+        try:
+            model.fit(interrupted(), steps_per_epoch=3, verbose=0)
+        except KeyboardInterrupt:
+            look()
+        try:
+            model.fit(broken(), steps_per_epoch=2, verbose=0)
+        except OSError:
+            _unreadable(model)
+        model.optimizer.beta_2 = 0.9  # another plan goes on with the same memory
+        digests = fit(model, x, y, batch_size=40, epochs=1)
+        look()
+        found.append([slots[-3], slots[-2], slots[-1]])
+    assert found[0] == found[1]
+    return digests | {"slots": hashlib.sha256(b"".join(slots[-1])).hexdigest()}
+
+
+def _unreadable(model):
+    """Check that nobody gets an optimizer's memory of which this process has a part."""
+    try:
+        model.save(Path("nowhere") / "else.safetensors")
+    except RuntimeError as error:
+        assert "divide it among them" in str(error)
+        assert processes.group().size > 1
+    except FileNotFoundError:
+        assert processes.group().size == 1
+
+
 def normalized():
     return [
         Conv2D(6, 3, use_bias=False), BatchNormalization(), Activation("gelu"), Flatten(), Dropout(0.3),
@@ -224,7 +276,7 @@ def fused_keeping(kernels, fit):
 
 
 CASES = [clipping, convolution, muon, ignored, dataset, single_steps, keeping]
-FUSED = [fused, fused_convolution, fused_keeping]
+FUSED = [fused, divided, fused_convolution, fused_keeping]
 MOST_FUSED = 3  # processes that take fused steps
 
 

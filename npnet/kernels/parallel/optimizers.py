@@ -12,7 +12,7 @@ from npnet.kernels.products.blocked import multiply
 from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
 from npnet.kernels.vectors.memory import lanes_of, load, load_each, store_each
 
-__all__ = ["orthogonalize", "update"]
+__all__ = ["orthogonalize", "update", "update_part"]
 
 
 def update(rule, weight, grad, slots, hyperparameters):
@@ -28,25 +28,33 @@ def update(rule, weight, grad, slots, hyperparameters):
     ):
         reference.update(rule, weight, grad, slots, hyperparameters)
         return
-    memory = tuple(slot.reshape(-1) for slot in slots)
-    numbers = tuple(map(float, hyperparameters))
+    update_part(
+        rule, weight.reshape(-1), flat(grad), [slot.reshape(-1) for slot in slots], 1.0, hyperparameters
+    )
+
+
+def update_part(rule, weight, grad, slots, decay, hyperparameters):
+    """weight, *slots <- rule(decay weight, grad, *slots, *hyperparameters), in place, of some of the weights.
+
+    Compiled for any number of them: who has which part, and how large a one, changes no bits.
+    """
     run = _update_kernel(rule).below(SERIAL, weight.size)
-    run(weight.reshape(-1), flat(grad), memory, numbers)
+    run(weight, grad, tuple(slots), float(decay), tuple(map(float, hyperparameters)))
 
 
 @cache
 def _update_kernel(rule):
     @jit(refcount=False)
-    def block_of(block, weight, grad, slots, hyperparameters):
+    def block_of(block, weight, grad, slots, decay, hyperparameters):
         for i in range(block * BLOCK, min(weight.size, (block + 1) * BLOCK), lanes_of(weight)):
             left = weight.size - i
-            before = (load(weight, i, left), load(grad, i, left), *load_each(slots, i, left))
+            before = (load(weight, i, left) * decay, load(grad, i, left), *load_each(slots, i, left))
             store_each((weight, *slots), i, left, rule(*before, *hyperparameters))
 
     @jit(parallel=True)
-    def kernel(weight, grad, slots, hyperparameters):
+    def kernel(weight, grad, slots, decay, hyperparameters):
         threads = serial_below(SERIAL, weight.size)
-        parallel_for(-(-weight.size // BLOCK), block_of, (weight, grad, slots, hyperparameters))
+        parallel_for(-(-weight.size // BLOCK), block_of, (weight, grad, slots, decay, hyperparameters))
         set_num_threads(threads)
 
     return kernel

@@ -17,10 +17,10 @@ the end of the step and gets the numbers copied back first (``Weights.give_back`
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from npnet.training.fused.normalization import FusedNormalization, can_normalize
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
 from npnet.training.step import Result, Step, joined
 
-__all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan", "taking_steps"]
+__all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan", "slots_of", "taking_steps"]
 
 MOST_STEPS = 32  # in one call
 WORK_AT_ONCE = 1 << 33  # multiplications of their forward passes: 0.15 s on two cores of a server
@@ -47,7 +47,9 @@ OUTPUT_AT_ONCE = 1 << 22  # predictions of one call: 16 MiB of float32
 _this_thread = threading.local()  # ``steps``: it is taking a fused step
 
 
-def plan(step: Step, whole_gradients: bool = False, begin_update: Meeting | None = None) -> "Plan | None":
+def plan(
+    step: Step, whole_gradients: bool = False, begin_update: Meeting | None = None, slots_apart: bool = False
+) -> "Plan | None":
     """Return a plan for the step, or None where there is nothing to fuse.
 
     That is without a convolution, and without a trained Dense whose update is fused: that takes an optimizer
@@ -59,10 +61,13 @@ def plan(step: Step, whole_gradients: bool = False, begin_update: Meeting | None
         Compute all gradients before the first parameter changes: to clip them, to look at them.
     begin_update
         What the update begins with, instead of adding the regularizers' gradients.
+    slots_apart
+        Whether that updates the weights of fused stages, too, and has their slots, if the optimizer does not
+        clip. The weights then lie as their gradients do.
     """
     links = step.chain.links
     if any(map(can_convolve, links)) or (can_update(step.optimizer) and any(map(can_fuse, links))):
-        return Plan(step, whole_gradients, begin_update)
+        return Plan(step, whole_gradients, begin_update, slots_apart)
     return None
 
 
@@ -96,7 +101,7 @@ class FusedStep:
     step
         What the steps are.
     begin_update
-        Of plans with whole gradients; None: they are made as the optimizer needs them.
+        Of plans with whole gradients and slots apart; None: they are made as the optimizer needs them.
     """
 
     def __init__(self, step: Step, begin_update: Meeting | None = None):
@@ -124,12 +129,17 @@ class FusedStep:
         """Return the predictions for a batch."""
         return self.step.outputs(x, batch)
 
+    def collect(self) -> None:
+        """Do nothing: who reads the optimizer's memory gets it back."""
+
     def current(self) -> "Plan | None":
         """Return the plan for the step as it is now."""
         made_from = _everything(self.step)
         if self.made_from is None or not same(self.made_from, made_from):
             whole = self.begin_update is not None
-            self.plan = plan(self.step, whole, self.begin_update) if self.as_written else None
+            self.plan = None
+            if self.as_written:
+                self.plan = plan(self.step, whole, self.begin_update, slots_apart=whole)
             self.made_from = made_from
         return self.plan
 
@@ -169,6 +179,8 @@ def _everything(step: Step) -> Any:
 class Weights:
     """The home of a fused Dense's parameters and their slots while a plan trains them.
 
+    Of a plan whose slots are apart it is the home of the parameters alone.
+
     Attributes
     ----------
     here
@@ -177,7 +189,7 @@ class Weights:
     """
 
     def __init__(self, stage: FusedDense, plan: "Plan"):
-        self.stage = stage
+        self.stage, self.plan = stage, plan
         self.lock = plan.step.chain.lock
         self.squares, self.biases = plan.weights_of(stage.layer)
         self.here = False
@@ -189,12 +201,10 @@ class Weights:
             return
         from npnet.kernels.products.layouts import to_squares
 
-        link, optimizer = self.stage.link, self.stage.optimizer
-        weights = [link.weight.value, *optimizer.slots_of(link.weight)]
-        biases: list[np.ndarray | None] = [None] * len(weights)
-        if link.bias is not None:
-            biases = [link.bias.value, *optimizer.slots_of(link.bias)]
-        self.arrays = list(zip(weights, biases, strict=True))
+        link = self.stage.link
+        self.arrays = [(link.weight.value, None if link.bias is None else link.bias.value)]
+        if not self.plan.slots_apart:
+            self.arrays += slots_of(self.stage)
         for plane, (weight, bias) in enumerate(self.arrays):
             to_squares(weight, self.squares, plane)
             if bias is not None:
@@ -211,14 +221,28 @@ class Weights:
         RuntimeError
             Asked for by another model's step while this one's is under way: they share a layer.
         """
-        if not self.here:
-            return
+        if self.here:
+            self._between_steps(self._copy_back)
+
+    def give_back_slots(self) -> None:
+        """Copy the slots as well.
+
+        Raises
+        ------
+        RuntimeError
+            As ``give_back``; or if processes divide them among them.
+        """
+        self.give_back()
+        if self.plan.slots is not None:
+            self._between_steps(self.plan.slots.give_back)
+
+    def _between_steps(self, copy: Callable[[], None]) -> None:
         if not getattr(_this_thread, "steps", False):
             with self.lock:  # a step that another thread is taking ends first
-                self._copy_back()
+                copy()
         elif self.lock.acquire(blocking=False):
             try:
-                self._copy_back()
+                copy()
             finally:
                 self.lock.release()
         else:  # two steps might wait for each other for ever
@@ -238,20 +262,47 @@ class Weights:
             self.here = False
 
 
+class GivesBack(Protocol):
+    """Whoever has the slots of a plan in a layout of its own."""
+
+    def give_back(self) -> None:
+        """Copy them to where others read them, if they are not there."""
+
+
+def slots_of(stage: FusedDense) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Return each slot of a fused Dense: of its weights, and of its biases if it has any."""
+    link, optimizer = stage.link, stage.optimizer
+    weights = optimizer.slots_of(link.weight)
+    biases = [None] * len(weights) if link.bias is None else optimizer.slots_of(link.bias)
+    return list(zip(weights, biases, strict=True))
+
+
 class Plan:
-    """Fused training steps of one chain, loss and optimizer, as they are now."""
+    """Fused training steps of one chain, loss and optimizer, as they are now.
+
+    Attributes
+    ----------
+    slots_apart
+        Whether weights lie as their gradients do, without slots, and ``begin_update`` updates both.
+    slots
+        Who has them then.
+    """
+
+    slots: "GivesBack | None" = None
 
     def __init__(
         self,
         step: Step,
         whole_gradients: bool,
         begin_update: Meeting | None = None,
+        slots_apart: bool = False,
     ):
         self.step = step
         fuses = can_update(step.optimizer)
         self.dense = [link for link in step.chain.links if fuses and can_fuse(link)]
         self.whole_gradients = bool(self.dense) and (whole_gradients or step.optimizer.clips)
         self.begin_update = begin_update or Meeting(self._regularize)
+        self.slots_apart = bool(self.dense) and slots_apart and not step.optimizer.clips
         self.panel_counts: list[int] = []
         self.arrays_of_rows = 0
         self.layers: list[tuple[int, int, bool]] = []
@@ -295,11 +346,13 @@ class Plan:
             self.weights[bias : bias + planes * columns].reshape(planes, columns),
         )
 
-    def gradients_of(self, layer: int, memory: Memory) -> list[np.ndarray]:
-        """Return the gradients of a layer's weights and biases, as they lie in memory."""
+    def part_of(self, layer: int, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a layer's squares and biases, of numbers that lie as gradients do."""
         _, panels, squares, _, _, _, columns, start, bias = self.layer_table[layer]
-        size = panels * squares * self.width**2
-        return [memory.gradients[start : start + size], memory.gradients[bias : bias + columns]]
+        w = self.width
+        size = panels * squares * w * w
+        in_squares = numbers[start : start + size].reshape(panels, squares, 1, w, w)
+        return in_squares, numbers[bias : bias + columns].reshape(1, columns)
 
     # --- making it --------------------------------------------------------------------------------------
 
@@ -344,7 +397,7 @@ class Plan:
 
         dtype = self.step.chain.dtype
         w = self.width = width(dtype)
-        planes = 1 + len(self.step.optimizer.slot_names)
+        planes = 1 if self.slots_apart else 1 + len(self.step.optimizer.slot_names)
         place, gradient, table = 0, 0, []
         for inputs, units, has_bias in self.layers:
             panels, squares = -(-units // w), -(-inputs // w)
@@ -418,8 +471,7 @@ class Plan:
             return [
                 *(todo for stage, x, dy in learns for todo in stage.gradients(x, dy)),
                 self.begin_update,
-                Call(self._clip),
-                *(todo for stage in self.fused for todo in stage.apply()),
+                *([] if self.slots_apart else self._apply()),
                 Call(lambda memory: optimizer.apply(self.plain_parameters, self.step.kernels)),
             ]
         todos: Todos = [todo for stage, x, dy in learns for todo in stage.learn(x, dy)]
@@ -428,13 +480,18 @@ class Plan:
             todos.append(Call(lambda memory: optimizer.step(self.plain_parameters, self.step.kernels)))
         return todos
 
+    def _apply(self) -> Todos:
+        """Return what updates the fused parameters by gradients in memory."""
+        return [Call(self._clip), *(todo for stage in self.fused for todo in stage.apply())]
+
     def _regularize(self, memories: list[Memory], add_up: AddUp) -> None:
         """Add to the gradients of the parameters that are not fused what their regularizers say."""
         memories[-1].penalty = self.step.chain.regularize()
 
     def _clip(self, memory: Memory) -> None:
         """Clip all gradients, those of the fused stages where they lie."""
-        lying = [gradient for stage in self.fused for gradient in self.gradients_of(stage.layer, memory)]
+        parts = [self.part_of(stage.layer, memory.gradients) for stage in self.fused]
+        lying = [gradient.reshape(-1) for part in parts for gradient in part]
         others = [parameter.grad for parameter in self.plain_parameters]
         clipped = self.step.optimizer.clip(lying + others)
         for gradient, new in zip(lying, clipped, strict=False):
@@ -494,7 +551,7 @@ class Plan:
             losses, y_pred = np.empty((steps, n)), np.empty((steps, n, self.end.classes), dtype)
             loss_scale = self.end.scale(memory)
             memory.losses, memory.y_pred = losses, y_pred
-        decay, hyperparameters = self._hyperparameters(steps)
+        decay, hyperparameters = self.hyperparameters(steps)
         operands = program.Operands(
             memory.panel_rows, memory.array, memory.table, self.weights, memory.gradients, self.layer_table,
             samples.ctypes.data, samples.shape[1], index.reshape(steps, n), getattr(self.start, "scale", 1.0),
@@ -519,7 +576,7 @@ class Plan:
             for loss, y_pred in zip(memory.losses, memory.y_pred, strict=True)
         ]
 
-    def _hyperparameters(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    def hyperparameters(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """Return what multiplies the weights in each of the next steps, and the numbers of their rule."""
         optimizer, before = self.step.optimizer, self.step.optimizer.iterations
         decay, numbers = np.ones(steps), []
