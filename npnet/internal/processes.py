@@ -29,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 PATIENCE = 120.0  # seconds after which a process that waits says for whom
-EAGER = 2e-3  # seconds for which it asks without a pause whether the others have sent
+EAGER = 0.03  # seconds for which it asks without a pause: MPI moves long messages only while it is asked
 PAUSE = 5e-5  # seconds between two questions from then on
 LEAVING, FAILING, REPORTED = 1, 2, 3  # tags of endings: at the program's end, of a fault, once it is printed
 TAGS = 30_000  # MPI guarantees tags up to 32,767
