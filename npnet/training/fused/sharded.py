@@ -163,7 +163,8 @@ class FusedDistributedStep(DistributedStep):
     def collect(self) -> None:
         """Bring together the optimizer's memory, of which each process may have a part."""
         if self.slots is not None:
-            self.slots.collect()
+            with self.step.chain.lock:
+                self.slots.collect()
 
     def _take_fused(self, plan: Plan, x: np.ndarray, batch: Batch) -> Result:
         for home in plan.homes:
