@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".venv-arm"
 SUITE, VERSION = "bookworm", "3.11"  # a release of Debian, and its Python
 PACKAGES = [
-    "numpy", "numba", "matplotlib", "jinja2", "pillow", "platformdirs", "safetensors",
+    "numpy", "numba", "matplotlib", "jinja2", "pillow", "platformdirs", "safetensors", "threadpoolctl",
     "pytest", "hypothesis", "mpmath",
 ]  # fmt: skip
 PLATFORMS = ["manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64"]

@@ -140,6 +140,7 @@ def test_nothing_unsafe_or_unlisted_is_imported():
         "PIL",
         "platformdirs",
         "safetensors",
+        "threadpoolctl",
     }
     allowed |= {"mpi4py", "onnx", "sklearn", "tensorboard"}  # each behind the extra of its name
     third_party = {

@@ -21,7 +21,7 @@ from npnet.training import sources
 from npnet.training.batches import Position, gather
 from npnet.training.feeds import ArrayFeed, Feed
 from npnet.training.fused import inference
-from npnet.training.setup import Setup, check_features
+from npnet.training.setup import Setup, blas_threads, check_features
 from npnet.training.step import Steps
 
 __all__ = ["Trainee", "evaluate", "fit", "predict", "predict_on_batch", "test_on_batch", "train_on_batch"]
@@ -171,7 +171,7 @@ def fit(
         model.stop_training = False
         before, model.position = model.position, start
         logs: Logs = {}
-        with interrupts.deferred() as interrupt, _announced(shown) as progbar.pauses:
+        with interrupts.deferred() as interrupt, _announced(shown) as progbar.pauses, blas_threads(model):
             call("on_train_begin", {})
             start = model.position  # which a callback may have set: BackupAndRestore does
             if start.epoch >= epochs:
@@ -388,7 +388,7 @@ def _watch(
     shown = check_verbose(verbose)
     params = {"verbose": shown, "epochs": 1, "steps": steps}
     call = CallbackList(check_callbacks(callbacks), model, params)
-    with _announced(shown) as pauses:
+    with _announced(shown) as pauses, blas_threads(model):
         yield call, Progress(steps, live=shown == 1, pauses=pauses) if shown else None
 
 

@@ -1,6 +1,7 @@
 """What ``compile`` chose, the gate that data pass, and who takes the steps."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 from typing import Any
 
@@ -11,6 +12,7 @@ from npnet import metrics as metric_names
 from npnet.callbacks.callback import Callback
 from npnet.internal import checks, processes
 from npnet.kernels import Kernels, load, name_of, why_no_numba
+from npnet.kernels.machine.threads import one_blas_thread
 from npnet.layers.chain import Chain
 from npnet.metrics import Means, Metric
 from npnet.training.distribution import distribution, warn_of_strangers
@@ -18,7 +20,7 @@ from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
 from npnet.training.step import Step, Steps
 
-__all__ = ["SMALL", "Setup", "check_features", "default_kernels"]
+__all__ = ["SMALL", "Setup", "blas_threads", "check_features", "default_kernels", "is_small"]
 
 SMALL = 10_000  # weights of a network that NumPy's kernels train before Numba's are compiled
 
@@ -247,14 +249,25 @@ class Setup:
 def default_kernels(chain: Chain) -> Kernels:
     """Return the kernels for a chain whose user has not chosen: Numba's, but NumPy's for a small network.
 
-    A network is small if it is built, has at most 10,000 weights, and none of them are filters, which work at
-    every place of a picture. Compiling its kernels would take longer than most of its trainings. Nothing but
-    its shapes decides, so that the same program always gives the same numbers.
+    Compiling its kernels would take longer than most of its trainings. Nothing but its shapes decides, so
+    that the same program always gives the same numbers.
     """
+    return load("numpy" if is_small(chain) else None)
+
+
+def is_small(chain: Chain) -> bool:
+    """Whether a chain is built, has at most 10,000 weights, and no filters, which work all over a picture."""
     parameters = chain.parameters
     so_far = accumulate(parameter.size for parameter in parameters)  # of a large network the first one tells
-    small = all(size <= SMALL for size in so_far) and all(len(p.shape) <= 2 for p in parameters)
-    return load("numpy" if chain.built and small else None)
+    return (
+        chain.built and all(size <= SMALL for size in so_far) and all(len(p.shape) <= 2 for p in parameters)
+    )
+
+
+def blas_threads(chain: Chain) -> AbstractContextManager[None]:
+    """Return a block in which a small chain computes with one thread of NumPy's BLAS, others with all."""
+    small = name_of(chain.kernels) == "numpy" and is_small(chain)
+    return one_blas_thread() if small else nullcontext()
 
 
 def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.ndarray:

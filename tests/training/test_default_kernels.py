@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from npnet import Sequential
+from npnet.callbacks import LambdaCallback
 from npnet.kernels import name_of
+from npnet.kernels.machine import threads
 from npnet.layers import Conv1D, Dense, Flatten, Input
 from npnet.models import load_model
 from npnet.training.setup import SMALL
@@ -64,3 +66,56 @@ def test_saved_copied_and_compiled_again_a_network_computes_as_before(tmp_path):
     for twin in twins:
         assert name(twin) == "numpy"
         assert twin.fit(x, y, verbose=0, initial_epoch=0).history["loss"] == expected
+
+
+# --- threads of NumPy's BLAS ------------------------------------------------------------------------------
+
+
+def blas_threads():
+    return [library["num_threads"] for library in threads._blas_libraries().info()]
+
+
+@pytest.fixture
+def two_threads():
+    """BLAS has two threads, as on a machine of two processors."""
+    with threads._blas_libraries().limit(limits=2):
+        if set(blas_threads()) != {2}:
+            pytest.skip("this BLAS has a number of threads of its own")
+        yield
+
+
+def fitted(layers, **options):
+    """Return digits of a trained model's weights, and the threads of BLAS while it trained."""
+    model, seen = compiled(layers, kernels="numpy", **options), []
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2000, 99), np.float32), rng.random((2000, model.output_shape[-1]), np.float32)
+    model.fit(
+        x, y, 400, verbose=0, callbacks=[LambdaCallback(on_epoch_end=lambda *_: seen.append(blas_threads()))]
+    )
+    model.evaluate(
+        x, y, verbose=0, callbacks=[LambdaCallback(on_test_end=lambda *_: seen.append(blas_threads()))]
+    )
+    return model.get_weights(), seen
+
+
+def test_a_small_network_has_the_same_bits_however_many_threads_blas_has(two_threads):
+    found = []
+    for limit in (1, 2):
+        with threads._blas_libraries().limit(limits=limit):
+            found.append(fitted(DEEP))
+    for one, other in zip(found[0][0], found[1][0], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_small_network_takes_one_thread_of_blas_and_gives_the_others_back(two_threads):
+    assert set(map(tuple, fitted(DEEP)[1])) == {tuple(1 for _ in blas_threads())}
+    assert set(blas_threads()) == {2}
+    assert set(map(tuple, fitted([*DEEP, Dense(1)])[1])) == {tuple(2 for _ in blas_threads())}
+
+
+def test_blas_gets_its_threads_back_when_the_last_of_several_trainings_ends(two_threads):
+    with threads.one_blas_thread():
+        with pytest.raises(OSError, match="no"), threads.one_blas_thread():
+            raise OSError("no")
+        assert set(blas_threads()) == {1}
+    assert set(blas_threads()) == {2}

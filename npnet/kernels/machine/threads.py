@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ __all__ = [
     "Team",
     "ThreadingLayer",
     "get_threads",
+    "one_blas_thread",
     "run",
     "set_threads",
     "start",
@@ -60,6 +61,9 @@ _team: Team | None = None
 _chosen: int | None = None
 _forked = False  # in a child of a process whose OpenMP threads had started
 _starting = threading.Lock()
+_blas = threading.Lock()
+_one_thread = ExitStack()  # how NumPy's BLAS gets its threads back, while blocks keep them
+_blocks = 0
 _turn = threading.Lock()
 
 
@@ -103,6 +107,35 @@ def get_threads() -> int:
     its container rounded up, and the environment variable NUMBA_NUM_THREADS.
     """
     return 1 if _forked else _chosen or _default()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let NumPy's products take one thread inside the block, in the whole process.
+
+    BLAS wakes its other threads for products that are too small to share. Where another program has their
+    core, each product waits for it: a step of a small network took ten times as long. And how many threads
+    share a product decides bits.
+    """
+    global _blocks
+    with _blas:
+        if _blocks == 0:
+            _one_thread.enter_context(_blas_libraries().limit(limits=1))
+        _blocks += 1
+    try:
+        yield
+    finally:
+        with _blas:
+            _blocks -= 1
+            if _blocks == 0:
+                _one_thread.close()
+
+
+@cache
+def _blas_libraries() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 @cache
