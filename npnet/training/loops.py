@@ -19,7 +19,7 @@ from npnet.layers.more import Whole
 from npnet.metrics import Means
 from npnet.training import sources
 from npnet.training.batches import Position, gather
-from npnet.training.feeds import ArrayFeed, Feed
+from npnet.training.feeds import Feed
 from npnet.training.fused import inference
 from npnet.training.setup import Setup, blas_threads, check_features
 from npnet.training.step import Steps
@@ -247,6 +247,8 @@ def evaluate(
 ) -> float | list[float] | Logs:
     """Return the loss and the metrics; ``Sequential.evaluate`` says what the arguments are."""
     model.require_built("evaluate")
+    if verbose == 0 and batch_size is callbacks is steps is None and _is_one_batch(x):
+        return test_on_batch(model, setup, x, y, sample_weight, return_dict)
     with (
         closing(sources.to_evaluate(setup, x, y, sample_weight, batch_size, steps)) as feed,
         _watch(model, feed.steps, verbose, callbacks) as (call, progress),
@@ -274,9 +276,7 @@ def _evaluate(
         setup.prepare(feed.some.x)
         for number, (x, [batch]) in enumerate(feed.groups()):
             call("on_test_batch_begin", number, {})
-            _, y, weight, _ = batch
-            y_pred = step.outputs(x, batch)
-            means.update(setup.loss.forward(y, y_pred, weight) + model.penalty(), y, y_pred, weight)
+            _test(model, setup, means, step.outputs(x, batch), batch.y_true, batch.sample_weight)
             call("on_test_batch_end", number, means.logs)
             if progress:
                 progress.update(number + 1, means.logs())
@@ -284,6 +284,13 @@ def _evaluate(
                 interrupt.check()
     call("on_test_end", means.logs)
     return means
+
+
+def _test(
+    model: Trainee, setup: Setup, means: Means, y_pred: np.ndarray, y: np.ndarray, weight: np.ndarray | None
+) -> None:
+    """Take a batch's loss and metrics into the means."""
+    means.update(setup.loss.forward(y, y_pred, weight) + model.penalty(), y, y_pred, weight)
 
 
 def predict(
@@ -362,7 +369,7 @@ def train_on_batch(
     step = setup.step()
     with interrupts.deferred():
         [(loss, y_pred)] = step(batch.x, [batch.batch(np.arange(len(batch)))])
-    means = setup.means(batch)
+    means = setup.means(batch, y_pred.shape[-1])
     means.update(loss, batch.y, y_pred, batch.weight)
     return means.reported(return_dict)
 
@@ -372,12 +379,13 @@ def test_on_batch(
 ) -> float | list[float] | Logs:
     """Return the batch's loss and metrics without learning from it."""
     model.require_built("test_on_batch")
-    batch = setup.samples(x, y, sample_weight)
-    feed = ArrayFeed(batch, len(batch))
-    feed.open(0)
-    return _evaluate(model, setup, setup.readable_step(), feed, CallbackList([], model, {})).reported(
-        return_dict
-    )
+    samples = setup.samples(x, y, sample_weight)
+    with model.lock:
+        setup.prepare(samples.x)
+        y_pred = model.outputs(np.array(samples.x, model.dtype, order="C"))
+        means = setup.means(samples, y_pred.shape[-1])
+        _test(model, setup, means, y_pred, samples.y.copy(), samples.weight)  # the loss keeps its targets
+    return means.reported(return_dict)
 
 
 @contextmanager

@@ -138,9 +138,13 @@ class Setup:
         """The metrics that are reported, as objects that have seen nothing."""
         return [metric_names.get(metric) for metric in (*self.metrics, *self.weighted_metrics)]
 
-    def means(self, samples: Samples) -> Means:
-        """Return means of the loss and the metrics that have seen nothing, and that nobody else holds."""
-        units = self.chain.compute_output_shape(samples.x.shape[1:])[-1]
+    def means(self, samples: Samples, units: int | None = None) -> Means:
+        """Return means of the loss and the metrics that have seen nothing, and that nobody else holds.
+
+        ``units`` is the number of outputs, where it is known already.
+        """
+        if units is None:
+            units = self.chain.compute_output_shape(samples.x.shape[1:])[-1]
         sparse = units > 1 and (samples.y.ndim == 1 or samples.y.shape[-1] == 1)
 
         def own(metric: Any) -> Metric:
