@@ -75,14 +75,14 @@ def check_targets(name: str, value: Any, loss: Loss, output_shape: Shape) -> np.
                 ' or use loss="sparse_categorical_crossentropy".'
             )
         raise ValueError(f"{name} must have the shape of the output, ({expected}), got {y.shape}.{hint}")
-    checks.finite(name, y)
-    if loss.of_probabilities and y.size:
-        low, high = y.min(), y.max()
-        if low < 0 or high > 1:
-            wrong = low if low < 0 else high
-            raise ValueError(
-                f"{name} must hold probabilities, 0 to 1, for {type(loss).__name__}, got {wrong}."
-            )
+    if not loss.of_probabilities:
+        checks.finite(name, y)
+        return y
+    low, high = y.min(initial=0), y.max(initial=1)
+    if not (low >= 0 and high <= 1):  # NaN is neither
+        checks.finite(name, y)
+        wrong = low if low < 0 else high
+        raise ValueError(f"{name} must hold probabilities, 0 to 1, for {type(loss).__name__}, got {wrong}.")
     return y
 
 
