@@ -286,6 +286,8 @@ class Chain(Strict, UsesKernels, WeightNames):
 
     def penalty(self) -> float:
         """Return the sum of the regularizers' penalties."""
+        if all(parameter.regularizer is None for parameter in self.parameters):
+            return 0.0  # as mostly: evaluations ask for every batch
         return sum(
             parameter.regularizer.penalty(parameter.value)
             for parameter in self.trainable_parameters
