@@ -37,17 +37,21 @@ class Means:
         for metric in (*self.plain, *self.weighted):
             metric.state = sums[metric.name]
 
+    def _results(self) -> dict[str, float]:
+        """Return the means by name: the loss, then the metrics."""
+        results = {"loss": self.total / self.count if self.count else 0.0}
+        for metric in (*self.plain, *self.weighted):
+            value = metric.result()
+            results[metric.name] = value.tolist() if np.ndim(value) else value
+        return results
+
     def logs(self) -> dict[str, float]:
         """Return the means by name, in alphabetical order as Keras reports them."""
-        results = {metric.name: metric.result() for metric in (*self.plain, *self.weighted)}
-        values = {name: value.tolist() if np.ndim(value) else value for name, value in results.items()}
-        values["loss"] = self.total / self.count if self.count else 0.0
-        return dict(sorted(values.items()))
+        return dict(sorted(self._results().items()))
 
     def reported(self, return_dict: bool) -> float | list[float] | dict[str, float]:
         """Return the means as Keras's evaluate does: the loss, or [loss, metric, ...], or a dict."""
-        logs = self.logs()
         if return_dict:
-            return logs
-        values = [logs[name] for name in ("loss", *(metric.name for metric in (*self.plain, *self.weighted)))]
+            return self.logs()
+        values = [*self._results().values()]
         return values if len(values) > 1 else values[0]

@@ -56,7 +56,8 @@ class Metric(config.Configurable):
 
     def _take_in(self, values: np.ndarray, sample_weight: Any) -> None:
         """Add one number a sample, or the mean of several."""
-        values = values.reshape(len(values), -1).mean(axis=1)
+        # + 0.0: bool and integers become floats, as they do in the mean
+        values = values + 0.0 if values.ndim == 1 else values.reshape(len(values), -1).mean(axis=1)
         if sample_weight is None:
             self.total += float(values.sum(dtype=np.float64))
             self.count += len(values)
