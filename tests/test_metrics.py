@@ -235,6 +235,13 @@ def test_functions_are_metrics(tmp_path):
         value(metrics.MeanMetricWrapper(lambda t, p: np.ones(5)), y, p)
 
 
+def test_whole_numbers_of_samples_do_not_wrap_around():
+    y, p, weight = np.zeros((4, 1)), np.ones((4, 1)), np.full(4, 2, np.uint8)
+    for shape in ((4,), (4, 3)):
+        metric = metrics.MeanMetricWrapper(lambda t, p, shape=shape: np.full(shape, 200, np.uint8))
+        assert value(metric, y, p, weight) == 200
+
+
 def test_every_metric_is_copied_for_each_model_and_evaluation():
     shared = metrics.Precision()
     models = [

@@ -267,7 +267,8 @@ def test_every_layout_gives_the_same_bits_and_stays_as_it_was(tmp_path, kernels)
             x, y, epochs=2, batch_size=5, sample_weight=weight, validation_data=(x, y, weight), verbose=0
         ).history
         loss = net.evaluate(x, y, sample_weight=weight, batch_size=5, verbose=0)
-        return history, loss, net.predict(x, batch_size=5, verbose=0).tobytes()
+        of_one_batch = net.evaluate(x, y, sample_weight=weight, verbose=0)
+        return history, loss, of_one_batch, net.predict(x, batch_size=5, verbose=0).tobytes()
 
     weight = np.linspace(0.5, 2, 12)[:, None]
     (tmp_path / "w").mkdir()
@@ -306,6 +307,7 @@ def test_bytes_do_not_wrap_around():
             x, y, sample_weight=w, validation_data=(x, y, w), batch_size=12, verbose=0
         ),
         lambda net, x, y, w: net.evaluate(x, y, sample_weight=w, batch_size=12, verbose=0),
+        lambda net, x, y, w: net.evaluate(x, y, sample_weight=w, verbose=0),
         lambda net, x, y, w: net.predict(x, batch_size=12, verbose=0),
         lambda net, x, y, w: net.predict_on_batch(x),
         lambda net, x, y, w: net.train_on_batch(x, y, w),

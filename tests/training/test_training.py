@@ -342,6 +342,27 @@ def test_return_forms():
     np.testing.assert_array_equal(two.predict_on_batch(X), two(X))
 
 
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [
+        ("categorical_crossentropy", Y),
+        ("sparse_categorical_crossentropy", LABELS),
+        ("sparse_categorical_crossentropy", LABELS[:, None]),
+        ("mse", Y),
+    ],
+)
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+def test_one_batch_that_nobody_watches_is_evaluated_as_the_loop_does(loss, y, weight):
+    net = Sequential([Dense(7, "relu", kernel_regularizer="l2", input_shape=(6,)), Dense(3, "softmax")])
+    net.compile(loss=loss, metrics=["mae", "acc"] if y is Y else ["acc"], weighted_metrics=["accuracy"])
+    watched = net.evaluate(X, y, sample_weight=weight, verbose=0, callbacks=[LambdaCallback()])
+    alone = net.evaluate(X, y, sample_weight=weight, verbose=0)
+    assert [number.hex() for number in alone] == [number.hex() for number in watched]
+    assert net.test_on_batch(X, y, weight) == watched
+    named = net.evaluate(X, y, sample_weight=weight, verbose=0, return_dict=True)
+    assert [named[name] for name in net.metrics_names] == watched
+
+
 def test_train_on_batch_takes_the_step_of_fit():
     one, other = model(), model()
     first = one.train_on_batch(X, Y)
