@@ -21,5 +21,7 @@ def kernels(request):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Runs draw no pictures, which take most of their time; there are tests that look at them."""
+    """Runs draw no pictures and time one step, not 23: most of their time; other tests look at both."""
     monkeypatch.setattr("npnet.runs.outcome.draw", lambda *arguments: None)
+    monkeypatch.setattr("npnet.runs.shares.STEPS", 1)
+    monkeypatch.setattr("npnet.runs.shares.WARM", 0)

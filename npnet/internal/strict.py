@@ -63,6 +63,9 @@ class Strict:
         return value
 
 
+STORE_ATTR = dis.opmap["STORE_ATTR"]
+
+
 def _require_known(cls: type, name: str) -> None:
     if not is_own(cls) or name in (known := _assigned(cls)):
         return
@@ -93,11 +96,17 @@ def _arguments(cls: Any) -> frozenset[str]:
 @cache
 def _assigned(cls: type) -> set[str]:
     """Return the attributes that a class and its bases declare or their methods assign."""
-    known = {name for base in cls.__mro__ for name in vars(base).get("__annotations__", ())}
-    for base in cls.__mro__:
-        for member in vars(base).values():
-            for code in _codes(member):
-                known |= {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_ATTR"}
+    return set().union(*map(_assigned_by, cls.__mro__))
+
+
+@cache  # many classes share a base
+def _assigned_by(base: type) -> set[str]:
+    """Return the attributes that a class itself declares or its methods assign."""
+    known = set(vars(base).get("__annotations__", ()))
+    for member in vars(base).values():
+        for code in _codes(member):
+            if STORE_ATTR in code.co_code[::2]:  # most code assigns no attribute; taking it apart is slow
+                known |= {step.argval for step in dis.get_instructions(code) if step.opcode == STORE_ATTR}
     return known
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from undrawn import UNDRAWN
 
 import npnet
 from npnet.cli import COMMANDS, main
@@ -23,9 +24,8 @@ OPTIONS = [
 
 
 @pytest.fixture
-def plain(monkeypatch, tmp_path):
+def plain(undrawn, monkeypatch, tmp_path):
     """No pictures, no report, and a working folder of its own."""
-    monkeypatch.setattr(outcome, "draw", lambda *arguments: None)
     monkeypatch.setattr(outcome.report, "write_report", lambda folder: None)
     monkeypatch.chdir(tmp_path)
 
@@ -147,10 +147,10 @@ def test_what_cannot_be_done_ends_in_one_line(plain, capsys, tmp_path):
 # --- signals
 
 
-def start(folder):
+def start(folder, program=("-m", "npnet")):
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "npnet", "train", *OPTIONS, "--epochs", "1000", "--run-dir", folder],
+        [sys.executable, *program, "train", *OPTIONS, "--epochs", "1000", "--run-dir", folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -176,11 +176,12 @@ def finish(folder):
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "status"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+    ("how", "code", "status", "program"),
+    [(signal.SIGINT, 130, "interrupted", ("-m", "npnet")), (signal.SIGTERM, 143, "terminated", UNDRAWN)],
 )
-def test_who_is_stopped_saves_reports_and_goes_on_to_the_same_bits(how, code, status, plain):
+def test_who_is_stopped_saves_reports_and_goes_on_to_the_same_bits(how, code, status, program, plain):
     main(["train", *OPTIONS, "--epochs", "1", "--run-dir", "whole"])
-    process = start("run")
+    process = start("run", program)
     time.sleep(0.05)
     process.send_signal(how)
     out, err = process.communicate(timeout=60)

@@ -1,12 +1,16 @@
 """Run under mpiexec by the tests: trains small networks; the first process writes what came of them.
 
-mpiexec -n 2 python cases.py OUT.json SHARDS
+mpiexec -n 4 python cases.py FOLDER
+
+The networks are trained by all processes, then by the first three, then by the first two: a program for each
+number would spend most of its time importing.
 """
 
 import hashlib
 import json
 import signal
 import sys
+import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -277,6 +281,7 @@ def fused_keeping(kernels, fit):
 
 CASES = [clipping, convolution, muon, ignored, dataset, single_steps, keeping]
 FUSED = [fused, divided, fused_convolution, fused_keeping]
+SHARDS = 4
 MOST_FUSED = 3  # processes that take fused steps
 
 
@@ -292,22 +297,39 @@ def fit(model, x, y=None, **options):
     return {name: hashlib.sha256(value).hexdigest() for name, value in found.items()}
 
 
-def main(out, shards):
-    warnings.simplefilter("ignore")
-    distribution.set_distribution(distribution.DataParallel(int(shards)))
-    group, folder = processes.group(), Path(out).with_suffix("")
+def results(folder):
+    """Return what comes of the networks on the processes of this group; files go into the folder."""
+    group = processes.group()
     folder.mkdir(exist_ok=True)
     found = {"numpy": {case.__name__: case("numpy", fit) for case in CASES}}
     found["numpy"]["restored"] = restored("numpy", fit, folder)
     seed = npnet.Sequential([Dense(2)]).seed
     assert len(set(group.gather_values(seed))) == 1
-    if find_spec("sklearn"):
+    if group.size == 2 and find_spec("sklearn"):
         estimated()
     if find_spec("numba") and group.size <= MOST_FUSED:
         found["numba"] = {case.__name__: case("numba", fit) for case in FUSED}
     if group.first:
         found["files"] = sorted(path.name for path in folder.iterdir())
-        Path(out).write_text(json.dumps(found))
+    return found
+
+
+def main(folder):
+    warnings.simplefilter("ignore")
+    everybody = processes.join()
+    sizes = range(everybody.size, 1, -1)
+    groups = {size: everybody.communicator.Split(everybody.rank < size) for size in sizes}
+    found = {}
+    for size in sizes:
+        if everybody.rank < size:
+            processes._world = processes.Processes(groups[size])
+            distribution.set_distribution(distribution.DataParallel(SHARDS))
+            found[size] = results(Path(folder, str(size)))
+    written = Path(folder, "found.json")
+    if everybody.first:
+        written.write_text(json.dumps(found))
+    while not written.exists():  # asking MPI whether the others have ended would take their processors
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":

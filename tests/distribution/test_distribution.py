@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import cases
 import numpy as np
 import pytest
+from undrawn import UNDRAWN
 
 import npnet
 from npnet import distribution
@@ -59,12 +60,18 @@ def ended(process, seconds=60):
 
 @pytest.fixture(scope="module")
 def found(mpi, tmp_path_factory):
-    """Return what came of the networks of cases.py on each number of processes, one program for each."""
+    """Return what came of the networks of cases.py on each number of processes; on one, in this process."""
     folder = tmp_path_factory.mktemp("cases")
-    for n in (1, 2, 3, 4):
-        code, _, err = ended(mpi(n, HERE / "cases.py", folder / f"{n}.json", 4), seconds=200)
-        assert (code, err) == (0, "")
-    return {n: json.loads((folder / f"{n}.json").read_text()) for n in (1, 2, 3, 4)}
+    started = mpi(4, HERE / "cases.py", folder)
+    distribution.set_distribution(distribution.DataParallel(cases.SHARDS))
+    try:
+        alone = cases.results(folder / "1")
+    finally:
+        distribution.set_distribution(None)
+    code, _, err = ended(started, seconds=200)
+    assert (code, err) == (0, "")
+    several = json.loads((folder / "found.json").read_text())
+    return {1: alone} | {int(n): results for n, results in several.items()}
 
 
 def test_weights_history_and_predictions_have_the_same_bits_on_any_number_of_processes(found):
@@ -386,7 +393,7 @@ def test_lines_of_other_processes_begin_with_their_number(monkeypatch):
 
 
 def command(*options):
-    return ("-m", "npnet", "train", "spiral", "--kernels", "numpy", "--hidden", "8", *options)
+    return (*UNDRAWN, "train", "spiral", "--kernels", "numpy", "--hidden", "8", *options)
 
 
 def test_a_run_is_stopped_killed_and_gone_on_with_on_other_numbers_of_processes(mpi, undrawn, tmp_path):

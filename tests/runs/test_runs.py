@@ -39,9 +39,8 @@ AT_ONCE = {**PICTURES, "recipe": "tutorial", "flip": False, "shift": 0, "dropout
 
 
 @pytest.fixture
-def plain(monkeypatch, tmp_path):
+def plain(undrawn, monkeypatch, tmp_path):
     """No pictures, no report, few drawn shapes, and a working folder of its own."""
-    monkeypatch.setattr(outcome, "draw", lambda *arguments: None)
     monkeypatch.setattr(outcome.report, "write_report", lambda folder: None)
     few = (lambda path, limit: shapes.load_data(limit or 50, 50)), shapes.CLASS_NAMES
     monkeypatch.setitem(datasets.LOADERS, "shapes", few)

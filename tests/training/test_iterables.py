@@ -441,7 +441,7 @@ class Drawn(PyDataset):
         "assert net.predict(Drawn(), verbose=0).shape == (STEPS * BATCH, 1)",
         """
         with tempfile.TemporaryDirectory() as folder:
-            n = 5 * LIMIT // COLUMNS + 1  # bytes, on a disk that keeps no zeros
+            n = STEPS * BATCH  # as bytes too more than the process may have; on a disk that keeps no zeros
             file = np.lib.format.open_memmap(Path(folder) / "x.npy", "w+", np.uint8, (n, COLUMNS))
             del file
             x = np.load(Path(folder) / "x.npy", mmap_mode="r")
