@@ -32,7 +32,7 @@ import json, os, signal, sys, types
 import matplotlib.pyplot, multiprocessing.shared_memory, numpy, platform, platformdirs, subprocess, tempfile
 import numba.np.ufunc.parallel, numba.core.codegen, threadpoolctl
 libraries = threadpoolctl.ThreadpoolController()  # found as the system has them
-threadpoolctl.ThreadpoolController = lambda: libraries
+threadpoolctl.ThreadpoolController.__init__ = lambda self: vars(self).update(vars(libraries))
 name, absent = sys.argv[1], json.loads(sys.argv[2])
 for module in absent["modules"]:
     sys.modules[module] = None
