@@ -292,7 +292,6 @@ class Point:
         self.parameters = {f"{path}/{p.name}": p for path, layer in leaves.items() for p in layer.parameters}
         trained = self.model.trainable_parameters
         self.trained = {name: p for name, p in self.parameters.items() if p in trained}
-        self.penalised = any(p.regularizer is not None for p in trained)  # asked once, not for each loss
         x = gather(samples.x, np.arange(len(samples)), np.float64)
         self.arrays = {"input": x} | {name: p.value for name, p in self.trained.items()}
         for array in self.arrays.values():
@@ -318,7 +317,7 @@ class Point:
         for link in self.links:
             flow = link.forward(flow, training=True)
         loss = self.criterion.forward(self.samples.y, flow, self.samples.weight)
-        return float(loss) + (self.model.penalty() if self.penalised else 0.0)
+        return float(loss) + self.model.penalty()
 
     def gradients(self) -> list[np.ndarray]:
         """Return the gradient of each of ``arrays`` as backward computes it."""
