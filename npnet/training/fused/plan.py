@@ -37,7 +37,10 @@ from npnet.training.fused.normalization import FusedNormalization, can_normalize
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
 from npnet.training.step import Result, Step, joined
 
-__all__ = ["FusedStep", "Plan", "Weights", "Writer", "can_fuse", "plan", "slots_of", "taking_steps"]
+__all__ = [
+    "FusedStep", "Plan", "Weights", "Writer", "can_fuse", "copy_back", "lay_out", "plan", "slots_of",
+    "taking_steps",
+]  # fmt: skip
 
 MOST_STEPS = 32  # in one call
 WORK_AT_ONCE = 1 << 33  # multiplications of their forward passes: 0.15 s on two cores of a server
@@ -47,9 +50,7 @@ OUTPUT_AT_ONCE = 1 << 22  # predictions of one call: 16 MiB of float32
 _this_thread = threading.local()  # ``steps``: it is taking a fused step
 
 
-def plan(
-    step: Step, whole_gradients: bool = False, begin_update: Meeting | None = None, slots_apart: bool = False
-) -> "Plan | None":
+def plan(step: Step, whole_gradients: bool = False, begin_update: Meeting | None = None) -> "Plan | None":
     """Return a plan for the step, or None where there is nothing to fuse.
 
     That is without a convolution, and without a trained Dense whose update is fused: that takes an optimizer
@@ -60,14 +61,12 @@ def plan(
     whole_gradients
         Compute all gradients before the first parameter changes: to clip them, to look at them.
     begin_update
-        What the update begins with, instead of adding the regularizers' gradients.
-    slots_apart
-        Whether that updates the weights of fused stages, too, and has their slots, if the optimizer does not
-        clip. The weights then lie as their gradients do.
+        What the update begins with, instead of adding the regularizers' gradients. If the optimizer does not
+        clip, it updates the weights of fused stages, too, and has their slots (``Plan.slots_apart``).
     """
     links = step.chain.links
     if any(map(can_convolve, links)) or (can_update(step.optimizer) and any(map(can_fuse, links))):
-        return Plan(step, whole_gradients, begin_update, slots_apart)
+        return Plan(step, whole_gradients, begin_update)
     return None
 
 
@@ -101,7 +100,7 @@ class FusedStep:
     step
         What the steps are.
     begin_update
-        Of plans with whole gradients and slots apart; None: they are made as the optimizer needs them.
+        Of plans with whole gradients; None: they are made as the optimizer needs them.
     """
 
     def __init__(self, step: Step, begin_update: Meeting | None = None):
@@ -137,9 +136,7 @@ class FusedStep:
         made_from = _everything(self.step)
         if self.made_from is None or not same(self.made_from, made_from):
             whole = self.begin_update is not None
-            self.plan = None
-            if self.as_written:
-                self.plan = plan(self.step, whole, self.begin_update, slots_apart=whole)
+            self.plan = plan(self.step, whole, self.begin_update) if self.as_written else None
             self.made_from = made_from
         return self.plan
 
@@ -193,22 +190,18 @@ class Weights:
         self.lock = plan.step.chain.lock
         self.squares, self.biases = plan.weights_of(stage.layer)
         self.here = False
-        self.arrays: list[tuple[np.ndarray, np.ndarray | None]] = []
+        self.arrays: list[Pair] = []
 
     def take(self) -> None:
         """Copy the parameters and their slots here, unless this is where they are."""
         if self.here:
             return
-        from npnet.kernels.products.layouts import to_squares
-
         link = self.stage.link
         self.arrays = [(link.weight.value, None if link.bias is None else link.bias.value)]
         if not self.plan.slots_apart:
             self.arrays += slots_of(self.stage)
-        for plane, (weight, bias) in enumerate(self.arrays):
-            to_squares(weight, self.squares, plane)
-            if bias is not None:
-                self.biases[plane, : len(bias)] = bias
+        for plane, pair in enumerate(self.arrays):
+            lay_out(pair, self.squares, self.biases, plane)
         for parameter in link.parameters:
             parameter.home = self
         self.here = True
@@ -252,14 +245,33 @@ class Weights:
             )
 
     def _copy_back(self) -> None:
-        from npnet.kernels.products.layouts import from_squares
-
         if self.here:
-            for plane, (weight, bias) in enumerate(self.arrays):
-                from_squares(self.squares, plane, weight)
-                if bias is not None:
-                    bias[...] = self.biases[plane, : len(bias)]
+            for plane, pair in enumerate(self.arrays):
+                copy_back(pair, self.squares, self.biases, plane)
             self.here = False
+
+
+Pair = tuple[np.ndarray, np.ndarray | None]  # weights and biases of a layer, or a slot of each
+
+
+def lay_out(pair: Pair, squares: np.ndarray, biases: np.ndarray, plane: int = 0) -> None:
+    """Copy weights and biases, or a slot of each, into one plane of a layer's squares and biases."""
+    from npnet.kernels.products.layouts import to_squares
+
+    weight, bias = pair
+    to_squares(weight, squares, plane)
+    if bias is not None:
+        biases[plane, : len(bias)] = bias
+
+
+def copy_back(pair: Pair, squares: np.ndarray, biases: np.ndarray, plane: int = 0) -> None:
+    """Copy one plane of a layer's squares and biases to where others read it."""
+    from npnet.kernels.products.layouts import from_squares
+
+    weight, bias = pair
+    from_squares(squares, plane, weight)
+    if bias is not None:
+        bias[...] = biases[plane, : len(bias)]
 
 
 class GivesBack(Protocol):
@@ -269,7 +281,7 @@ class GivesBack(Protocol):
         """Copy them to where others read them, if they are not there."""
 
 
-def slots_of(stage: FusedDense) -> list[tuple[np.ndarray, np.ndarray | None]]:
+def slots_of(stage: FusedDense) -> list[Pair]:
     """Return each slot of a fused Dense: of its weights, and of its biases if it has any."""
     link, optimizer = stage.link, stage.optimizer
     weights = optimizer.slots_of(link.weight)
@@ -295,14 +307,13 @@ class Plan:
         step: Step,
         whole_gradients: bool,
         begin_update: Meeting | None = None,
-        slots_apart: bool = False,
     ):
         self.step = step
         fuses = can_update(step.optimizer)
         self.dense = [link for link in step.chain.links if fuses and can_fuse(link)]
         self.whole_gradients = bool(self.dense) and (whole_gradients or step.optimizer.clips)
         self.begin_update = begin_update or Meeting(self._regularize)
-        self.slots_apart = bool(self.dense) and slots_apart and not step.optimizer.clips
+        self.slots_apart = bool(self.dense) and begin_update is not None and not step.optimizer.clips
         self.panel_counts: list[int] = []
         self.arrays_of_rows = 0
         self.layers: list[tuple[int, int, bool]] = []

@@ -22,7 +22,7 @@ from npnet.training.batches import Batch
 from npnet.training.distributed import DistributedStep, normalizes_batches, twins
 from npnet.training.fused.flows import AddUp, Meeting, Memory
 from npnet.training.fused.normalization import can_normalize
-from npnet.training.fused.plan import FusedStep, Plan, slots_of, taking_steps
+from npnet.training.fused.plan import FusedStep, Plan, copy_back, lay_out, slots_of, taking_steps
 from npnet.training.shards import Space, Sums
 from npnet.training.step import Result, Step
 
@@ -58,18 +58,15 @@ class Slots:
         """Copy the slots here, unless this is where they are."""
         if self.here:
             return
-        from npnet.kernels.products.layouts import aligned_zeros, to_squares
+        from npnet.kernels.products.layouts import aligned_zeros
 
         fused = self.plan.fused
         self.arrays = list(zip(*map(slots_of, fused), strict=True))  # by slot, then by layer
         self.own = []
         for arrays in self.arrays:
             whole = aligned_zeros(self.space.size, self.dtype)
-            for stage, (weight, bias) in zip(fused, arrays, strict=True):
-                squares, biases = self.plan.part_of(stage.layer, whole)
-                to_squares(weight, squares, 0)
-                if bias is not None:
-                    biases[0, : len(bias)] = bias
+            for stage, pair in zip(fused, arrays, strict=True):
+                lay_out(pair, *self.plan.part_of(stage.layer, whole))
             self.own.append(whole[self.part].copy() if self.divides else whole)
         self.here = True
 
@@ -111,7 +108,7 @@ class Slots:
         """Copy the slots to where others read them; all processes do it at the same time."""
         if not self.here:
             return
-        from npnet.kernels.products.layouts import aligned_zeros, from_squares
+        from npnet.kernels.products.layouts import aligned_zeros
 
         for own, arrays in zip(self.own, self.arrays, strict=True):
             whole = own
@@ -119,11 +116,8 @@ class Slots:
                 whole = aligned_zeros(self.space.size, self.dtype)
                 whole[self.part] = own
                 self.sums.complete(whole, self.space)
-            for stage, (weight, bias) in zip(self.plan.fused, arrays, strict=True):
-                squares, biases = self.plan.part_of(stage.layer, whole)
-                from_squares(squares, 0, weight)
-                if bias is not None:
-                    bias[...] = biases[0, : len(bias)]
+            for stage, pair in zip(self.plan.fused, arrays, strict=True):
+                copy_back(pair, *self.plan.part_of(stage.layer, whole))
         self.here = False
 
 
