@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from npnet.kernels import rules
-from npnet.kernels.fused import matrix_unit, vector_unit
+from npnet.kernels.fused.program import tasks_of
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.jit import get_num_threads, jit
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters
-from npnet.kernels.products.amx import AMX
+from npnet.kernels.products.amx import AMX, FLOAT32
 from npnet.kernels.products.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
 
 D, M = 150, 200  # more than a task takes at a time of both, the last squares of weights not full
@@ -20,16 +20,16 @@ DECAY, RATE, MOMENTUM = 0.75, 0.01, 0.9
 
 @pytest.fixture(
     params=[
-        pytest.param(vector_unit, id="vector unit"),
+        pytest.param(None, id="vector unit"),
         pytest.param(
-            matrix_unit,
+            FLOAT32,
             id="matrix unit",
             marks=pytest.mark.skipif(not AMX, reason="this processor has no matrix unit"),
         ),
     ]
 )
-def unit(request):
-    """The module with the phases."""
+def precision(request):
+    """The precision of products on the matrix unit, None on the vector unit."""
     return request.param
 
 
@@ -95,20 +95,20 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
-def test_forward(unit, n):
+def test_forward(precision, n):
     x, (weight, bias, held, held_bias) = random(3, n, D), parameters()
     z, y = in_panels(np.zeros((n, M), np.float32)), in_panels(np.zeros((n, M), np.float32))
-    tasks = unit.forward_tasks(rules.elu, True)
+    tasks = tasks_of("forward", precision, rules.elu, True)
     phase(tasks)((in_panels(x), held, held_bias, n, z, y), (0.5,), ())
     expected = x @ weight[0] + bias[0]
     close(from_panels(z, n, M), expected)
     close(from_panels(y, n, M), rules.elu(expected, 0.5))
 
 
-def test_backward(unit, n):
+def test_backward(precision, n):
     dy, remembered, (weight, _, held, _) = random(3, n, M), random(4, n, D), parameters()
     dz = in_panels(np.zeros((n, D), np.float32))
-    tasks = unit.backward_tasks(rules.elu_backward)
+    tasks = tasks_of("backward", precision, rules.elu_backward)
     phase(tasks)((in_panels(dy), held, n, in_panels(remembered), dz), (0.5,), ())
     close(from_panels(dz, n, D), rules.elu_backward(dy @ weight[0].T, remembered, 0.5))
 
@@ -131,18 +131,18 @@ def assert_updated(held, held_bias, expected):
         assert np.count_nonzero(held[:, :, plane]) <= D * M, "what fills up the squares stays zero"
 
 
-def test_update(unit, n):
+def test_update(precision, n):
     x, dz, (weight, bias, held, held_bias) = random(3, n, D), random(4, n, M), parameters()
-    tasks = unit.update_tasks(rules.sgd_momentum, 1)
+    tasks = tasks_of("update", precision, rules.sgd_momentum, 1)
     arguments = in_panels(x), in_panels(dz), n, D, held, held_bias, DECAY
     phase(tasks)(arguments, (RATE, MOMENTUM), ())
     assert_updated(held, held_bias, updated(weight, bias, x, dz))
 
 
-def test_update_with_the_next_forward_pass(unit, n):
+def test_update_with_the_next_forward_pass(precision, n):
     x, dz, (weight, bias, held, held_bias) = random(3, n, D), random(4, n, M), parameters()
     next_x, y = random(5, n, D), in_panels(np.zeros((n, M), np.float32))
-    tasks = unit.update_forward_tasks(rules.sgd_momentum, 1, rules.relu, False)
+    tasks = tasks_of("update_forward", precision, rules.sgd_momentum, 1, rules.relu, False)
     arguments = in_panels(x), in_panels(dz), n, D, held, held_bias, DECAY
     phase(tasks, True)(arguments, (RATE, MOMENTUM), (in_panels(next_x), y, y))
     expected = updated(weight, bias, x, dz)

@@ -137,7 +137,7 @@ def test_numbers_that_bfloat16_would_round_to_infinity(every_product):
 @pytest.mark.skipif(not amx.AMX, reason="this processor has no matrix unit")
 def test_large_products_run_on_the_matrix_unit(monkeypatch):
     def fail(do_task):
-        assert do_task is blocked._do_task_amx
+        assert do_task is blocked._task_on_unit(amx.FLOAT32)
         return lambda *arguments: True
 
     monkeypatch.setattr(blocked, "_multiply", fail)

@@ -1,6 +1,6 @@
-"""The phases of ``vector_unit.py`` on the processor's matrix unit, in float32. Names are explained there.
+"""The phases of ``vector_unit.py`` on the processor's matrix unit. Names are explained there.
 
-``products/amx.py`` says how the unit multiplies float32. The products and their operands are
+``products/amx.py`` says how the unit multiplies, in which ``precision``. The products and their operands are
 
     y  = x W      A = x                      B = W
     dx = dy W'    A = dy                     B = W', transposed square by square
@@ -22,10 +22,10 @@ from npnet.kernels.machine.tasks import done, even_parts, stretch, take
 from npnet.kernels.products.amx import (
     PIECES,
     SIDE,
-    SPLIT,
     multiply_squares,
     multiply_squares_beside,
     split_pairs,
+    split_size,
     start_unit,
     stop_unit,
     transpose_square,
@@ -75,15 +75,16 @@ def _shape(panels, stripes, threads):
 
 
 @cache
-def _panels_of_stripes(do_task):
+def _panels_of_stripes(do_task, precision):
     """The phase in which ``do_task`` computes some panels of ``out`` for some stripes at a time."""
+    left_size, right_size = map(split_size, precision)
 
     @jit
     def work(team, phase, n, out, operands):
         stripes = -(-n // SIDE)
         across, height = _shape(out.shape[0], stripes, team[2])
-        split_x = aligned_empty(height * SQUARES * SPLIT, out)
-        split_weight = aligned_empty(across * SQUARES * SPLIT, out)
+        split_x = aligned_empty(height * SQUARES * left_size, out)
+        split_weight = aligned_empty(across * SQUARES * right_size, out)
         groups = -(-out.shape[0] // across)
         tasks = groups * -(-stripes // height)
         start_unit()
@@ -121,9 +122,11 @@ class Output(NamedTuple):
 
 
 @cache
-def _forward_panel(rule, remembers_x):
+def _forward_panel(rule, remembers_x, precision):
     """One panel of y for some stripes, over some squares of the weights."""
     finish = forward_finish(rule, remembers_x)
+    (left_parts, right_parts), (left_size, right_size) = precision, map(split_size, precision)
+    split_piece = split_weights_piece(right_parts)
 
     @jit(refcount=False)
     def forward_panel(x, weight, split_weight, output, left, p, q, squares, to_split):
@@ -133,16 +136,19 @@ def _forward_panel(rule, remembers_x):
         of the next panel are split into it.
         """
         bias, z, y, constants = output
-        place_of_weight, depth = p * SQUARES * SPLIT, weight.shape[1]
+        place_of_weight, depth = p * SQUARES * right_size, weight.shape[1]
         following = ((left + p + 1) * depth + q) * weight.shape[2] * SQUARE
-        job = weight, following, to_split, split_weight, place_of_weight + SQUARES * SPLIT
+        job = weight, following, to_split, split_weight, place_of_weight + SQUARES * right_size
+        b = Squares(split_weight, place_of_weight, right_size)
         for s in range(x.count):
             at = ((left + p) * y.shape[1] + (x.first + s) * SIDE) * SIDE
-            a, b = Squares(x.split, s * SQUARES * SPLIT, SPLIT), Squares(split_weight, place_of_weight, SPLIT)
+            a, c = Squares(x.split, s * SQUARES * left_size, left_size), Sums(y, at, SIDE)
             if s == 0:
-                multiply_squares_beside(split_weights_piece, job, a, b, squares, Sums(y, at, SIDE), q > 0)
+                multiply_squares_beside(
+                    split_piece, job, a, b, squares, c, q > 0, left_parts, right_parts
+                )  # fmt: skip
             else:
-                multiply_squares(a, b, squares, Sums(y, at, SIDE), q > 0)
+                multiply_squares(a, b, squares, c, q > 0, left_parts, right_parts)
             if q + squares == depth:
                 for r in range(0, SQUARE, ROWS * SIDE):
                     finish(y, at + r, (left + p) * SIDE, bias, z, constants)
@@ -151,9 +157,10 @@ def _forward_panel(rule, remembers_x):
 
 
 @cache
-def forward_tasks(rule, remembers_x):
+def forward_tasks(precision, rule, remembers_x):
     """y = rule(x W + b); where the rule's derivative wants x W + b, that is written to z."""
-    forward_panel = _forward_panel(rule, remembers_x)
+    forward_panel = _forward_panel(rule, remembers_x, precision)
+    split_x_squares, split_weight_squares = split_samples(precision.left), split_weights(precision.right)
 
     @jit(refcount=False)
     def do_task(n, y, operands, part, split_x, split_weight):
@@ -162,15 +169,16 @@ def forward_tasks(rule, remembers_x):
         depth = x.shape[0]
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
-            split_samples(x, q, squares, top, stripes, n, split_x)
-            split_weights(weight, (left * depth + q) * weight.shape[2] * SQUARE, squares, split_weight, 0)
+            split_x_squares(x, q, squares, top, stripes, n, split_x)
+            start = (left * depth + q) * weight.shape[2] * SQUARE
+            split_weight_squares(weight, start, squares, split_weight, 0)
             for p in range(panels):
                 forward_panel(
                     Stripes(split_x, top, stripes), weight, split_weight, Output(bias, z, y, constants),
                     left, p, q, squares, squares if p + 1 < panels else 0,
                 )  # fmt: skip
 
-    phase_of = _panels_of_stripes(do_task)
+    phase_of = _panels_of_stripes(do_task, precision)
 
     @jit
     def work(team, phase, x, weight, bias, n, z, y, constants):
@@ -183,9 +191,11 @@ def forward_tasks(rule, remembers_x):
 
 
 @cache
-def backward_tasks(rule):
+def backward_tasks(precision, rule):
     """dz = rule(dy W', remembered): the gradient before the previous layer's activation."""
     finish = backward_finish(rule)
+    (left_parts, right_parts), (left_size, right_size) = precision, map(split_size, precision)
+    split_dy_squares, split_square = split_samples(left_parts), split_pairs(right_parts)
 
     @jit(refcount=False)
     def do_task(n, dz, operands, part, split_dy, split_weight):
@@ -194,20 +204,21 @@ def backward_tasks(rule):
         depth, square = dy.shape[0], weight.shape[2] * SQUARE
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
-            split_samples(dy, q, squares, top, stripes, n, split_dy)
+            split_dy_squares(dy, q, squares, top, stripes, n, split_dy)
             for p in range(left, left + panels):
                 for i in range(squares):
                     transpose_square(weight, ((q + i) * dz.shape[0] + p) * square, SIDE, transposed)
-                    split_pairs(transposed, 0, SIDE, SIDE, SIDE, split_weight, i * SPLIT, SPLIT)
+                    split_square(transposed, 0, SIDE, SIDE, SIDE, split_weight, i * right_size, right_size)
+                b = Squares(split_weight, 0, right_size)
                 for s in range(stripes):
                     at = (p * dz.shape[1] + (top + s) * SIDE) * SIDE
-                    a, b = Squares(split_dy, s * SQUARES * SPLIT, SPLIT), Squares(split_weight, 0, SPLIT)
-                    multiply_squares(a, b, squares, Sums(dz, at, SIDE), q > 0)
+                    a = Squares(split_dy, s * SQUARES * left_size, left_size)
+                    multiply_squares(a, b, squares, Sums(dz, at, SIDE), q > 0, left_parts, right_parts)
                     if q + squares == depth:
                         for r in range(0, SQUARE, ROWS * SIDE):
                             finish(dz, at + r, p * SIDE, remembered, constants)
 
-    phase_of = _panels_of_stripes(do_task)
+    phase_of = _panels_of_stripes(do_task, precision)
 
     @jit
     def work(team, phase, dy, weight, n, remembered, dz, constants):
@@ -244,48 +255,65 @@ class Scratch(NamedTuple):
     transposed: Any
 
 
-@jit
-def _scratch(stripes, across, like):
-    """Scratch for tasks of ``across`` panels.
+@cache
+def _scratch(precision):
+    """The kernel that makes a thread's Scratch."""
+    left_size, right_size = map(split_size, precision)
 
-    Gradients whose stripes are split in several goes wait for the last one. Otherwise there are those of two
-    panels at a time.
-    """
-    return Scratch(
-        aligned_empty(SQUARES * STRIPES * SPLIT, like),
-        aligned_empty(across * stripes * SPLIT, like),
-        aligned_empty((across + 1 if stripes > STRIPES else 2) * SQUARES * SQUARE, like),
-        aligned_empty(SQUARE, like),
-    )
+    @jit
+    def scratch(stripes, across, like):
+        """Return Scratch for tasks of ``across`` panels.
 
+        Gradients whose stripes are split in several goes wait for the last one. Otherwise there are those of
+        two panels at a time.
+        """
+        return Scratch(
+            aligned_empty(SQUARES * STRIPES * left_size, like),
+            aligned_empty(across * stripes * right_size, like),
+            aligned_empty((across + 1 if stripes > STRIPES else 2) * SQUARES * SQUARE, like),
+            aligned_empty(SQUARE, like),
+        )
 
-@jit(refcount=False)
-def _sum_early(x, n, panels, q, squares, scratch):
-    """Sum the gradients of some squares of some panels over all but the last STRIPES stripes, or fewer.
-
-    Return the first of those; x is split from there on.
-    """
-    split_x, split_dz, sums, transposed = scratch
-    stripes, first = -(-n // SIDE), 0
-    while True:
-        count = min(STRIPES, stripes - first)
-        split_samples_transposed(x, q, squares, first, count, n, split_x, transposed)
-        if first + count == stripes:
-            return first
-        for p in range(panels):
-            for s in range(0, count, SUMMED):
-                for i in range(squares):
-                    a = Squares(split_x, (i * STRIPES + s) * SPLIT, SPLIT)
-                    b = Squares(split_dz, (p * stripes + first + s) * SPLIT, SPLIT)
-                    c = Sums(sums, (p * SQUARES + i) * SQUARE, SIDE)
-                    multiply_squares(a, b, min(SUMMED, count - s), c, first + s > 0)
-        first += count
+    return scratch
 
 
 @cache
-def _update_panel(rule, slots):
+def _sum_early(precision):
+    """The kernel that sums gradients of so many samples that they are not split at once."""
+    (left_parts, right_parts), (left_size, right_size) = precision, map(split_size, precision)
+    split_x_squares = split_samples_transposed(left_parts)
+
+    @jit(refcount=False)
+    def sum_early(x, n, panels, q, squares, scratch):
+        """Sum the gradients of some squares of some panels over all but the last STRIPES stripes, or fewer.
+
+        Return the first of those; x is split from there on.
+        """
+        split_x, split_dz, sums, transposed = scratch
+        stripes, first = -(-n // SIDE), 0
+        while True:
+            count = min(STRIPES, stripes - first)
+            split_x_squares(x, q, squares, first, count, n, split_x, transposed)
+            if first + count == stripes:
+                return first
+            for p in range(panels):
+                for s in range(0, count, SUMMED):
+                    for i in range(squares):
+                        a = Squares(split_x, (i * STRIPES + s) * left_size, left_size)
+                        b = Squares(split_dz, (p * stripes + first + s) * right_size, right_size)
+                        c = Sums(sums, (p * SQUARES + i) * SQUARE, SIDE)
+                        summed = min(SUMMED, count - s)
+                        multiply_squares(a, b, summed, c, first + s > 0, left_parts, right_parts)
+            first += count
+
+    return sum_early
+
+
+@cache
+def _update_panel(rule, slots, precision):
     """(sum_gradients, update_panel, update_bias): the steps of an update; ``first`` is from _sum_early."""
     apply, update_bias = apply_update(rule, slots)
+    (left_parts, right_parts), (left_size, right_size) = precision, map(split_size, precision)
 
     @jit(inline=True, refcount=False)
     def apply_piece(i, piece, weight, start, sums, at, count, decay, hyperparameters):
@@ -308,10 +336,10 @@ def _update_panel(rule, slots):
                 multiply_squares_beside(
                     apply_piece,
                     (weight, before + i * square, sums, summed, count, decay, hyperparameters),
-                    Squares(scratch.split_x, (i * STRIPES + s - first) * SPLIT, SPLIT),
-                    Squares(scratch.split_dz, (p * stripes + s) * SPLIT, SPLIT),
+                    Squares(scratch.split_x, (i * STRIPES + s - first) * left_size, left_size),
+                    Squares(scratch.split_dz, (p * stripes + s) * right_size, right_size),
                     min(SUMMED, stripes - s),
-                    Sums(sums, (p % kept * SQUARES + i) * SQUARE, SIDE), s > 0,
+                    Sums(sums, (p % kept * SQUARES + i) * SQUARE, SIDE), s > 0, left_parts, right_parts,
                 )  # fmt: skip
 
     @jit(refcount=False)
@@ -329,18 +357,20 @@ def _update_panel(rule, slots):
 
 
 @cache
-def update_tasks(rule, slots):
+def update_tasks(precision, rule, slots):
     """W, slots <- rule(decay W, x' dz, slots), and of b: the gradient is never stored."""
-    sum_gradients, update_panel, update_bias = _update_panel(rule, slots)
+    sum_gradients, update_panel, update_bias = _update_panel(rule, slots, precision)
+    sum_early, make_scratch = _sum_early(precision), _scratch(precision)
+    split_dz_panels = split_gradients(precision.right)
 
     @jit(refcount=False)
     def do_task(x, dz, n, weights, bias, part, scratch):
         left, panels, top, count = part
         stripes = -(-n // SIDE)
-        split_gradients(dz, left, panels, n, scratch.split_dz)
+        split_dz_panels(dz, left, panels, n, scratch.split_dz)
         for q in range(top, top + count, SQUARES):
             squares = min(SQUARES, x.shape[0] - q)
-            first = _sum_early(x, n, panels, q, squares, scratch)
+            first = sum_early(x, n, panels, q, squares, scratch)
             for p in range(panels):
                 sum_gradients(weights, scratch, stripes, first, left, p, q, squares)
             update_panel(weights, scratch, left, panels - 1, q, squares)
@@ -354,7 +384,7 @@ def update_tasks(rule, slots):
         across, tall = min(PANELS, weight.shape[0]), -(-depth // SQUARES) * SQUARES
         while -(-weight.shape[0] // across) * -(-depth // tall) < TASKS * team[2] and tall > SQUARES:
             tall = -(-tall // 2 // SQUARES) * SQUARES
-        scratch = _scratch(-(-n // SIDE), across, weight)
+        scratch = make_scratch(-(-n // SIDE), across, weight)
         groups = -(-weight.shape[0] // across)
         tasks = groups * -(-depth // tall)
         start_unit()
@@ -372,7 +402,7 @@ def update_tasks(rule, slots):
 
 
 @cache
-def update_forward_tasks(rule, slots, activation, remembers_x):
+def update_forward_tasks(precision, rule, slots, activation, remembers_x):
     """``update_tasks`` with this batch and ``forward_tasks`` with the next one, in one pass over W.
 
     A task takes panels of W from top to bottom. For SQUARES squares of each panel it is a pipeline, in which
@@ -387,20 +417,24 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
         3                          forward            update        and  sum gradients
                                                  and  split
     """
-    sum_gradients, update_panel, update_bias = _update_panel(rule, slots)
-    forward_panel = _forward_panel(activation, remembers_x)
+    sum_gradients, update_panel, update_bias = _update_panel(rule, slots, precision)
+    forward_panel = _forward_panel(activation, remembers_x, precision)
+    sum_early, make_scratch = _sum_early(precision), _scratch(precision)
+    split_dz_panels = split_gradients(precision.right)
+    split_x_squares, split_weight_squares = split_samples(precision.left), split_weights(precision.right)
+    left_size, right_size = map(split_size, precision)
 
     @jit(refcount=False)
     def do_task(x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight):
         weight, depth, stripes = weights.weight, x.shape[0], -(-n // SIDE)
         for p in range(left, left + panels):
             update_bias(output.bias, dz, p, n, weights.decay, weights.hyperparameters)
-        split_gradients(dz, left, panels, n, scratch.split_dz)
+        split_dz_panels(dz, left, panels, n, scratch.split_dz)
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
-            first = _sum_early(x, n, panels, q, squares, scratch)
+            first = sum_early(x, n, panels, q, squares, scratch)
             count = min(STRIPES, stripes)
-            split_samples(next_x, q, squares, 0, count, n, split_next)
+            split_x_squares(next_x, q, squares, 0, count, n, split_next)
             for turn in range(panels + 2):
                 if turn < panels:
                     sum_gradients(weights, scratch, stripes, first, left, turn, q, squares)
@@ -408,7 +442,7 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
                     update_panel(weights, scratch, left, panels - 1, q, squares)
                 if turn == 1:
                     start = (left * depth + q) * weight.shape[2] * SQUARE
-                    split_weights(weight, start, squares, split_weight, 0)
+                    split_weight_squares(weight, start, squares, split_weight, 0)
                 elif turn > 1:
                     p = turn - 2
                     forward_panel(
@@ -417,7 +451,7 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
                     )  # fmt: skip
             for top in range(STRIPES, stripes, STRIPES):  # the stripes that have found no place
                 count = min(STRIPES, stripes - top)
-                split_samples(next_x, q, squares, top, count, n, split_next)
+                split_x_squares(next_x, q, squares, top, count, n, split_next)
                 for p in range(panels):
                     forward_panel(
                         Stripes(split_next, top, count), weight, split_weight, output, left, p, q, squares, 0
@@ -430,9 +464,9 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
         weights, output = Weights(weight, inputs, decay, hyperparameters), Output(bias, z, y, constants)
         tasks = even_parts(weight.shape[0], PANELS, team[2])
         across = -(-weight.shape[0] // tasks)
-        scratch = _scratch(-(-n // SIDE), across, weight)
-        split_next = aligned_empty(SQUARES * STRIPES * SPLIT, y)
-        split_weight = aligned_empty(SQUARES * across * SPLIT, y)
+        scratch = make_scratch(-(-n // SIDE), across, weight)
+        split_next = aligned_empty(SQUARES * STRIPES * left_size, y)
+        split_weight = aligned_empty(SQUARES * across * right_size, y)
         start_unit()
         task = take(team, phase, tasks)
         while task < tasks:

@@ -24,14 +24,14 @@ from npnet.kernels.machine.helper import Job, compile_all
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
-from npnet.kernels.products.amx import AMX, SIDE
+from npnet.kernels.products.amx import AMX, FLOAT32, SIDE
 from npnet.kernels.products.tiles import width_of
 from npnet.kernels.vectors.memory import lanes_of, load, load_planes, store_planes
 from npnet.kernels.vectors.views import array_at, view
 
 __all__ = [
-    "NOBODY", "Operands", "Phase", "apply", "backward", "forward", "gather", "gradient", "on_matrix_unit",
-    "run", "softmax_cross_entropy", "update", "update_forward",
+    "NOBODY", "Operands", "Phase", "apply", "backward", "forward", "gather", "gradient", "precision_of",
+    "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward",
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
@@ -122,17 +122,20 @@ class Operands(NamedTuple):
     constants: np.ndarray
 
 
-def on_matrix_unit(dtype, n):
-    """Whether products with n samples of this dtype run on the processor's matrix unit (see ``amx.py``).
+def precision_of(dtype, n):
+    """The precision in which products with n samples of this dtype run on the processor's matrix unit.
 
-    With so few that they fill one of its squares, moving the weights takes longer than multiplying.
+    None means that they run on its vector unit: with so few samples that they fill one of the matrix unit's
+    squares, moving the weights takes longer than multiplying.
     """
-    return bool(AMX and dtype == np.float32 and n > SIDE)
+    return FLOAT32 if AMX and dtype == np.float32 and n > SIDE else None
 
 
-def _products(on_unit):
-    """The module with the phases that multiply matrices."""
-    return matrix_unit if on_unit else vector_unit
+def tasks_of(phase, precision, *arguments):
+    """The tasks of a phase that multiplies matrices."""
+    if precision is None:
+        return getattr(vector_unit, f"{phase}_tasks")(*arguments)
+    return getattr(matrix_unit, f"{phase}_tasks")(precision, *arguments)
 
 
 # --- where things are ------------------------------------------------------------------------------------
@@ -201,9 +204,9 @@ def gather(dtype):
 
 
 @_operation
-def forward(on_unit, rule, remembers_x, constants):
+def forward(precision, rule, remembers_x, constants):
     """y = rule(x W + b, *constants); z = x W + b if the rule's derivative wants that."""
-    tasks = _products(on_unit).forward_tasks(rule, remembers_x)
+    tasks = tasks_of("forward", precision, rule, remembers_x)
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
@@ -233,9 +236,9 @@ def softmax_cross_entropy():
 
 
 @_operation
-def backward(on_unit, rule, constants):
+def backward(precision, rule, constants):
     """dx = rule(dy W', z, *constants), where the rule is the derivative of the activation that made x."""
-    tasks = _products(on_unit).backward_tasks(rule)
+    tasks = tasks_of("backward", precision, rule)
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
@@ -250,9 +253,9 @@ def backward(on_unit, rule, constants):
 
 
 @_operation
-def update(on_unit, rule, slots, hyperparameters):
+def update(precision, rule, slots, hyperparameters):
     """W, slots <- rule(decay W, x' dy, slots), and of b: the gradient is never stored."""
-    tasks = _products(on_unit).update_tasks(rule, slots)
+    tasks = tasks_of("update", precision, rule, slots)
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
@@ -267,9 +270,9 @@ def update(on_unit, rule, slots, hyperparameters):
 
 
 @_operation
-def update_forward(on_unit, rule, slots, hyperparameters, activation, remembers_x, constants):
+def update_forward(precision, rule, slots, hyperparameters, activation, remembers_x, constants):
     """``update`` with the present batch and ``forward`` with the next one, in one pass over the weights."""
-    tasks = _products(on_unit).update_forward_tasks(rule, slots, activation, remembers_x)
+    tasks = tasks_of("update_forward", precision, rule, slots, activation, remembers_x)
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
@@ -292,9 +295,9 @@ def _keep(before, gradient):
 
 
 @_operation
-def gradient(on_unit):
+def gradient(precision):
     """dW = x' dy and db, as arrays: to clip them, to look at them, to add them up."""
-    tasks = _products(on_unit).update_tasks(_keep, 0)
+    tasks = tasks_of("update", precision, _keep, 0)
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):

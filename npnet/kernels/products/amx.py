@@ -20,15 +20,20 @@ as zero, parts too: numbers below 2^-103 (1e-31) lose digits. Subnormal numbers 
 Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision
 Computations", 2019.
 
-Matrices are multiplied in squares of SIDE x SIDE numbers. A square that has been split takes SPLIT places of
-a float32 array: [part, half, row, pair], 3 x 2 x 16 x 16, each place two bfloat16. Half of a part fills one
-of the unit's eight tile registers. The unit sums over pairs; here those are columns j and j + 16 of a row of
-A, and rows k and k + 16 of a column of B.
+Fewer parts will do where fewer bits are wanted or there (``Precision``): whole numbers up to 256 are a
+bfloat16 each, so that pixels take three products, and mixed precision rounds both operands and takes one.
+
+Matrices are multiplied in squares of SIDE x SIDE numbers. A square that has been split takes ``split_size``
+places of a float32 array: [part, half, row, pair], each part 2 x 16 x 16, each place two bfloat16. Half of a
+part fills one of the unit's eight tile registers. The unit sums over pairs; here those are columns j and
+j + 16 of a row of A, and rows k and k + 16 of a column of B.
 """
 
 import ctypes
 import platform
 import sys
+from functools import cache
+from typing import NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -51,18 +56,35 @@ from npnet.kernels.vectors.registers import (
 )
 
 __all__ = [
-    "AMX", "HALF", "PIECES", "SIDE", "SPLIT", "multiply_squares", "multiply_squares_beside", "split_pairs",
-    "split_rows", "start_unit", "stop_unit", "store_split", "transpose_square",
+    "AMX", "FLOAT32", "HALF", "PIECES", "SIDE", "Precision", "multiply_squares", "multiply_squares_beside",
+    "split_pairs", "split_rows", "split_size", "start_unit", "stop_unit", "store_split", "transpose_square",
 ]  # fmt: skip
 
 SIDE = 32  # rows and columns of a square
 HALF = 16 * 16  # places of half of a part
-PARTS = 3
 # The 16 places to spare keep parts and squares from competing for the same cache sets.
-PART = 2 * HALF + 16
-SPLIT = PARTS * PART + 16
+PART, SPARE = 2 * HALF + 16, 16
 PIECES = 2  # of a job done beside the product of two squares
-TERMS = ((0, (0, 1, 2)), (1, (0, 1)), (2, (0,)))  # parts of a, with the parts of b they are multiplied by
+
+
+class Precision(NamedTuple):
+    """How many parts the left and the right operand of a product have."""
+
+    left: int
+    right: int
+
+
+FLOAT32 = Precision(3, 3)
+# By precision: parts of a, with the parts of b they are multiplied by.
+TERMS = {
+    FLOAT32: ((0, (0, 1, 2)), (1, (0, 1)), (2, (0,))),
+}
+
+
+def split_size(parts):
+    """Places of a square that has been split."""
+    return parts * PART + SPARE
+
 
 I8, VOID = ir.IntType(8), ir.VoidType()
 
@@ -84,64 +106,81 @@ AMX = EMULATED or _permitted()
 # --- splitting -------------------------------------------------------------------------------------------
 
 
-@intrinsic
-def store_split(typing_context, target, start, low, high):
-    """Split two registers and store the parts of both, in pairs, to start, start + PART, start + 2 PART."""
-    vector = vector_of(target.dtype)
+@intrinsic(prefer_literal=True)
+def store_split(typing_context, target, start, low, high, parts):
+    """Split two registers and store the parts of both, in pairs, PART places apart from start on.
+
+    ``parts`` is a constant.
+    """
+    vector, count = vector_of(target.dtype), parts.literal_value
 
     def emit(context, builder, signature, arguments):
-        target, start, *rests = arguments
+        target, start, *rests = arguments[:4]
         data = context.make_array(signature.args[0])(context, builder, target).data
         integers = ir.VectorType(I32, vector.count)
         upper = broadcast(builder, I32(0xFFFF0000), integers)
         half = broadcast(builder, I32(0x8000), integers)
-        for part in range(PARTS):
+        for part in range(count):
             halves = []
             for i, rest in enumerate(rests):
                 bits = builder.bitcast(rest, integers)
-                if part < PARTS - 1:
+                if part < count - 1:
                     bits = builder.and_(builder.add(bits, half), upper)
                     rests[i] = builder.fsub(rest, builder.bitcast(bits, rest.type))
                 halves.append(bits)
-            # The last part has no more bits than it can hold, unless it is subnormal.
+            # The last of three parts has no more bits than it can hold, unless it is subnormal.
             low = builder.lshr(halves[0], broadcast(builder, I32(16), integers))
             pairs = builder.or_(low, builder.and_(halves[1], upper))
             place = builder.gep(data, [builder.add(start, I64(part * PART))])
             builder.store(pairs, builder.bitcast(place, integers.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(target, types.intp, vector, vector), emit
+    return types.void(target, types.intp, vector, vector, parts), emit
 
 
-@jit(refcount=False)
-def split_rows(source, start, row, rows, columns, target, to, distance):
-    """Split squares beside each other for the left of a product, to places ``distance`` apart.
+@cache
+def split_rows(parts):
+    """The kernel that splits squares beside each other for the left of a product."""
 
-    The source's rows are ``row`` apart; missing numbers are zero.
-    """
-    for r in range(SIDE):
-        left = columns if r < rows else 0
-        for j in range(0, columns, SIDE):
-            at = start + r * row + j
-            low, high = load(source, at, left - j), load(source, at + 16, left - j - 16)
-            store_split(target, to + j // SIDE * distance + r * 16, low, high)
+    @jit(refcount=False)
+    def split(source, start, row, rows, columns, target, to, distance):
+        """Split to places ``distance`` apart from ``to`` on.
+
+        The source's rows are ``row`` apart; missing numbers are zero.
+        """
+        for r in range(SIDE):
+            left = columns if r < rows else 0
+            for j in range(0, columns, SIDE):
+                at = start + r * row + j
+                low, high = load(source, at, left - j), load(source, at + 16, left - j - 16)
+                store_split(target, to + j // SIDE * distance + r * 16, low, high, parts)
+
+    return split
 
 
-@jit(refcount=False)
-def split_pairs(source, start, row, rows, columns, target, to, distance):
-    """Split squares beside each other for the right of a product, to places ``distance`` apart.
+@cache
+def split_pairs(parts):
+    """The kernel that splits squares beside each other for the right of a product."""
 
-    The source's rows are ``row`` apart; missing numbers are zero.
-    """
-    for r in range(16):
-        for j in range(0, columns, 16):
-            at = start + r * row + j
-            low = load(source, at, columns - j if r < rows else 0)
-            high = load(source, at + 16 * row, columns - j if r + 16 < rows else 0)
-            store_split(target, to + j // SIDE * distance + j % SIDE // 16 * HALF + r * 16, low, high)
-        if columns % SIDE in range(1, 17):
-            zeros = fill(target, 0.0)
-            store_split(target, to + columns // SIDE * distance + HALF + r * 16, zeros, zeros)
+    @jit(refcount=False)
+    def split(source, start, row, rows, columns, target, to, distance):
+        """Split to places ``distance`` apart from ``to`` on.
+
+        The source's rows are ``row`` apart; missing numbers are zero.
+        """
+        for r in range(16):
+            for j in range(0, columns, 16):
+                at = start + r * row + j
+                low = load(source, at, columns - j if r < rows else 0)
+                high = load(source, at + 16 * row, columns - j if r + 16 < rows else 0)
+                store_split(
+                    target, to + j // SIDE * distance + j % SIDE // 16 * HALF + r * 16, low, high, parts
+                )
+            if columns % SIDE in range(1, 17):
+                zeros = fill(target, 0.0)
+                store_split(target, to + columns // SIDE * distance + HALF + r * 16, zeros, zeros, parts)
+
+    return split
 
 
 @jit(refcount=False)
@@ -208,21 +247,25 @@ def stop_unit(typing_context):
     return types.void(), emit
 
 
-@intrinsic
-def multiply_squares(typing_context, a, b, count, c, add):
+@intrinsic(prefer_literal=True)
+def multiply_squares(typing_context, a, b, count, c, add, left_parts, right_parts):
     """C (+)= A_0 B_0 + ... + A_(count-1) B_(count-1), for squares that have been split and count >= 1.
 
     ``a`` and ``b`` are Squares, ``c`` Sums, all of ``tiles.py``. ``add`` says whether to add to C as it is.
+    The numbers of parts are constants.
     """
+    precision = Precision(left_parts.literal_value, right_parts.literal_value)
 
     def emit(context, builder, signature, arguments):
-        return _emit_multiply(context, builder, signature.args, arguments)
+        return _emit_multiply(context, builder, signature.args[:5], arguments[:5], precision)
 
-    return types.void(a, b, types.intp, c, types.boolean), emit
+    return types.void(a, b, types.intp, c, types.boolean, left_parts, right_parts), emit
 
 
-@intrinsic
-def multiply_squares_beside(typing_context, job, job_arguments, a, b, count, c, add):
+@intrinsic(prefer_literal=True)
+def multiply_squares_beside(
+    typing_context, job, job_arguments, a, b, count, c, add, left_parts, right_parts
+):  # fmt: skip
     """``multiply_squares``, while the processor's other units do a job that does not need the products.
 
     The job is called in pieces: job(i, piece, *job_arguments) for i from 0 to count - 1 and each piece, a
@@ -230,6 +273,7 @@ def multiply_squares_beside(typing_context, job, job_arguments, a, b, count, c, 
     the processor runs them while the matrix unit is busy.
     """
     called = job.get_call_type(typing_context, (types.intp, types.intp, *job_arguments.types), {})
+    precision = Precision(left_parts.literal_value, right_parts.literal_value)
 
     def emit(context, builder, signature, arguments):
         function = context.get_function(job, called)
@@ -240,12 +284,15 @@ def multiply_squares_beside(typing_context, job, job_arguments, a, b, count, c, 
         def do_piece(i, piece):
             function(builder, [i, I64(piece), *others])
 
-        return _emit_multiply(context, builder, signature.args[2:], arguments[2:], do_piece)
+        return _emit_multiply(
+            context, builder, signature.args[2:7], arguments[2:7], precision, do_piece
+        )  # fmt: skip
 
-    return types.void(job, job_arguments, a, b, types.intp, c, types.boolean), emit
+    kinds = job, job_arguments, a, b, types.intp, c, types.boolean, left_parts, right_parts
+    return types.void(*kinds), emit
 
 
-def _emit_multiply(context, builder, kinds, arguments, do_piece=None):
+def _emit_multiply(context, builder, kinds, arguments, precision, do_piece=None):
     a, b, count, c, add = arguments
     a, b, c = (
         unpack(context, builder, kind, operand)
@@ -282,7 +329,7 @@ def _emit_multiply(context, builder, kinds, arguments, do_piece=None):
     a_at, b_at = builder.mul(a.distance, i), builder.mul(b.distance, i)
     products = [
         (a_part, b_part, half, r)
-        for a_part, b_parts in TERMS for b_part in b_parts for half in range(2) for r in range(2)
+        for a_part, b_parts in TERMS[precision] for b_part in b_parts for half in range(2) for r in range(2)
     ]  # fmt: skip
     for number, (a_part, b_part, half, r) in enumerate(products):
         # Registers 0 to 3 hold the sums, 4 and 5 the halves of a part of A, 6 and 7 those of a part of B.

@@ -25,11 +25,12 @@ from npnet.kernels.machine.tasks import new_counters, stretch, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.amx import (
     AMX,
+    FLOAT32,
     SIDE,
-    SPLIT,
     multiply_squares,
     split_pairs,
     split_rows,
+    split_size,
     start_unit,
     stop_unit,
     transpose_square,
@@ -101,7 +102,7 @@ def multiply(a, b, bias=None):
     operands = a, b, strides, bias, out, transposed, shape, depth
     if _suits_matrix_unit(*shape, depth, out.dtype):
         grid = _grid(*shape, depth, (SIDE, SIDE), threads)
-        if _multiply(_do_task_amx)(*operands, grid, work, scratch, share):
+        if _multiply(_task_on_unit(FLOAT32))(*operands, grid, work, scratch, share):
             return out  # else there are infinities, which the matrix unit makes NaN
     grid = _grid(*shape, depth, (ROWS, width(out.dtype)), threads)
     _multiply(_do_task).below(SERIAL, work)(*operands, grid, work, scratch, share)
@@ -135,7 +136,7 @@ def _scratch(dtype, threads):
     It is kept: memory that is new costs more to touch than to pack.
     """
     packed = TASK_ROWS * (DEPTH + GAP) + width(dtype) * DEPTH
-    split = (TASK_ROWS + GROUP) // SIDE * AMX_DEPTH // SIDE * SPLIT + SIDE * SIDE
+    split = (TASK_ROWS + GROUP) // SIDE * AMX_DEPTH // SIDE * split_size(FLOAT32.left) + SIDE * SIDE
     share = max(packed, split) + TASK_ROWS * TASK_COLUMNS
     memory = getattr(_kept, dtype.char, None)
     if memory is None or memory.size < threads * share:
@@ -228,49 +229,67 @@ def _multiply(do_task):
 # --- a task on the matrix unit ---------------------------------------------------------------------------
 
 
-@jit(refcount=False)
-def _do_task_amx(a, b, strides, bias, out, transposed, depth, row, column, size, memory):
-    """``_do_task`` on the matrix unit. Return whether out is finite there; if not, it may be wrong."""
-    (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
-    tall, longest = _up(rows, SIDE), -(-min(AMX_DEPTH, depth) // SIDE)
-    split_a, split_b = memory[: tall // SIDE * longest * SPLIT], memory[tall // SIDE * longest * SPLIT :]
-    square = split_b[GROUP // SIDE * longest * SPLIT :]
-    sums = square[SIDE * SIDE :]
-    start_unit()
-    for k in range(0, depth, AMX_DEPTH):
-        steps = min(AMX_DEPTH, depth - k)
-        squares = -(-steps // SIDE)
-        a_start, b_start = row * a_row + k * a_step, k * b_step + column * b_column
-        _split_left(a, a_start, a_row, a_step, rows, steps, split_a, longest * SPLIT, square)
-        for g in range(0, columns, GROUP):
-            wide, b_group = min(GROUP, columns - g), b_start + g * b_column
-            _split_right(b, b_group, b_step, b_column, steps, wide, split_b, longest * SPLIT, square)
-            for p in range(0, wide, SIDE):
-                right = Squares(split_b, p // SIDE * longest * SPLIT, SPLIT)
-                for r in range(0, rows, SIDE):
-                    left = Squares(split_a, r // SIDE * longest * SPLIT, SPLIT)
-                    multiply_squares(left, right, squares, Sums(sums, (g + p) * tall + r * SIDE, SIDE), k > 0)
-    stop_unit()
-    if transposed:
-        return _finish_transposed(sums, tall, bias, out, row, rows, column, columns)
-    return _finish(sums, tall, bias, out, row, rows, column, columns)
+@cache
+def _task_on_unit(precision):
+    """``_do_task`` on the matrix unit, in so many parts."""
+    left_parts, right_parts = precision
+    left_size, right_size = split_size(left_parts), split_size(right_parts)
+    split_left, split_right = _split_left(left_parts), _split_right(right_parts)
+
+    @jit(refcount=False)
+    def do_task(a, b, strides, bias, out, transposed, depth, row, column, size, memory):
+        """Return whether out is finite there; if not, it may be wrong."""
+        (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
+        tall, longest = _up(rows, SIDE), -(-min(AMX_DEPTH, depth) // SIDE)
+        split_a = memory[: tall // SIDE * longest * left_size]
+        split_b = memory[split_a.size :]
+        square = split_b[GROUP // SIDE * longest * right_size :]
+        sums = square[SIDE * SIDE :]
+        start_unit()
+        for k in range(0, depth, AMX_DEPTH):
+            steps = min(AMX_DEPTH, depth - k)
+            squares = -(-steps // SIDE)
+            a_start, b_start = row * a_row + k * a_step, k * b_step + column * b_column
+            split_left(a, a_start, a_row, a_step, rows, steps, split_a, longest * left_size, square)
+            for g in range(0, columns, GROUP):
+                wide, b_group = min(GROUP, columns - g), b_start + g * b_column
+                split_right(b, b_group, b_step, b_column, steps, wide, split_b, longest * right_size, square)
+                for p in range(0, wide, SIDE):
+                    right = Squares(split_b, p // SIDE * longest * right_size, right_size)
+                    for r in range(0, rows, SIDE):
+                        left = Squares(split_a, r // SIDE * longest * left_size, left_size)
+                        c = Sums(sums, (g + p) * tall + r * SIDE, SIDE)
+                        multiply_squares(left, right, squares, c, k > 0, left_parts, right_parts)
+        stop_unit()
+        if transposed:
+            return _finish_transposed(sums, tall, bias, out, row, rows, column, columns)
+        return _finish(sums, tall, bias, out, row, rows, column, columns)
+
+    return do_task
 
 
-@jit(refcount=False)
-def _split_left(a, start, a_row, a_step, rows, steps, split, line, square):
-    """Split rows of A for some steps; squares beside each other lie in order, those below a line apart.
+@cache
+def _split_left(parts):
+    """The kernel that splits rows of A for some steps."""
+    split_square, size = split_rows(parts), split_size(parts)
 
-    ``square`` is memory for one of them.
-    """
-    if a_step == 1:
-        for r in range(0, rows, SIDE):
-            split_rows(a, start + r * a_row, a_row, rows - r, steps, split, r // SIDE * line, SPLIT)
-    else:
-        for k in range(0, steps, SIDE):
+    @jit(refcount=False)
+    def work(a, start, a_row, a_step, rows, steps, split, line, square):
+        """Squares beside each other lie in order then, those below a line apart.
+
+        ``square`` is memory for one of them.
+        """
+        if a_step == 1:
             for r in range(0, rows, SIDE):
-                _transpose_part(a, start + r + k * a_step, a_step, steps - k, rows - r, square)
-                to = r // SIDE * line + k // SIDE * SPLIT
-                split_rows(square, 0, SIDE, SIDE, SIDE, split, to, SPLIT)
+                split_square(a, start + r * a_row, a_row, rows - r, steps, split, r // SIDE * line, size)
+        else:
+            for k in range(0, steps, SIDE):
+                for r in range(0, rows, SIDE):
+                    _transpose_part(a, start + r + k * a_step, a_step, steps - k, rows - r, square)
+                    to = r // SIDE * line + k // SIDE * size
+                    split_square(square, 0, SIDE, SIDE, SIDE, split, to, size)
+
+    return work
 
 
 @jit(refcount=False)
@@ -285,21 +304,29 @@ def _transpose_part(source, start, row, rows, columns, target):
                 target[j * SIDE + i] = source[start + i * row + j] if inside else 0
 
 
-@jit(refcount=False)
-def _split_right(b, start, b_step, b_column, steps, columns, split, line, square):
-    """Split columns of B for some steps; squares below each other lie in order, those beside a line apart.
+@cache
+def _split_right(parts):
+    """The kernel that splits columns of B for some steps."""
+    split_square, size = split_pairs(parts), split_size(parts)
 
-    ``square`` is memory for one of them.
-    """
-    if b_column == 1:
-        for k in range(0, steps, SIDE):
-            split_pairs(b, start + k * b_step, b_step, steps - k, columns, split, k // SIDE * SPLIT, line)
-    else:
-        for j in range(0, columns, SIDE):
+    @jit(refcount=False)
+    def work(b, start, b_step, b_column, steps, columns, split, line, square):
+        """Squares below each other lie in order then, those beside a line apart.
+
+        ``square`` is memory for one of them.
+        """
+        if b_column == 1:
             for k in range(0, steps, SIDE):
-                _transpose_part(b, start + j * b_column + k, b_column, columns - j, steps - k, square)
-                to = j // SIDE * line + k // SIDE * SPLIT
-                split_pairs(square, 0, SIDE, SIDE, SIDE, split, to, line)
+                to = k // SIDE * size
+                split_square(b, start + k * b_step, b_step, steps - k, columns, split, to, line)
+        else:
+            for j in range(0, columns, SIDE):
+                for k in range(0, steps, SIDE):
+                    _transpose_part(b, start + j * b_column + k, b_column, columns - j, steps - k, square)
+                    to = j // SIDE * line + k // SIDE * size
+                    split_square(square, 0, SIDE, SIDE, SIDE, split, to, line)
+
+    return work
 
 
 # --- a task in tiles -------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ cache that writes it. Where there is a matrix unit, its products of float32 are 
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import cycle
 
 import numpy as np
@@ -17,11 +18,12 @@ from numba.extending import intrinsic
 
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.products.amx import (
+    FLOAT32,
     SIDE,
-    SPLIT,
     multiply_squares,
     split_pairs,
     split_rows,
+    split_size,
     start_unit,
     stop_unit,
 )
@@ -115,31 +117,40 @@ def multiply_add_rate(dtype, threads, seconds):
     return _rate(lambda _: kernel(number(0.5), number(1)), operations / 1e9, threads, seconds)
 
 
-@jit
-def _multiply_split(numbers, a, b, c, times):
-    for i in range(2):
-        start = i * SIDE * SIDE
-        split_rows(numbers, start, SIDE, SIDE, SIDE, a, i * SPLIT, SPLIT)
-        split_pairs(numbers, start, SIDE, SIDE, SIDE, b, i * SPLIT, SPLIT)
-    start_unit()
-    for _ in range(times):
-        multiply_squares(Squares(a, 0, SPLIT), Squares(b, 0, SPLIT), 2, Sums(c, 0, SIDE), False)
-    stop_unit()
+@cache
+def _multiply_split(precision):
+    left, right = precision
+    split_left, left_size = split_rows(left), split_size(left)
+    split_right, right_size = split_pairs(right), split_size(right)
+
+    @jit
+    def kernel(numbers, a, b, c, times):
+        for i in range(2):
+            start = i * SIDE * SIDE
+            split_left(numbers, start, SIDE, SIDE, SIDE, a, i * left_size, left_size)
+            split_right(numbers, start, SIDE, SIDE, SIDE, b, i * right_size, right_size)
+        start_unit()
+        for _ in range(times):
+            multiply_squares(
+                Squares(a, 0, left_size), Squares(b, 0, right_size), 2, Sums(c, 0, SIDE), False, left, right
+            )
+        stop_unit()
+
+    return kernel
 
 
-def matrix_unit_rate(threads, seconds):
-    """Return GFLOP/s of float32 products on the matrix unit, in the first cache.
+def matrix_unit_rate(threads, seconds, precision=FLOAT32):
+    """Return GFLOP/s of products on the matrix unit, in the first cache.
 
     The numbers are random: with zeros the unit takes less power and runs faster.
     """
     times, square = 10_000, SIDE * SIDE
     numbers = np.random.default_rng(0).standard_normal(2 * square).astype(np.float32)
-    shapes = 2 * SPLIT, 2 * SPLIT, square
+    shapes = 2 * split_size(precision.left), 2 * split_size(precision.right), square
     arrays = [[aligned_zeros(shape, np.float32) for shape in shapes] for _ in range(threads)]
     operations = 2 * 2 * SIDE**3 * times
-    return _rate(
-        lambda number: _multiply_split(numbers, *arrays[number], times), operations / 1e9, threads, seconds
-    )
+    kernel = _multiply_split(precision)
+    return _rate(lambda number: kernel(numbers, *arrays[number], times), operations / 1e9, threads, seconds)
 
 
 def axpy_rate(total, threads, seconds):

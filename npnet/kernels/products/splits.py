@@ -1,17 +1,20 @@
 """Squares of samples and of weights, split for the matrix unit: what ``fused/matrix_unit.py`` multiplies.
 
-``layouts.py`` says how matrices lie, ``amx.py`` what a square is when it has been split. Samples are cut into
-stripes of SIDE rows; a stripe and a panel have a square in common. All squares here are SIDE x SIDE.
+``layouts.py`` says how matrices lie, ``amx.py`` what a square is when it has been split, into how many parts.
+Samples are cut into stripes of SIDE rows; a stripe and a panel have a square in common. All squares here are
+SIDE x SIDE.
 """
+
+from functools import cache
 
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.products.amx import (
     HALF,
     PIECES,
     SIDE,
-    SPLIT,
     split_pairs,
     split_rows,
+    split_size,
     store_split,
     transpose_square,
 )
@@ -27,57 +30,92 @@ SQUARES = 4  # of weights, used at a time: the parts of four, 25 KB, fit the L1 
 STRIPES = 16  # used at a time: the parts of 16 stripes by 4 squares, 0.4 MB, fit the L2 cache
 
 
-@jit(refcount=False)
-def split_samples(x, q, squares, first, stripes, n, split):
-    """Split some stripes of x from ``first`` on, of each the squares in ``squares`` panels from q on.
+@cache
+def split_samples(parts):
+    """The kernel that splits squares of samples."""
+    split_square, size = split_rows(parts), split_size(parts)
 
-    Square i of stripe s goes to place s SQUARES + i.
-    """
-    for s in range(stripes):
+    @jit(refcount=False)
+    def work(x, q, squares, first, stripes, n, split):
+        """Split some stripes of x from ``first`` on, of each the squares in ``squares`` panels from q on.
+
+        Square i of stripe s goes to place s SQUARES + i.
+        """
+        for s in range(stripes):
+            for i in range(squares):
+                at = ((q + i) * x.shape[1] + (first + s) * SIDE) * SIDE
+                rows = n - (first + s) * SIDE
+                split_square(x, at, SIDE, rows, SIDE, split, (s * SQUARES + i) * size, size)
+
+    return work
+
+
+@cache
+def split_samples_transposed(parts):
+    """The kernel that splits the same squares, transposed."""
+    split_square, size = split_rows(parts), split_size(parts)
+
+    @jit(refcount=False)
+    def work(x, q, squares, first, stripes, n, split, transposed):
+        """Split as ``split_samples`` does; square i of stripe s goes to place i STRIPES + s.
+
+        ``transposed`` is memory for one of them.
+        """
         for i in range(squares):
-            at = ((q + i) * x.shape[1] + (first + s) * SIDE) * SIDE
-            rows = n - (first + s) * SIDE
-            split_rows(x, at, SIDE, rows, SIDE, split, (s * SQUARES + i) * SPLIT, SPLIT)
+            for s in range(stripes):
+                transpose_square(x, ((q + i) * x.shape[1] + (first + s) * SIDE) * SIDE, SIDE, transposed)
+                rows = min(n - (first + s) * SIDE, SIDE)
+                split_square(transposed, 0, SIDE, SIDE, rows, split, (i * STRIPES + s) * size, size)
+
+    return work
 
 
-@jit(refcount=False)
-def split_samples_transposed(x, q, squares, first, stripes, n, split, transposed):
-    """Split the same squares of x, transposed. Square i of stripe s goes to place i STRIPES + s.
+@cache
+def split_gradients(parts):
+    """The kernel that splits dz."""
+    split_square, size = split_pairs(parts), split_size(parts)
 
-    ``transposed`` is memory for one of them.
-    """
-    for i in range(squares):
-        for s in range(stripes):
-            transpose_square(x, ((q + i) * x.shape[1] + (first + s) * SIDE) * SIDE, SIDE, transposed)
-            rows = min(n - (first + s) * SIDE, SIDE)
-            split_rows(transposed, 0, SIDE, SIDE, rows, split, (i * STRIPES + s) * SPLIT, SPLIT)
+    @jit(refcount=False)
+    def work(dz, left, panels, n, split):
+        """Split all stripes of dz, panel by panel, for ``panels`` panels from ``left`` on."""
+        stripes = -(-n // SIDE)
+        for p in range(panels):
+            for s in range(stripes):
+                at = ((left + p) * dz.shape[1] + s * SIDE) * SIDE
+                split_square(dz, at, SIDE, n - s * SIDE, SIDE, split, (p * stripes + s) * size, size)
 
-
-@jit(refcount=False)
-def split_gradients(dz, left, panels, n, split):
-    """Split all stripes of dz, panel by panel, for ``panels`` panels from ``left`` on."""
-    stripes = -(-n // SIDE)
-    for p in range(panels):
-        for s in range(stripes):
-            at = ((left + p) * dz.shape[1] + s * SIDE) * SIDE
-            split_pairs(dz, at, SIDE, n - s * SIDE, SIDE, split, (p * stripes + s) * SPLIT, SPLIT)
+    return work
 
 
-@jit(refcount=False)
-def split_weights(weight, start, squares, split, to):
-    """Split some squares of weights below each other."""
-    for i in range(squares):
-        square = start + i * weight.shape[2] * SQUARE
-        split_pairs(weight, square, SIDE, SIDE, SIDE, split, to + i * SPLIT, SPLIT)
+@cache
+def split_weights(parts):
+    """The kernel that splits weights."""
+    split_square, size = split_pairs(parts), split_size(parts)
+
+    @jit(refcount=False)
+    def work(weight, start, squares, split, to):
+        """Split some squares of weights below each other."""
+        for i in range(squares):
+            square = start + i * weight.shape[2] * SQUARE
+            split_square(weight, square, SIDE, SIDE, SIDE, split, to + i * size, size)
+
+    return work
 
 
-@jit(inline=True, refcount=False)
-def split_weights_piece(i, piece, weight, start, squares, split, to):
-    """A piece of ``split_weights``, of square i: a job to do beside a product."""
-    if i < squares:
-        for row in range(piece * 16 // PIECES, (piece + 1) * 16 // PIECES):
-            for half in range(2):
-                at = start + i * weight.shape[2] * SQUARE + row * SIDE + half * 16
-                low = load(weight, at, lanes_of(weight))
-                high = load(weight, at + 16 * SIDE, lanes_of(weight))
-                store_split(split, to + i * SPLIT + half * HALF + row * 16, low, high)
+@cache
+def split_weights_piece(parts):
+    """The kernel that splits a piece of a square of weights: a job to do beside a product."""
+    size = split_size(parts)
+
+    @jit(inline=True, refcount=False)
+    def work(i, piece, weight, start, squares, split, to):
+        """Split a piece of square i as ``split_weights`` does."""
+        if i < squares:
+            for row in range(piece * 16 // PIECES, (piece + 1) * 16 // PIECES):
+                for half in range(2):
+                    at = start + i * weight.shape[2] * SQUARE + row * SIDE + half * 16
+                    low = load(weight, at, lanes_of(weight))
+                    high = load(weight, at + 16 * SIDE, lanes_of(weight))
+                    store_split(split, to + i * size + half * HALF + row * 16, low, high, parts)
+
+    return work

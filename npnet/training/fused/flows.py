@@ -92,7 +92,7 @@ class Todo(NamedTuple):
     part
         What it is called where parts of a step are timed.
     operation
-        Makes the compiled operation, given whether it runs on the matrix unit.
+        Makes the compiled operation, given the precision of products on the matrix unit, or None.
     fields
         The fields of ``kernels.fused.program.Phase`` that it uses.
     work
@@ -102,7 +102,7 @@ class Todo(NamedTuple):
     """
 
     part: str
-    operation: Callable[[bool], Any]
+    operation: Callable[[Any], Any]
     fields: dict[str, int]
     work: int = 0
     needs_nobody: bool = False

@@ -677,7 +677,7 @@ class Writer:
         from npnet.kernels.fused import program
 
         self.phase, self.nobody = program.Phase, program.NOBODY
-        self.on_unit = program.on_matrix_unit(plan.step.chain.dtype, n)
+        self.precision = program.precision_of(plan.step.chain.dtype, n)
         self.n = n
         # All of the plan, so that its programs are carried out by one kernel, compiled once.
         todos = [todo for todo in plan.todos if isinstance(todo, Todo)]
@@ -685,7 +685,7 @@ class Writer:
             todos.append(plan.learn_and_forward)
         self.operations: dict[Any, int] = {}
         for todo in todos:
-            self.operations.setdefault(todo.operation(self.on_unit), len(self.operations))
+            self.operations.setdefault(todo.operation(self.precision), len(self.operations))
         self.rows: list[tuple[int, ...]] = []
         self.work = 0
 
@@ -696,7 +696,7 @@ class Writer:
 
     def append(self, todo: Todo, step: int, after: int, also: int | None = None, **fields: int) -> int:
         """Write a phase that waits for two others; return its number."""
-        operation = self.operations[todo.operation(self.on_unit)]
+        operation = self.operations[todo.operation(self.precision)]
         waits = {"after": after, "also": self.nobody if also is None else also}
         self.rows.append(self.phase(operation=operation, step=step, **waits, **{**todo.fields, **fields}))
         self.work += self.n * todo.work

@@ -163,7 +163,7 @@ class GatherPanels:
     def forward(self) -> tuple[Flow, Todos]:
         """Return the batch, and what gathers it."""
         fields = {"y": self.flow.number}
-        operation = lambda on_unit: program().gather(self.samples)  # noqa: E731
+        operation = lambda precision: program().gather(self.samples)  # noqa: E731
         return self.flow, [Todo("gather", operation, fields, 8 * self.columns, True)]
 
 
@@ -344,8 +344,8 @@ class FusedDense(Active):
         self.epilogue = rule, z != self.y, len(self.constants)
         self.fields = {"layer": self.layer, "y": self.y, "z": z, "constants": first}
 
-        def operation(on_unit: bool) -> Any:
-            return program().forward(on_unit, *self.epilogue)
+        def operation(precision: Any) -> Any:
+            return program().forward(precision, *self.epilogue)
 
         todo = Todo("forward", operation, self.fields | {"x": x.number}, self._work)
         return Flow(self.y, self.units, derivative), [todo]
@@ -356,8 +356,8 @@ class FusedDense(Active):
         rule, remembered, constants, first = x.derivative or Derivative(rules.linear_backward, dx, (), 0)
         fields = {"layer": self.layer, "dy": dy.number, "z": remembered, "dx": dx, "constants": first}
 
-        def operation(on_unit: bool) -> Any:
-            return program().backward(on_unit, rule, len(constants))
+        def operation(precision: Any) -> Any:
+            return program().backward(precision, rule, len(constants))
 
         return Flow(dx, self.inputs), [Todo("input gradient", operation, fields, self._work)]
 
@@ -365,8 +365,8 @@ class FusedDense(Active):
         """Update the parameters: gradient and rule in one, the gradient as a whole never exists."""
         fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
 
-        def operation(on_unit: bool) -> Any:
-            return program().update(on_unit, *self._rule())
+        def operation(precision: Any) -> Any:
+            return program().update(precision, *self._rule())
 
         return [Todo("gradient, update", operation, fields, self._work)]
 
@@ -374,8 +374,8 @@ class FusedDense(Active):
         """Do what ``learn`` does, and ``forward`` with the next batch, in one pass over the weights."""
         fields = self.fields | {"x": x.number, "dy": dy.number, "next_x": next_x}
 
-        def operation(on_unit: bool) -> Any:
-            return program().update_forward(on_unit, *self._rule(), *self.epilogue)
+        def operation(precision: Any) -> Any:
+            return program().update_forward(precision, *self._rule(), *self.epilogue)
 
         return Todo("gradient, update, forward", operation, fields, 2 * self._work)
 
@@ -386,12 +386,12 @@ class FusedDense(Active):
     def gradients(self, x: Flow, dy: Flow) -> Todos:
         """Write the gradients as arrays ..."""
         fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
-        return [Todo("gradient", lambda on_unit: program().gradient(on_unit), fields, self._work)]
+        return [Todo("gradient", lambda precision: program().gradient(precision), fields, self._work)]
 
     def apply(self) -> Todos:
         """... and update the parameters with them."""
         fields = {"layer": self.layer}
-        return [Todo("update", lambda on_unit: program().apply(*self._rule()), fields, 16 * self.units)]
+        return [Todo("update", lambda precision: program().apply(*self._rule()), fields, 16 * self.units)]
 
     def _rule(self) -> tuple[Any, int, int]:
         optimizer = self.optimizer
@@ -478,7 +478,7 @@ class SoftmaxLoss:
         return self.gradient, [
             Todo(
                 "softmax, cross-entropy",
-                lambda on_unit: program().softmax_cross_entropy(),
+                lambda precision: program().softmax_cross_entropy(),
                 fields,
                 16 * self.classes,
             )
