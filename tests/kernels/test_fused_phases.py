@@ -11,7 +11,7 @@ from npnet.kernels.machine import threads
 from npnet.kernels.machine.jit import get_num_threads, jit
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters
-from npnet.kernels.products.amx import AMX, FLOAT32
+from npnet.kernels.products.amx import AMX, BFLOAT16, EXACT_LEFT, FLOAT32
 from npnet.kernels.products.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
 
 D, M = 150, 200  # more than a task takes at a time of both, the last squares of weights not full
@@ -20,14 +20,14 @@ DECAY, RATE, MOMENTUM = 0.75, 0.01, 0.9
 
 @pytest.fixture(
     params=[
-        pytest.param(None, id="vector unit"),
-        pytest.param(
-            FLOAT32,
-            id="matrix unit",
-            marks=pytest.mark.skipif(not AMX, reason="this processor has no matrix unit"),
-        ),
+        pytest.param(precision, id=name, marks=[pytest.mark.skipif(not AMX, reason="no matrix unit")])
+        if precision
+        else pytest.param(None, id=name)
+        for name, precision in {
+            "vector unit": None, "three parts": FLOAT32, "whole numbers": EXACT_LEFT, "bfloat16": BFLOAT16
+        }.items()
     ]
-)
+)  # fmt: skip
 def precision(request):
     """The precision of products on the matrix unit, None on the vector unit."""
     return request.param
@@ -46,30 +46,42 @@ def _few_threads(monkeypatch):
 
 
 @cache
-def phase(tasks, then_forward=False):
-    """A kernel that runs one phase on all threads: tasks(team, phase, *arguments, numbers, ...)."""
+def phase(tasks):
+    """A kernel that runs one phase on all threads: tasks(team, phase, *arguments)."""
 
     @jit
-    def alone(thread, threads, counters, arguments, numbers, following):
-        tasks((counters, thread, threads), 0, *arguments, numbers)
-
-    @jit
-    def with_forward(thread, threads, counters, arguments, numbers, following):
-        tasks((counters, thread, threads), 0, *arguments, numbers, *following, ())
-
-    work = with_forward if then_forward else alone
+    def work(thread, threads, counters, arguments):
+        tasks((counters, thread, threads), 0, *arguments)
 
     @jit(parallel=True)
-    def kernel(arguments, numbers, following):
+    def kernel(arguments):
         team = get_num_threads()
         counters = new_counters(1, team)
-        parallel_for(team, work, (team, counters, arguments, numbers, following))
+        parallel_for(team, work, (team, counters, arguments))
 
     return kernel
 
 
 def random(seed, *shape):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def batch(precision, seed, *shape):
+    """(x as it lies in panels, x in float64, the factor between them as the phases' last argument)."""
+    if precision != EXACT_LEFT:
+        x = random(seed, *shape)
+        return x, operand(precision, x), ()
+    x = np.random.default_rng(seed).integers(-255, 256, shape).astype(np.float32)
+    return x, x / 64.0, (1 / 64,)
+
+
+def operand(precision, values):
+    """The operand of a product as the unit reads it, in float64."""
+    if precision != BFLOAT16:
+        return values.astype(np.float64)
+    bits = np.asarray(values, np.float32).view(np.uint32)
+    halves = bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000
+    return halves.astype(np.uint32).view(np.float32).astype(np.float64)
 
 
 def in_panels(matrix):
@@ -96,28 +108,29 @@ def close(found, expected):
 
 
 def test_forward(precision, n):
-    x, (weight, bias, held, held_bias) = random(3, n, D), parameters()
+    (x, values, factor), (weight, bias, held, held_bias) = batch(precision, 3, n, D), parameters()
     z, y = in_panels(np.zeros((n, M), np.float32)), in_panels(np.zeros((n, M), np.float32))
     tasks = tasks_of("forward", precision, rules.elu, True)
-    phase(tasks)((in_panels(x), held, held_bias, n, z, y), (0.5,), ())
-    expected = x @ weight[0] + bias[0]
+    phase(tasks)((in_panels(x), held, held_bias, n, z, y, (0.5,), *factor))
+    expected = values @ operand(precision, weight[0]) + bias[0]
     close(from_panels(z, n, M), expected)
     close(from_panels(y, n, M), rules.elu(expected, 0.5))
 
 
 def test_backward(precision, n):
-    dy, remembered, (weight, _, held, _) = random(3, n, M), random(4, n, D), parameters()
+    (dy, _, _), remembered, (weight, _, held, _) = batch(precision, 3, n, M), random(4, n, D), parameters()
     dz = in_panels(np.zeros((n, D), np.float32))
     tasks = tasks_of("backward", precision, rules.elu_backward)
-    phase(tasks)((in_panels(dy), held, n, in_panels(remembered), dz), (0.5,), ())
-    close(from_panels(dz, n, D), rules.elu_backward(dy @ weight[0].T, remembered, 0.5))
+    phase(tasks)((in_panels(dy), held, n, in_panels(remembered), dz, (0.5,)))
+    expected = operand(precision, dy) @ operand(precision, weight[0]).T
+    close(from_panels(dz, n, D), rules.elu_backward(expected, remembered, 0.5))
 
 
-def updated(weight, bias, x, dz):
+def updated(precision, weight, bias, x, dz):
     """The parameters and their velocities after a step."""
     return [
         rules.sgd_momentum(DECAY * values[0], gradient, values[1], RATE, MOMENTUM)
-        for values, gradient in ((weight, x.T.astype(np.float64) @ dz), (bias, dz.sum(axis=0)))
+        for values, gradient in ((weight, x.T @ operand(precision, dz)), (bias, dz.sum(axis=0)))
     ]
 
 
@@ -132,19 +145,30 @@ def assert_updated(held, held_bias, expected):
 
 
 def test_update(precision, n):
-    x, dz, (weight, bias, held, held_bias) = random(3, n, D), random(4, n, M), parameters()
+    (x, values, factor), dz = batch(precision, 3, n, D), random(4, n, M)
+    weight, bias, held, held_bias = parameters()
     tasks = tasks_of("update", precision, rules.sgd_momentum, 1)
-    arguments = in_panels(x), in_panels(dz), n, D, held, held_bias, DECAY
-    phase(tasks)(arguments, (RATE, MOMENTUM), ())
-    assert_updated(held, held_bias, updated(weight, bias, x, dz))
+    phase(tasks)((in_panels(x), in_panels(dz), n, D, held, held_bias, DECAY, (RATE, MOMENTUM), *factor))
+    assert_updated(held, held_bias, updated(precision, weight, bias, values, dz))
 
 
 def test_update_with_the_next_forward_pass(precision, n):
-    x, dz, (weight, bias, held, held_bias) = random(3, n, D), random(4, n, M), parameters()
-    next_x, y = random(5, n, D), in_panels(np.zeros((n, M), np.float32))
+    (x, values, factor), dz = batch(precision, 3, n, D), random(4, n, M)
+    weight, bias, held, held_bias = parameters()
+    (next_x, next_values, _), y = batch(precision, 5, n, D), in_panels(np.zeros((n, M), np.float32))
     tasks = tasks_of("update_forward", precision, rules.sgd_momentum, 1, rules.relu, False)
-    arguments = in_panels(x), in_panels(dz), n, D, held, held_bias, DECAY
-    phase(tasks, True)(arguments, (RATE, MOMENTUM), (in_panels(next_x), y, y))
-    expected = updated(weight, bias, x, dz)
+    phase(tasks)(
+        (in_panels(x), in_panels(dz), n, D, held, held_bias, DECAY, (RATE, MOMENTUM),
+         in_panels(next_x), y, y, (), *factor)
+    )  # fmt: skip
+    expected = updated(precision, weight, bias, values, dz)
     assert_updated(held, held_bias, expected)
-    close(from_panels(y, n, M), rules.relu(next_x @ expected[0][0] + expected[1][0]))
+    new_weight = operand(precision, held_weights(held) if precision == BFLOAT16 else expected[0][0])
+    close(from_panels(y, n, M), rules.relu(next_values @ new_weight + expected[1][0]))
+
+
+def held_weights(held):
+    """The weights in squares. Of the expected ones, rounded otherwise, some have another nearest bfloat16."""
+    found = np.empty((D, M), np.float32)
+    from_squares(held, 0, found)
+    return found

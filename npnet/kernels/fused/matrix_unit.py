@@ -10,6 +10,9 @@ Matrices lie as they do there. The unit multiplies squares that have been split 
 They are split where they are used, into memory that stays in the caches: to keep the parts of weights and
 samples would take longer than to make them again. A stripe is here SIDE samples.
 
+The phases that read x take one argument more than those of the vector unit, ``factor``: x is what lies in
+memory times this number, None is 1. So pixels can lie there as whole numbers, which are one part.
+
 How tasks are cut depends on the number of threads; in what order a sum is added up does not.
 """
 
@@ -129,7 +132,7 @@ def _forward_panel(rule, remembers_x, precision):
     split_piece = split_weights_piece(right_parts)
 
     @jit(refcount=False)
-    def forward_panel(x, weight, split_weight, output, left, p, q, squares, to_split):
+    def forward_panel(x, weight, split_weight, output, left, p, q, squares, to_split, factor):
         """Multiply the Stripes ``x`` by ``squares`` squares from q down of panel left + p, which are split.
 
         ``split_weight`` holds SQUARES places for each panel from ``left`` on. Meanwhile ``to_split`` squares
@@ -138,7 +141,7 @@ def _forward_panel(rule, remembers_x, precision):
         bias, z, y, constants = output
         place_of_weight, depth = p * SQUARES * right_size, weight.shape[1]
         following = ((left + p + 1) * depth + q) * weight.shape[2] * SQUARE
-        job = weight, following, to_split, split_weight, place_of_weight + SQUARES * right_size
+        job = weight, following, to_split, split_weight, place_of_weight + SQUARES * right_size, factor
         b = Squares(split_weight, place_of_weight, right_size)
         for s in range(x.count):
             at = ((left + p) * y.shape[1] + (x.first + s) * SIDE) * SIDE
@@ -164,25 +167,25 @@ def forward_tasks(precision, rule, remembers_x):
 
     @jit(refcount=False)
     def do_task(n, y, operands, part, split_x, split_weight):
-        x, weight, bias, z, constants = operands
+        x, weight, bias, z, constants, factor = operands
         left, panels, top, stripes = part
         depth = x.shape[0]
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
             split_x_squares(x, q, squares, top, stripes, n, split_x)
             start = (left * depth + q) * weight.shape[2] * SQUARE
-            split_weight_squares(weight, start, squares, split_weight, 0)
+            split_weight_squares(weight, start, squares, split_weight, 0, factor)
             for p in range(panels):
                 forward_panel(
                     Stripes(split_x, top, stripes), weight, split_weight, Output(bias, z, y, constants),
-                    left, p, q, squares, squares if p + 1 < panels else 0,
+                    left, p, q, squares, squares if p + 1 < panels else 0, factor,
                 )  # fmt: skip
 
     phase_of = _panels_of_stripes(do_task, precision)
 
     @jit
-    def work(team, phase, x, weight, bias, n, z, y, constants):
-        return phase_of(team, phase, n, y, (x, weight, bias, z, constants))
+    def work(team, phase, x, weight, bias, n, z, y, constants, factor=None):
+        return phase_of(team, phase, n, y, (x, weight, bias, z, constants, factor))
 
     return work
 
@@ -208,7 +211,9 @@ def backward_tasks(precision, rule):
             for p in range(left, left + panels):
                 for i in range(squares):
                     transpose_square(weight, ((q + i) * dz.shape[0] + p) * square, SIDE, transposed)
-                    split_square(transposed, 0, SIDE, SIDE, SIDE, split_weight, i * right_size, right_size)
+                    split_square(
+                        transposed, 0, SIDE, SIDE, SIDE, split_weight, i * right_size, right_size, None
+                    )
                 b = Squares(split_weight, 0, right_size)
                 for s in range(stripes):
                     at = (p * dz.shape[1] + (top + s) * SIDE) * SIDE
@@ -364,10 +369,10 @@ def update_tasks(precision, rule, slots):
     split_dz_panels = split_gradients(precision.right)
 
     @jit(refcount=False)
-    def do_task(x, dz, n, weights, bias, part, scratch):
+    def do_task(x, dz, n, weights, bias, part, scratch, factor):
         left, panels, top, count = part
         stripes = -(-n // SIDE)
-        split_dz_panels(dz, left, panels, n, scratch.split_dz)
+        split_dz_panels(dz, left, panels, n, scratch.split_dz, factor)
         for q in range(top, top + count, SQUARES):
             squares = min(SQUARES, x.shape[0] - q)
             first = sum_early(x, n, panels, q, squares, scratch)
@@ -379,7 +384,7 @@ def update_tasks(precision, rule, slots):
                 update_bias(bias, dz, p, n, weights.decay, weights.hyperparameters)
 
     @jit
-    def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
+    def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, factor=None):
         depth, weights = x.shape[0], Weights(weight, inputs, decay, hyperparameters)
         across, tall = min(PANELS, weight.shape[0]), -(-depth // SQUARES) * SQUARES
         while -(-weight.shape[0] // across) * -(-depth // tall) < TASKS * team[2] and tall > SQUARES:
@@ -392,7 +397,7 @@ def update_tasks(precision, rule, slots):
         while task < tasks:
             top, left = task // groups * tall, task % groups * across
             part = Part(left, min(across, weight.shape[0] - left), top, min(tall, depth - top))
-            do_task(x, dz, n, weights, bias, part, scratch)
+            do_task(x, dz, n, weights, bias, part, scratch, factor)
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()
@@ -425,11 +430,11 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
     left_size, right_size = map(split_size, precision)
 
     @jit(refcount=False)
-    def do_task(x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight):
+    def do_task(x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight, factor):
         weight, depth, stripes = weights.weight, x.shape[0], -(-n // SIDE)
         for p in range(left, left + panels):
             update_bias(output.bias, dz, p, n, weights.decay, weights.hyperparameters)
-        split_dz_panels(dz, left, panels, n, scratch.split_dz)
+        split_dz_panels(dz, left, panels, n, scratch.split_dz, factor)
         for q in range(0, depth, SQUARES):
             squares = min(SQUARES, depth - q)
             first = sum_early(x, n, panels, q, squares, scratch)
@@ -442,24 +447,26 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
                     update_panel(weights, scratch, left, panels - 1, q, squares)
                 if turn == 1:
                     start = (left * depth + q) * weight.shape[2] * SQUARE
-                    split_weight_squares(weight, start, squares, split_weight, 0)
+                    split_weight_squares(weight, start, squares, split_weight, 0, factor)
                 elif turn > 1:
                     p = turn - 2
                     forward_panel(
                         Stripes(split_next, 0, count), weight, split_weight, output, left, p, q, squares,
-                        squares if p + 1 < panels else 0,
+                        squares if p + 1 < panels else 0, factor,
                     )  # fmt: skip
             for top in range(STRIPES, stripes, STRIPES):  # the stripes that have found no place
                 count = min(STRIPES, stripes - top)
                 split_x_squares(next_x, q, squares, top, count, n, split_next)
                 for p in range(panels):
                     forward_panel(
-                        Stripes(split_next, top, count), weight, split_weight, output, left, p, q, squares, 0
-                    )
+                        Stripes(split_next, top, count), weight, split_weight, output, left, p, q, squares,
+                        0, factor,
+                    )  # fmt: skip
 
     @jit
     def work(
-        team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants
+        team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants,
+        factor=None,
     ):  # fmt: skip
         weights, output = Weights(weight, inputs, decay, hyperparameters), Output(bias, z, y, constants)
         tasks = even_parts(weight.shape[0], PANELS, team[2])
@@ -471,7 +478,9 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
         task = take(team, phase, tasks)
         while task < tasks:
             left, right = stretch(task, tasks, weight.shape[0])
-            do_task(x, dz, n, weights, next_x, output, left, right - left, scratch, split_next, split_weight)
+            do_task(
+                x, dz, n, weights, next_x, output, left, right - left, scratch, split_next, split_weight, factor
+            )  # fmt: skip
             done(team, phase)
             task = take(team, phase, tasks)
         stop_unit()

@@ -24,7 +24,7 @@ from npnet.kernels.machine.helper import Job, compile_all
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
-from npnet.kernels.products.amx import AMX, FLOAT32, SIDE
+from npnet.kernels.products.amx import AMX, EXACT_LEFT, FLOAT32, SIDE
 from npnet.kernels.products.tiles import width_of
 from npnet.kernels.vectors.memory import lanes_of, load, load_planes, store_planes
 from npnet.kernels.vectors.views import array_at, view
@@ -35,6 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
+FEWEST_WHOLE = 16  # samples for which the matrix unit is quicker where they are whole numbers
 NOBODY = -1  # what a phase waits for that needs nobody's results
 
 
@@ -91,6 +92,8 @@ class Operands(NamedTuple):
     samples, columns, selected, scale, offset
         The address of the user's samples (N, D), D, which of them make the batch of each step, and what
         converts them.
+    factor
+        What the gathered numbers are to be multiplied by, where they are whole (``precision_of``).
     targets, sample_weight, loss_scale
         For each step; ``sample_weight`` may have no columns: then every sample weighs 1.
     losses, y_pred
@@ -112,6 +115,7 @@ class Operands(NamedTuple):
     selected: np.ndarray
     scale: float
     offset: float
+    factor: float
     targets: np.ndarray
     sample_weight: np.ndarray
     loss_scale: float
@@ -122,13 +126,32 @@ class Operands(NamedTuple):
     constants: np.ndarray
 
 
-def precision_of(dtype, n):
+def precision_of(dtype, n, whole=False):
     """The precision in which products with n samples of this dtype run on the processor's matrix unit.
 
     None means that they run on its vector unit: with so few samples that they fill one of the matrix unit's
-    squares, moving the weights takes longer than multiplying.
+    squares, six products of each take longer than moving the weights. ``whole``: the samples on the left are
+    whole numbers that a bfloat16 holds, times a factor.
     """
-    return FLOAT32 if AMX and dtype == np.float32 and n > SIDE else None
+    if not (AMX and dtype == np.float32):
+        return None
+    if whole:
+        return EXACT_LEFT if n >= FEWEST_WHOLE else None
+    return FLOAT32 if n > SIDE else None
+
+
+def _factor_of(precision):
+    """The kernel that returns the last arguments of a phase that reads x."""
+
+    @jit(spliced=True)
+    def none(operands):
+        return ()
+
+    @jit(spliced=True)
+    def factor(operands):
+        return (operands.factor,)
+
+    return factor if precision == EXACT_LEFT else none
 
 
 def tasks_of(phase, precision, *arguments):
@@ -206,7 +229,7 @@ def gather(dtype):
 @_operation
 def forward(precision, rule, remembers_x, constants):
     """y = rule(x W + b, *constants); z = x W + b if the rule's derivative wants that."""
-    tasks = tasks_of("forward", precision, rule, remembers_x)
+    tasks, factor = tasks_of("forward", precision, rule, remembers_x), _factor_of(precision)
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
@@ -214,7 +237,7 @@ def forward(precision, rule, remembers_x, constants):
         return tasks(
             team, number, _flow(operands, phase.x), weight, bias, operands.selected.shape[1],
             _flow(operands, phase.z), _flow(operands, phase.y),
-            to_fixed_tuple(operands.constants[phase.constants :], constants),
+            to_fixed_tuple(operands.constants[phase.constants :], constants), *factor(operands),
         )  # fmt: skip
 
     return operation
@@ -255,7 +278,7 @@ def backward(precision, rule, constants):
 @_operation
 def update(precision, rule, slots, hyperparameters):
     """W, slots <- rule(decay W, x' dy, slots), and of b: the gradient is never stored."""
-    tasks = tasks_of("update", precision, rule, slots)
+    tasks, factor = tasks_of("update", precision, rule, slots), _factor_of(precision)
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
@@ -263,7 +286,7 @@ def update(precision, rule, slots, hyperparameters):
         return tasks(
             team, number, _flow(operands, phase.x), _flow(operands, phase.dy), operands.selected.shape[1],
             operands.layer_table[phase.layer, 4], weight, bias, operands.decay[phase.step],
-            to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters),
+            to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters), *factor(operands),
         )  # fmt: skip
 
     return operation
@@ -273,6 +296,7 @@ def update(precision, rule, slots, hyperparameters):
 def update_forward(precision, rule, slots, hyperparameters, activation, remembers_x, constants):
     """``update`` with the present batch and ``forward`` with the next one, in one pass over the weights."""
     tasks = tasks_of("update_forward", precision, rule, slots, activation, remembers_x)
+    factor = _factor_of(precision)
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
@@ -283,7 +307,7 @@ def update_forward(precision, rule, slots, hyperparameters, activation, remember
             to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters),
             _flow(operands, phase.next_x),
             _flow(operands, phase.z), _flow(operands, phase.y),
-            to_fixed_tuple(operands.constants[phase.constants :], constants),
+            to_fixed_tuple(operands.constants[phase.constants :], constants), *factor(operands),
         )  # fmt: skip
 
     return operation
@@ -297,14 +321,14 @@ def _keep(before, gradient):
 @_operation
 def gradient(precision):
     """dW = x' dy and db, as arrays: to clip them, to look at them, to add them up."""
-    tasks = tasks_of("update", precision, _keep, 0)
+    tasks, factor = tasks_of("update", precision, _keep, 0), _factor_of(precision)
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _gradients(operands, phase.layer)
         return tasks(
             team, number, _flow(operands, phase.x), _flow(operands, phase.dy), operands.selected.shape[1],
-            operands.layer_table[phase.layer, 4], weight, bias, 1.0, (),
+            operands.layer_table[phase.layer, 4], weight, bias, 1.0, (), *factor(operands),
         )  # fmt: skip
 
     return operation

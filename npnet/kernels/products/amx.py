@@ -56,8 +56,9 @@ from npnet.kernels.vectors.registers import (
 )
 
 __all__ = [
-    "AMX", "FLOAT32", "HALF", "PIECES", "SIDE", "Precision", "multiply_squares", "multiply_squares_beside",
-    "split_pairs", "split_rows", "split_size", "start_unit", "stop_unit", "store_split", "transpose_square",
+    "AMX", "BFLOAT16", "EXACT_LEFT", "FLOAT32", "HALF", "PIECES", "SIDE", "Precision", "multiply_squares",
+    "multiply_squares_beside", "split_pairs", "split_rows", "split_size", "start_unit", "stop_unit",
+    "store_split", "transpose_square",
 ]  # fmt: skip
 
 SIDE = 32  # rows and columns of a square
@@ -75,9 +76,13 @@ class Precision(NamedTuple):
 
 
 FLOAT32 = Precision(3, 3)
+EXACT_LEFT = Precision(1, 3)  # float32, where a bfloat16 holds each number on the left
+BFLOAT16 = Precision(1, 1)
 # By precision: parts of a, with the parts of b they are multiplied by.
 TERMS = {
     FLOAT32: ((0, (0, 1, 2)), (1, (0, 1)), (2, (0,))),
+    EXACT_LEFT: ((0, (0, 1, 2)),),
+    BFLOAT16: ((0, (0,)),),
 }
 
 
@@ -110,7 +115,7 @@ AMX = EMULATED or _permitted()
 def store_split(typing_context, target, start, low, high, parts):
     """Split two registers and store the parts of both, in pairs, PART places apart from start on.
 
-    ``parts`` is a constant.
+    ``parts`` is a constant. A single part is rounded to the nearest bfloat16, halves to the even one.
     """
     vector, count = vector_of(target.dtype), parts.literal_value
 
@@ -124,7 +129,9 @@ def store_split(typing_context, target, start, low, high, parts):
             halves = []
             for i, rest in enumerate(rests):
                 bits = builder.bitcast(rest, integers)
-                if part < count - 1:
+                if count == 1:
+                    bits = _to_nearest_even(builder, rest, bits)
+                elif part < count - 1:
                     bits = builder.and_(builder.add(bits, half), upper)
                     rests[i] = builder.fsub(rest, builder.bitcast(bits, rest.type))
                 halves.append(bits)
@@ -136,6 +143,18 @@ def store_split(typing_context, target, start, low, high, parts):
         return context.get_dummy_value()
 
     return types.void(target, types.intp, vector, vector, parts), emit
+
+
+def _to_nearest_even(builder, numbers, bits):
+    """The bits of each number, whose upper halves are the nearest bfloat16; NaN stays NaN."""
+
+    def everywhere(constant):
+        return broadcast(builder, I32(constant), bits.type)
+
+    odd = builder.and_(builder.lshr(bits, everywhere(16)), everywhere(1))
+    rounded = builder.add(bits, builder.add(odd, everywhere(0x7FFF)))
+    is_nan = builder.fcmp_unordered("uno", numbers, numbers)
+    return builder.select(is_nan, builder.or_(bits, everywhere(0x00400000)), rounded)
 
 
 @cache
@@ -163,8 +182,8 @@ def split_pairs(parts):
     """The kernel that splits squares beside each other for the right of a product."""
 
     @jit(refcount=False)
-    def split(source, start, row, rows, columns, target, to, distance):
-        """Split to places ``distance`` apart from ``to`` on.
+    def split(source, start, row, rows, columns, target, to, distance, factor):
+        """Split to places ``distance`` apart from ``to`` on, multiplied by a factor unless that is None.
 
         The source's rows are ``row`` apart; missing numbers are zero.
         """
@@ -173,6 +192,8 @@ def split_pairs(parts):
                 at = start + r * row + j
                 low = load(source, at, columns - j if r < rows else 0)
                 high = load(source, at + 16 * row, columns - j if r + 16 < rows else 0)
+                if factor is not None:
+                    low, high = low * factor, high * factor
                 store_split(
                     target, to + j // SIDE * distance + j % SIDE // 16 * HALF + r * 16, low, high, parts
                 )

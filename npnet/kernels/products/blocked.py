@@ -318,7 +318,7 @@ def _split_right(parts):
         if b_column == 1:
             for k in range(0, steps, SIDE):
                 to = k // SIDE * size
-                split_square(b, start + k * b_step, b_step, steps - k, columns, split, to, line)
+                split_square(b, start + k * b_step, b_step, steps - k, columns, split, to, line, None)
         else:
             for j in range(0, columns, SIDE):
                 for k in range(0, steps, SIDE):

@@ -128,7 +128,7 @@ def _multiply_split(precision):
         for i in range(2):
             start = i * SIDE * SIDE
             split_left(numbers, start, SIDE, SIDE, SIDE, a, i * left_size, left_size)
-            split_right(numbers, start, SIDE, SIDE, SIDE, b, i * right_size, right_size)
+            split_right(numbers, start, SIDE, SIDE, SIDE, b, i * right_size, right_size, None)
         start_unit()
         for _ in range(times):
             multiply_squares(

@@ -2,7 +2,7 @@
 
 ``layouts.py`` says how matrices lie, ``amx.py`` what a square is when it has been split, into how many parts.
 Samples are cut into stripes of SIDE rows; a stripe and a panel have a square in common. All squares here are
-SIDE x SIDE.
+SIDE x SIDE. What stands on the right of a product is multiplied by a ``factor`` first, unless that is None.
 """
 
 from functools import cache
@@ -76,13 +76,14 @@ def split_gradients(parts):
     split_square, size = split_pairs(parts), split_size(parts)
 
     @jit(refcount=False)
-    def work(dz, left, panels, n, split):
+    def work(dz, left, panels, n, split, factor):
         """Split all stripes of dz, panel by panel, for ``panels`` panels from ``left`` on."""
         stripes = -(-n // SIDE)
         for p in range(panels):
             for s in range(stripes):
                 at = ((left + p) * dz.shape[1] + s * SIDE) * SIDE
-                split_square(dz, at, SIDE, n - s * SIDE, SIDE, split, (p * stripes + s) * size, size)
+                to = (p * stripes + s) * size
+                split_square(dz, at, SIDE, n - s * SIDE, SIDE, split, to, size, factor)
 
     return work
 
@@ -93,11 +94,11 @@ def split_weights(parts):
     split_square, size = split_pairs(parts), split_size(parts)
 
     @jit(refcount=False)
-    def work(weight, start, squares, split, to):
+    def work(weight, start, squares, split, to, factor):
         """Split some squares of weights below each other."""
         for i in range(squares):
             square = start + i * weight.shape[2] * SQUARE
-            split_square(weight, square, SIDE, SIDE, SIDE, split, to + i * size, size)
+            split_square(weight, square, SIDE, SIDE, SIDE, split, to + i * size, size, factor)
 
     return work
 
@@ -108,7 +109,7 @@ def split_weights_piece(parts):
     size = split_size(parts)
 
     @jit(inline=True, refcount=False)
-    def work(i, piece, weight, start, squares, split, to):
+    def work(i, piece, weight, start, squares, split, to, factor):
         """Split a piece of square i as ``split_weights`` does."""
         if i < squares:
             for row in range(piece * 16 // PIECES, (piece + 1) * 16 // PIECES):
@@ -116,6 +117,8 @@ def split_weights_piece(parts):
                     at = start + i * weight.shape[2] * SQUARE + row * SIDE + half * 16
                     low = load(weight, at, lanes_of(weight))
                     high = load(weight, at + 16 * SIDE, lanes_of(weight))
+                    if factor is not None:
+                        low, high = low * factor, high * factor
                     store_split(split, to + i * size + half * HALF + row * 16, low, high, parts)
 
     return work
