@@ -13,9 +13,9 @@ def instrument(step, clock):
     """Let a fused step run phase by phase and add the seconds of each to ``clock[part, layer]``."""
     plan, names = step.current(), {}
 
-    def one_by_one(n):
+    def one_by_one(n, on_levels):
         for todo in plan.todos:
-            writer = Writer(plan, n)
+            writer = Writer(plan, n, on_levels)
             writer.append(todo, 0, after=writer.last)
             operations, table, work = writer.program()
             layer = todo.fields.get("layer", 0 if todo.part == "gather" else len(plan.layers) - 1)

@@ -31,11 +31,11 @@ from npnet.kernels.vectors.views import array_at, view
 
 __all__ = [
     "NOBODY", "Operands", "Phase", "apply", "backward", "forward", "gather", "gradient", "precision_of",
-    "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward",
+    "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward", "uses_levels",
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
-FEWEST_WHOLE = 16  # samples for which the matrix unit is quicker where they are whole numbers
+FEWEST = 16  # samples on levels for which the matrix unit is quicker
 NOBODY = -1  # what a phase waits for that needs nobody's results
 
 
@@ -93,7 +93,7 @@ class Operands(NamedTuple):
         The address of the user's samples (N, D), D, which of them make the batch of each step, and what
         converts them.
     factor
-        What the gathered numbers are to be multiplied by, where they are whole (``precision_of``).
+        What the gathered numbers are to be multiplied by, where they are on levels (``levels.py``).
     targets, sample_weight, loss_scale
         For each step; ``sample_weight`` may have no columns: then every sample weighs 1.
     losses, y_pred
@@ -126,18 +126,20 @@ class Operands(NamedTuple):
     constants: np.ndarray
 
 
-def precision_of(dtype, n, whole=False):
+def uses_levels(dtype, n):
+    """Whether products with n samples of this dtype gain by samples on levels (``levels.py``)."""
+    return bool(AMX and dtype == np.float32 and n >= FEWEST)
+
+
+def precision_of(dtype, n, on_levels=False):
     """The precision in which products with n samples of this dtype run on the processor's matrix unit.
 
     None means that they run on its vector unit: with so few samples that they fill one of the matrix unit's
-    squares, six products of each take longer than moving the weights. ``whole``: the samples on the left are
-    whole numbers that a bfloat16 holds, times a factor.
+    squares, the six products take longer than on the vector unit. ``on_levels``: the samples on the left are.
     """
-    if not (AMX and dtype == np.float32):
-        return None
-    if whole:
-        return EXACT_LEFT if n >= FEWEST_WHOLE else None
-    return FLOAT32 if n > SIDE else None
+    if on_levels:
+        return EXACT_LEFT
+    return FLOAT32 if AMX and dtype == np.float32 and n > SIDE else None
 
 
 def _factor_of(precision):

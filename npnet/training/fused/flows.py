@@ -10,7 +10,7 @@ from npnet.layers.parameter import Parameter
 from npnet.training.batches import Batch
 from npnet.training.shards import gradient_of
 
-__all__ = ["ROWS", "AddUp", "Call", "Derivative", "Flow", "Meeting", "Memory", "Todo"]
+__all__ = ["ROWS", "AddUp", "Call", "Derivative", "Flow", "Meeting", "Memory", "Precisions", "Todo"]
 
 T = TypeVar("T")
 
@@ -53,11 +53,14 @@ class Flow(NamedTuple):
         Numbers a sample, of panels.
     derivative
         What its gradient is still to be multiplied by.
+    gathered
+        Whether it is the batch itself.
     """
 
     number: int
     columns: int = 0
     derivative: Derivative | None = None
+    gathered: bool = False
 
     @property
     def in_panels(self) -> bool:
@@ -84,6 +87,21 @@ class Meeting(NamedTuple):
     do: Callable[[list["Memory"], AddUp], None]
 
 
+class Precisions(NamedTuple):
+    """In which precision products run on the matrix unit; None: on the vector unit.
+
+    Attributes
+    ----------
+    of_batch
+        Those with the batch itself, whose samples may be on levels (``kernels/fused/levels.py``).
+    others
+        All others.
+    """
+
+    of_batch: Any
+    others: Any
+
+
 class Todo(NamedTuple):
     """A phase of a step before it is a row of a program.
 
@@ -92,7 +110,7 @@ class Todo(NamedTuple):
     part
         What it is called where parts of a step are timed.
     operation
-        Makes the compiled operation, given the precision of products on the matrix unit, or None.
+        Makes the compiled operation, given the precisions of products.
     fields
         The fields of ``kernels.fused.program.Phase`` that it uses.
     work
@@ -102,7 +120,7 @@ class Todo(NamedTuple):
     """
 
     part: str
-    operation: Callable[[Any], Any]
+    operation: Callable[[Precisions], Any]
     fields: dict[str, int]
     work: int = 0
     needs_nobody: bool = False
@@ -134,8 +152,8 @@ class Memory:
     penalty
         The sum of the regularizers' penalties.
     parts
-        The programs and calls of a plan, by number of steps, whether the first layer takes one pass, and the
-        dtype of the samples.
+        The programs and calls of a plan, by number of steps, whether the first layer takes one pass, the
+        dtype of the samples, and whether they are on levels.
     """
 
     rows: np.ndarray
@@ -153,7 +171,7 @@ class Memory:
         self.twins: dict[Any, Any] = {}
         self.kept: dict[int, np.ndarray] = {}
         self.grads: dict[Parameter, np.ndarray] = {}
-        self.parts: dict[tuple[int, bool, Any], list[Any]] = {}
+        self.parts: dict[tuple[int, bool, Any, bool], list[Any]] = {}
         self.panel_rows, self.width = panel_rows(n, dtype), width(dtype)
         size = self.panel_rows * self.width
         starts = np.cumsum([0, *panel_counts])[:-1] * size

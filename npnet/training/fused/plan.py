@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,7 +33,7 @@ from npnet.optimizers import Optimizer
 from npnet.training.batches import Batch
 from npnet.training.fused import stages
 from npnet.training.fused.convolutions import FusedConvolution, can_convolve
-from npnet.training.fused.flows import AddUp, Call, Flow, Meeting, Memory, Todo
+from npnet.training.fused.flows import AddUp, Call, Flow, Meeting, Memory, Precisions, Todo
 from npnet.training.fused.normalization import FusedNormalization, can_normalize
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
 from npnet.training.step import Result, Step, joined
@@ -514,17 +515,21 @@ class Plan:
     # --- taking steps -----------------------------------------------------------------------------------
 
     def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
-        """Take a step for each batch; those of one size together where no Python code runs in a step."""
+        """Take a step for each batch; those of one kind together where no Python code runs in a step."""
         for home in self.homes:
             home.take()
         results = []
-        for _, alike in groupby(batches, lambda batch: len(batch.rows)):
-            together = list(alike)
-            if self.whole:
-                results += self.take(x, together)
-            else:
-                for batch in together:
-                    results += self.take(x, [batch])
+        for _, of_one_size in groupby(batches, lambda batch: len(batch.rows)):
+            group = list(of_one_size)
+            for on_levels, alike in groupby(
+                zip(self.start.on_levels(x, group), group, strict=True), itemgetter(0)
+            ):
+                together = [batch for _, batch in alike]
+                if self.whole:
+                    results += self.take(x, together, on_levels)
+                else:
+                    for batch in together:
+                        results += self.take(x, [batch], on_levels)
         return results
 
     def at_once(self, batch_size: int) -> int:
@@ -539,20 +544,23 @@ class Plan:
         output = batch_size * self.fused[-1].units
         return max(1, min(MOST_STEPS, WORK_AT_ONCE // work, OUTPUT_AT_ONCE // output))
 
-    def take(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
-        """Take a step for each of some batches of one size."""
+    def take(self, x: np.ndarray, batches: list[Batch], on_levels: bool) -> list[Result]:
+        """Take a step for each of some batches of one size, which are ``on_levels`` or not."""
         memory = self.memory(len(batches[0].rows))
-        for meeting in self.run(memory, x, batches):
+        for meeting in self.run(memory, x, batches, on_levels):
             meeting.do([memory], lambda arrays: arrays[0])
         return self.results(memory)
 
-    def run(self, memory: Memory, x: np.ndarray, batches: list[Batch]) -> Iterator[Meeting]:
+    def run(
+        self, memory: Memory, x: np.ndarray, batches: list[Batch], on_levels: bool
+    ) -> Iterator[Meeting]:  # fmt: skip
         """Take a step for each of some batches of one size; whoever iterates holds the meetings."""
         from npnet.kernels.fused import program
 
         steps, n = len(batches), memory.n
         memory.batch = batches[0]
         samples, index = self.start.rows(memory, x, batches)
+        scale, offset, factor = self.start.scaling(x, on_levels)
         dtype, optimizer = self.step.chain.dtype, self.step.optimizer
         targets, weights = np.empty((steps, 0, 0), dtype), np.empty((steps, 0), dtype)
         losses, y_pred, loss_scale = np.empty((steps, 0)), np.empty((steps, 0, 0), dtype), 1.0
@@ -565,12 +573,11 @@ class Plan:
         decay, hyperparameters = self.hyperparameters(steps)
         operands = program.Operands(
             memory.panel_rows, memory.array, memory.table, self.weights, memory.gradients, self.layer_table,
-            samples.ctypes.data, samples.shape[1], index.reshape(steps, n), getattr(self.start, "scale", 1.0),
-            getattr(self.start, "offset", 0.0), targets, weights, loss_scale, losses, y_pred, decay,
-            hyperparameters, np.array(self.constants, np.float64),
+            samples.ctypes.data, samples.shape[1], index.reshape(steps, n), scale, offset, factor, targets,
+            weights, loss_scale, losses, y_pred, decay, hyperparameters, np.array(self.constants, np.float64),
         )  # fmt: skip
         before = optimizer.iterations
-        for part in self._parts(memory, steps):
+        for part in self._parts(memory, steps, on_levels):
             if isinstance(part, Meeting):
                 yield part
             elif isinstance(part, Call):
@@ -617,32 +624,32 @@ class Plan:
 
     # --- programs ---------------------------------------------------------------------------------------
 
-    def _parts(self, memory: Memory, steps: int) -> list[Any]:
-        """Return the programs and calls that make the steps, made once for each size and number."""
+    def _parts(self, memory: Memory, steps: int, on_levels: bool) -> list[Any]:
+        """Return the programs and calls that make the steps, made once for each kind."""
         from npnet.kernels.machine.threads import get_threads
 
         # A thread takes whole panels of weights through an update with the next forward pass.
         one_pass = self.whole and self.fused[0].units >= 2 * get_threads() * memory.width
-        key = steps, one_pass, self.start.samples
+        key = steps, one_pass, self.start.samples, on_levels
         if key not in memory.parts:
             if self.whole:
-                memory.parts[key] = [self._steps(memory.n, steps, one_pass)]
+                memory.parts[key] = [self._steps(memory.n, steps, one_pass, on_levels)]
             else:
-                memory.parts[key] = list(self.segments(memory.n))
+                memory.parts[key] = list(self.segments(memory.n, on_levels))
         return memory.parts[key]
 
-    def segments(self, n: int) -> Iterator[Any]:
+    def segments(self, n: int, on_levels: bool) -> Iterator[Any]:
         """Go through the parts of one step: a program for the phases between two calls, each call."""
         for is_phase, todos in groupby(self.todos, lambda todo: isinstance(todo, Todo)):
             if not is_phase:
                 yield from todos
             else:
-                writer = Writer(self, n)
+                writer = Writer(self, n, on_levels)
                 for todo in todos:
                     writer.append(todo, 0, after=writer.last)
                 yield writer.program()
 
-    def _steps(self, n: int, steps: int, one_pass: bool) -> Any:
+    def _steps(self, n: int, steps: int, one_pass: bool, on_levels: bool) -> Any:
         """Return the program of several steps.
 
         While a step flows back, threads that have nothing to do gather the next one's batch into the other of
@@ -651,7 +658,7 @@ class Plan:
         gather, *others = self.todos
         assert isinstance(gather, Todo)
         batch = gather.fields["y"], self.second_batch
-        writer = Writer(self, n)
+        writer = Writer(self, n, on_levels)
         gathered, last = writer.append(gather, 0, after=writer.last), writer.last
         for step in range(steps):
             this, following = batch[step % 2], batch[(step + 1) % 2]
@@ -673,11 +680,14 @@ class Plan:
 class Writer:
     """Writes a program, phase after phase."""
 
-    def __init__(self, plan: Plan, n: int):
+    def __init__(self, plan: Plan, n: int, on_levels: bool = False):
         from npnet.kernels.fused import program
 
         self.phase, self.nobody = program.Phase, program.NOBODY
-        self.precision = program.precision_of(plan.step.chain.dtype, n)
+        dtype = plan.step.chain.dtype
+        self.precisions = Precisions(
+            program.precision_of(dtype, n, on_levels), program.precision_of(dtype, n)
+        )  # fmt: skip
         self.n = n
         # All of the plan, so that its programs are carried out by one kernel, compiled once.
         todos = [todo for todo in plan.todos if isinstance(todo, Todo)]
@@ -685,7 +695,7 @@ class Writer:
             todos.append(plan.learn_and_forward)
         self.operations: dict[Any, int] = {}
         for todo in todos:
-            self.operations.setdefault(todo.operation(self.precision), len(self.operations))
+            self.operations.setdefault(todo.operation(self.precisions), len(self.operations))
         self.rows: list[tuple[int, ...]] = []
         self.work = 0
 
@@ -696,7 +706,7 @@ class Writer:
 
     def append(self, todo: Todo, step: int, after: int, also: int | None = None, **fields: int) -> int:
         """Write a phase that waits for two others; return its number."""
-        operation = self.operations[todo.operation(self.precision)]
+        operation = self.operations[todo.operation(self.precisions)]
         waits = {"after": after, "also": self.nobody if also is None else also}
         self.rows.append(self.phase(operation=operation, step=step, **waits, **{**todo.fields, **fields}))
         self.work += self.n * todo.work

@@ -170,7 +170,10 @@ class FusedDistributedStep(DistributedStep):
             samples = np.zeros((1, *x.shape[1:]), x.dtype)
             shards = [(self.sums.mine.start, Batch(np.zeros(1, int), batch.y_true[:1], np.zeros(1)))]
         memories = [self._memory(plan, number, len(own.rows)) for number, own in shards]
-        runs = [plan.run(memory, samples, [own]) for memory, (_, own) in zip(memories, shards, strict=True)]
+        runs = [
+            plan.run(memory, samples, [own], *plan.start.on_levels(samples, [own]))
+            for memory, (_, own) in zip(memories, shards, strict=True)
+        ]
         for meetings in zip(*runs, strict=True):  # each run has come as far
             meetings[0].do(memories, self._add_up)
             if meetings[0] is plan.begin_update:

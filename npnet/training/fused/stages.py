@@ -25,7 +25,7 @@ from npnet.layers.pooling import MaxPooling2D
 from npnet.losses import CategoricalCrossentropy, Loss, SparseCategoricalCrossentropy
 from npnet.optimizers import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, Optimizer, RMSprop
 from npnet.training.batches import Batch, gather
-from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Meeting, Memory, Todo
+from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Meeting, Memory, Precisions, Todo
 from npnet.training.step import Step, joined
 
 __all__ = [
@@ -104,6 +104,14 @@ class GatherRows:
     def __init__(self, chain: Chain):
         self.dtype = self.samples = chain.dtype
 
+    def on_levels(self, x: np.ndarray, batches: list[Batch]) -> list[bool]:
+        """Return whether each batch is on levels: that is of no use here."""
+        return [False] * len(batches)
+
+    def scaling(self, x: np.ndarray, on_levels: bool) -> tuple[float, float, float]:
+        """Return scale and offset of what is gathered, and the factor that is left."""
+        return 1.0, 0.0, 1.0
+
     def rows(self, memory: Memory, x: np.ndarray, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
         """Gather the batch; return samples (N, D), and which of them are the rows of all batches."""
         (batch,) = batches
@@ -137,7 +145,38 @@ class GatherPanels:
             if isinstance(link, Rescaling):
                 self.scale, self.offset = link.scale * self.scale, link.scale * self.offset + link.offset
         self.columns = columns
-        self.flow = Flow(space.new_panels(columns), columns)
+        self.flow = Flow(space.new_panels(columns), columns, gathered=True)
+
+    def on_levels(self, x: np.ndarray, batches: list[Batch]) -> list[bool]:
+        """Return whether each batch, all of one size, is on levels and the kernels gain by it."""
+        n = len(batches[0].rows)
+        levels = self._levels(x) if program().uses_levels(self.dtype, n) else None
+        if levels is None or self.prefix or not _is_plain(x):
+            return [False] * len(batches)
+        from npnet.kernels.fused.levels import are_on_levels
+
+        # Most data are no pixels, which their first samples tell.
+        samples, index = x.reshape(len(x), self.columns), np.concatenate([batch.rows for batch in batches])
+        firsts = np.asarray(samples[index[::n]], np.float64) * levels.scale + levels.offset
+        may_be = (np.abs(firsts - np.rint(firsts)) <= 1e-3).all(axis=1)
+        answers = np.zeros((len(batches), n), np.bool_)
+        if may_be.any():
+            chosen = index.reshape(-1, n)[may_be].reshape(-1)
+            answers[may_be] = are_on_levels(samples, chosen, levels).reshape(-1, n)
+        return answers.all(axis=1).tolist()
+
+    def scaling(self, x: np.ndarray, on_levels: bool) -> tuple[float, float, float]:
+        """Return scale and offset of what is gathered, and the factor that is left to be multiplied by."""
+        levels = self._levels(x) if on_levels else None
+        return (
+            (self.scale, self.offset, 1.0) if levels is None else (levels.scale, levels.offset, levels.factor)
+        )
+
+    def _levels(self, x: np.ndarray) -> Any:
+        """Return the levels that these samples may be on."""
+        from npnet.kernels.fused.levels import levels_of
+
+        return levels_of(x.dtype, self.scale, self.offset)
 
     def rows(self, memory: Memory, x: np.ndarray, batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
         """Return samples (N, D), ``x`` itself where that will do, and which are the rows of all batches."""
@@ -145,7 +184,7 @@ class GatherPanels:
         if self.prefix:
             prepared = [self._prepared(memory, x[batch.rows]) for batch in batches]
             x, index = np.concatenate(prepared), np.arange(len(index))
-        if not (x.flags.c_contiguous and x.dtype.isnative and x.dtype.char in "?bBhHiIlLqQfd"):
+        if not _is_plain(x):
             x, index = np.ascontiguousarray(x[index], self.dtype), np.arange(len(index))
         self.samples = x.dtype
         return x.reshape(len(x), self.columns), index
@@ -163,8 +202,13 @@ class GatherPanels:
     def forward(self) -> tuple[Flow, Todos]:
         """Return the batch, and what gathers it."""
         fields = {"y": self.flow.number}
-        operation = lambda precision: program().gather(self.samples)  # noqa: E731
+        operation = lambda precisions: program().gather(self.samples)  # noqa: E731
         return self.flow, [Todo("gather", operation, fields, 8 * self.columns, True)]
+
+
+def _is_plain(x: np.ndarray) -> bool:
+    """Whether the kernels can gather rows of an array where it lies."""
+    return x.flags.c_contiguous and x.dtype.isnative and x.dtype.char in "?bBhHiIlLqQfd"
 
 
 # --- stages ----------------------------------------------------------------------------------------------
@@ -344,8 +388,8 @@ class FusedDense(Active):
         self.epilogue = rule, z != self.y, len(self.constants)
         self.fields = {"layer": self.layer, "y": self.y, "z": z, "constants": first}
 
-        def operation(precision: Any) -> Any:
-            return program().forward(precision, *self.epilogue)
+        def operation(precisions: Precisions) -> Any:
+            return program().forward(_precision(precisions, x), *self.epilogue)
 
         todo = Todo("forward", operation, self.fields | {"x": x.number}, self._work)
         return Flow(self.y, self.units, derivative), [todo]
@@ -356,8 +400,8 @@ class FusedDense(Active):
         rule, remembered, constants, first = x.derivative or Derivative(rules.linear_backward, dx, (), 0)
         fields = {"layer": self.layer, "dy": dy.number, "z": remembered, "dx": dx, "constants": first}
 
-        def operation(precision: Any) -> Any:
-            return program().backward(precision, rule, len(constants))
+        def operation(precisions: Precisions) -> Any:
+            return program().backward(precisions.others, rule, len(constants))
 
         return Flow(dx, self.inputs), [Todo("input gradient", operation, fields, self._work)]
 
@@ -365,8 +409,8 @@ class FusedDense(Active):
         """Update the parameters: gradient and rule in one, the gradient as a whole never exists."""
         fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
 
-        def operation(precision: Any) -> Any:
-            return program().update(precision, *self._rule())
+        def operation(precisions: Precisions) -> Any:
+            return program().update(_precision(precisions, x), *self._rule())
 
         return [Todo("gradient, update", operation, fields, self._work)]
 
@@ -374,8 +418,8 @@ class FusedDense(Active):
         """Do what ``learn`` does, and ``forward`` with the next batch, in one pass over the weights."""
         fields = self.fields | {"x": x.number, "dy": dy.number, "next_x": next_x}
 
-        def operation(precision: Any) -> Any:
-            return program().update_forward(precision, *self._rule(), *self.epilogue)
+        def operation(precisions: Precisions) -> Any:
+            return program().update_forward(_precision(precisions, x), *self._rule(), *self.epilogue)
 
         return Todo("gradient, update, forward", operation, fields, 2 * self._work)
 
@@ -386,16 +430,25 @@ class FusedDense(Active):
     def gradients(self, x: Flow, dy: Flow) -> Todos:
         """Write the gradients as arrays ..."""
         fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
-        return [Todo("gradient", lambda precision: program().gradient(precision), fields, self._work)]
+
+        def operation(precisions: Precisions) -> Any:
+            return program().gradient(_precision(precisions, x))
+
+        return [Todo("gradient", operation, fields, self._work)]
 
     def apply(self) -> Todos:
         """... and update the parameters with them."""
         fields = {"layer": self.layer}
-        return [Todo("update", lambda precision: program().apply(*self._rule()), fields, 16 * self.units)]
+        return [Todo("update", lambda precisions: program().apply(*self._rule()), fields, 16 * self.units)]
 
     def _rule(self) -> tuple[Any, int, int]:
         optimizer = self.optimizer
         return optimizer.rule, len(optimizer.slot_names), len(optimizer.hyperparameters())
+
+
+def _precision(precisions: Precisions, x: Flow) -> Any:
+    """Return the precision of products with x."""
+    return precisions.of_batch if x.gathered else precisions.others
 
 
 class Differentiate:
@@ -478,7 +531,7 @@ class SoftmaxLoss:
         return self.gradient, [
             Todo(
                 "softmax, cross-entropy",
-                lambda precision: program().softmax_cross_entropy(),
+                lambda precisions: program().softmax_cross_entropy(),
                 fields,
                 16 * self.classes,
             )
