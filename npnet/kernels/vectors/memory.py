@@ -99,7 +99,7 @@ def load_as(typing_context, like, array, start, count):
         data = context.make_array(signature.args[1])(context, builder, array).data
         source = ir.VectorType(element, vector.count)
         place = builder.bitcast(builder.gep(data, [start]), source.as_pointer())
-        align = max(1, stored.bitwidth // 8)
+        align = context.get_abi_sizeof(element)
         zeros = ir.Constant(source, None)
         letter = "i" if isinstance(element, ir.IntType) else "f"
         name = f"llvm.masked.load.v{vector.count}{letter}{8 * align}.p0"
