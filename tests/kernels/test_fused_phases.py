@@ -24,7 +24,8 @@ DECAY, RATE, MOMENTUM = 0.75, 0.01, 0.9
         if precision
         else pytest.param(None, id=name)
         for name, precision in {
-            "vector unit": None, "three parts": FLOAT32, "whole numbers": EXACT_LEFT, "bfloat16": BFLOAT16
+            "vector unit": None, "matrix unit": FLOAT32, "matrix unit, whole numbers": EXACT_LEFT,
+            "matrix unit, bfloat16": BFLOAT16,
         }.items()
     ]
 )  # fmt: skip

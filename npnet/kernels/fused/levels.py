@@ -1,12 +1,12 @@
-"""Levels: numbers that are whole times a common factor, as pixels are, and need one part on the matrix unit.
+"""Levels: whole numbers times a common factor, as pixels are, which need one part on the matrix unit.
 
-A pixel is one of 256 levels: a byte k, or k / 255 rounded to a float, or 2 k / 255 - 1. As the whole number k,
-or 2 k - 255, a bfloat16 holds it exactly, and the factor moves to the other operand of each product:
+A pixel is one of 256 levels: a byte k, or k / 255 rounded to a float, or 2 k / 255 - 1. As the whole number
+k, or 2 k - 255, a bfloat16 holds it exactly, and the factor moves to the other operand of each product:
 
     y  = x W  = k (factor W)            dW = x' dy = k' (factor dy)
 
-Whether floats are on such levels is found out by looking at all of them, batch by batch: nobody has to say it,
-and no array is trusted to stay as it was.
+Whether floats are on such levels is found out by looking at all of them, batch by batch: nobody has to say
+so, and no array is trusted to stay as it was.
 """
 
 from functools import cache
@@ -26,7 +26,7 @@ __all__ = ["Levels", "are_on_levels", "levels_of"]
 MOST = 256  # a bfloat16 holds every whole number up to here
 PIXEL = 255
 SERIAL = 1 << 17  # numbers below which waking the other threads costs more than they save
-# Of a level: k / 255 in float32 is off by half a unit in its last place, its product with 255 by another half.
+# Of a level: k / 255 in float32 is off by half a unit in its last place, its product with 255 by another.
 TOLERANCE = 2.0**-22
 SHIFT = (
     1.5 * 2.0**23

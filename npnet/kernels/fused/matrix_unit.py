@@ -479,7 +479,8 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
         while task < tasks:
             left, right = stretch(task, tasks, weight.shape[0])
             do_task(
-                x, dz, n, weights, next_x, output, left, right - left, scratch, split_next, split_weight, factor
+                x, dz, n, weights, next_x, output, left, right - left, scratch, split_next, split_weight,
+                factor,
             )  # fmt: skip
             done(team, phase)
             task = take(team, phase, tasks)

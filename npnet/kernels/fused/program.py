@@ -35,7 +35,6 @@ __all__ = [
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
-FEWEST = 16  # samples on levels for which the matrix unit is quicker
 NOBODY = -1  # what a phase waits for that needs nobody's results
 
 
@@ -128,7 +127,7 @@ class Operands(NamedTuple):
 
 def uses_levels(dtype, n):
     """Whether products with n samples of this dtype gain by samples on levels (``levels.py``)."""
-    return bool(AMX and dtype == np.float32 and n >= FEWEST)
+    return bool(AMX and dtype == np.float32 and n >= SIDE)
 
 
 def precision_of(dtype, n, on_levels=False):

@@ -324,7 +324,7 @@ def _split_right(parts):
                 for k in range(0, steps, SIDE):
                     _transpose_part(b, start + j * b_column + k, b_column, columns - j, steps - k, square)
                     to = j // SIDE * line + k // SIDE * size
-                    split_square(square, 0, SIDE, SIDE, SIDE, split, to, line)
+                    split_square(square, 0, SIDE, SIDE, SIDE, split, to, line, None)
 
     return work
 

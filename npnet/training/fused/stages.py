@@ -151,19 +151,19 @@ class GatherPanels:
         """Return whether each batch, all of one size, is on levels and the kernels gain by it."""
         n = len(batches[0].rows)
         levels = self._levels(x) if program().uses_levels(self.dtype, n) else None
-        if levels is None or self.prefix or not _is_plain(x):
+        if levels is None or self.prefix:
             return [False] * len(batches)
         from npnet.kernels.fused.levels import are_on_levels
 
+        samples, index = self._plain(x, np.concatenate([batch.rows for batch in batches]))
         # Most data are no pixels, which their first samples tell.
-        samples, index = x.reshape(len(x), self.columns), np.concatenate([batch.rows for batch in batches])
         firsts = np.asarray(samples[index[::n]], np.float64) * levels.scale + levels.offset
         may_be = (np.abs(firsts - np.rint(firsts)) <= 1e-3).all(axis=1)
         answers = np.zeros((len(batches), n), np.bool_)
         if may_be.any():
             chosen = index.reshape(-1, n)[may_be].reshape(-1)
             answers[may_be] = are_on_levels(samples, chosen, levels).reshape(-1, n)
-        return answers.all(axis=1).tolist()
+        return list(map(bool, answers.min(axis=1)))
 
     def scaling(self, x: np.ndarray, on_levels: bool) -> tuple[float, float, float]:
         """Return scale and offset of what is gathered, and the factor that is left to be multiplied by."""
@@ -184,9 +184,14 @@ class GatherPanels:
         if self.prefix:
             prepared = [self._prepared(memory, x[batch.rows]) for batch in batches]
             x, index = np.concatenate(prepared), np.arange(len(index))
-        if not _is_plain(x):
+        samples, index = self._plain(x, index)
+        self.samples = samples.dtype
+        return samples, index
+
+    def _plain(self, x: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return samples (N, D) as the kernels can read them, ``x`` itself where it is so, and the rows."""
+        if not (x.flags.c_contiguous and x.dtype.isnative and x.dtype.char in "?bBhHiIlLqQfd"):
             x, index = np.ascontiguousarray(x[index], self.dtype), np.arange(len(index))
-        self.samples = x.dtype
         return x.reshape(len(x), self.columns), index
 
     def _prepared(self, memory: Memory, batch: np.ndarray) -> np.ndarray:
@@ -204,11 +209,6 @@ class GatherPanels:
         fields = {"y": self.flow.number}
         operation = lambda precisions: program().gather(self.samples)  # noqa: E731
         return self.flow, [Todo("gather", operation, fields, 8 * self.columns, True)]
-
-
-def _is_plain(x: np.ndarray) -> bool:
-    """Whether the kernels can gather rows of an array where it lies."""
-    return x.flags.c_contiguous and x.dtype.isnative and x.dtype.char in "?bBhHiIlLqQfd"
 
 
 # --- stages ----------------------------------------------------------------------------------------------
