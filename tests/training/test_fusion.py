@@ -126,7 +126,9 @@ def test_every_batch_size_and_a_shorter_last_batch(batch_size, layers):
 
 @pytest.mark.parametrize(
     "dtype",
-    quick(["bool", "uint8", "int64", "float64", "float32", ">f4", "float16"], "bool", "uint8", "float32", ">f4"),
+    quick(
+        ["bool", "uint8", "int64", "float64", "float32", ">f4", "float16"], "bool", "uint8", "float32", ">f4"
+    ),
 )
 def test_samples_are_converted_and_rescaled_on_the_way(dtype):
     images = np.random.default_rng(0).integers(0, 256, (70, 3, 13)).astype(dtype)
