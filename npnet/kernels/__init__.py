@@ -1,4 +1,7 @@
-"""Two sets of kernels with one interface: ``reference`` to read, ``parallel`` to run."""
+"""Two sets of kernels with one interface: ``reference`` to read, ``parallel`` to run.
+
+``mixed`` makes of each of them one whose products multiply bfloat16.
+"""
 
 import warnings
 from functools import cache
@@ -7,7 +10,7 @@ from typing import Any, Protocol
 
 from npnet.kernels import reference
 
-__all__ = ["MODULES", "Kernels", "UsesKernels", "load", "name_of", "restored", "why_no_numba"]
+__all__ = ["MODULES", "Kernels", "UsesKernels", "computing_in", "load", "name_of", "restored", "why_no_numba"]
 
 MODULES = {"numpy": "reference", "numba": "parallel"}
 
@@ -18,6 +21,7 @@ class Kernels(Protocol):
     def dense_forward(self, x: Any, weight: Any, bias: Any) -> Any: ...
     def dense_backward_parameters(self, x: Any, dy: Any) -> Any: ...
     def dense_backward_input(self, dy: Any, weight: Any) -> Any: ...
+    def to_bfloat16(self, x: Any) -> Any: ...
     def elementwise(self, rule: Any, *operands: Any) -> Any: ...
     def softmax_forward(self, x: Any) -> Any: ...
     def softmax_backward(self, dy: Any, y: Any) -> Any: ...
@@ -111,6 +115,24 @@ def name_of(kernels: Kernels) -> str | None:
     """Return the name of a kernel set, None for an object that is neither."""
     module = getattr(kernels, "__name__", "")
     return next((name for name, part in MODULES.items() if module == f"{__name__}.{part}"), None)
+
+
+def computing_in(dtype: str, kernels: Kernels) -> Kernels:
+    """Return the set as it is, or the one made of it that rounds to bfloat16 what it multiplies.
+
+    Parameters
+    ----------
+    dtype
+        What is multiplied: "float32", "float64" or "bfloat16".
+    kernels
+        A set; of one that rounds the set is taken that it is made of.
+    """
+    exact: Kernels = getattr(kernels, "exact", kernels)
+    if dtype != "bfloat16":
+        return exact
+    from npnet.kernels import mixed
+
+    return mixed.of(exact)
 
 
 class UsesKernels:

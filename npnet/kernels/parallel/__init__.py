@@ -17,6 +17,7 @@ from npnet.kernels.convolution import (
     max_pool_backward,
     max_pool_forward,
 )
+from npnet.kernels.parallel.bfloat16 import to_bfloat16
 from npnet.kernels.parallel.columns import (
     batch_norm_backward_input,
     batch_norm_backward_parameters,
@@ -89,5 +90,6 @@ __all__ = [
     "softmax_cross_entropy_forward",
     "softmax_forward",
     "standardize",
+    "to_bfloat16",
     "update",
 ]

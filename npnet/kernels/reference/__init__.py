@@ -28,6 +28,7 @@ from npnet.kernels.reference.layers import (
     normalize_rows_forward,
     softmax_backward,
     softmax_forward,
+    to_bfloat16,
 )
 from npnet.kernels.reference.losses import (
     binary_cross_entropy_backward,
@@ -89,5 +90,6 @@ __all__ = [
     "softmax_cross_entropy_forward",
     "softmax_forward",
     "standardize",
+    "to_bfloat16",
     "update",
 ]

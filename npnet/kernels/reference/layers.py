@@ -16,6 +16,7 @@ __all__ = [
     "normalize_rows_forward",
     "softmax_backward",
     "softmax_forward",
+    "to_bfloat16",
 ]
 
 # --- dense: y = x W + b -----------------------------------------------------------------------------------
@@ -45,6 +46,22 @@ def dense_backward_input(dy, weight):
     dx[n,i] = sum_j ∂y[n,j]/∂x[n,i] dy[n,j] = sum_j W[i,j] dy[n,j]
     """
     return dy @ weight.T
+
+
+# --- mixed precision: what is multiplied is rounded first, see kernels/mixed.py -----------------------------
+
+
+def to_bfloat16(x):
+    """y = x rounded to the nearest bfloat16, a float32 of 8 significant bits; to the even one of two.
+
+    A bfloat16 is the upper half of a float32: its sign, its 8 bits of exponent and 7 of 23 bits of fraction.
+    Adding a little less than half of the last bit that stays, or exactly half where that bit is 1, carries
+    into the upper half where it is to be rounded up; what is too large so becomes infinite. Infinities stay.
+    NaN stays NaN: a bit of its upper half is set, for all that are set may lie in the lower one.
+    """
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    nearest = bits + (0x7FFF + (bits >> 16 & 1))
+    return (np.where(np.isnan(x), bits | 0x00400000, nearest) & 0xFFFF0000).view(np.float32)
 
 
 # --- activations -----------------------------------------------------------------------------------------
