@@ -5,12 +5,14 @@ import sys
 from npnet import (
     activations,
     callbacks,
+    config,
     constraints,
     datasets,
     initializers,
     layers,
     losses,
     metrics,
+    mixed_precision,
     models,
     optimizers,
     regularizers,
@@ -21,6 +23,7 @@ from npnet.checking.gradient_check import check_gradients
 from npnet.internal.names import explain_missing
 from npnet.kernels.machine.threads import get_threads, set_threads
 from npnet.layers import Input
+from npnet.mixed_precision import DTypePolicy
 from npnet.models import Sequential
 from npnet.training import distribution
 from npnet.utils import backend
@@ -28,12 +31,14 @@ from npnet.utils import backend
 sys.modules[f"{__name__}.distribution"] = distribution  # to import from, as os.path is
 __version__ = "0.1.0"
 __all__ = [
+    "DTypePolicy",
     "Input",
     "Sequential",
     "activations",
     "backend",
     "callbacks",
     "check_gradients",
+    "config",
     "constraints",
     "datasets",
     "distribution",
@@ -42,6 +47,7 @@ __all__ = [
     "layers",
     "losses",
     "metrics",
+    "mixed_precision",
     "models",
     "optimizers",
     "regularizers",

@@ -121,7 +121,7 @@ def test_functions_take_them_as_methods_do(tmp_path):
 def test_what_was_named_in_reports_is_among_them():
     assert {"loss_scale_factor", "gradient_accumulation_steps"} <= all_known(optimizers.Adam).keys()
     assert {"write_graph", "profile_batch"} <= all_known(callbacks.TensorBoard).keys()
-    assert {"lora_rank", "activity_regularizer", "dtype"} <= all_known(layers.Dense).keys()
+    assert {"lora_rank", "activity_regularizer", "autocast"} <= all_known(layers.Dense).keys()
     with pytest.raises(TypeError, match="value must be a number, got array"):
         initializers.Constant(X)
 

@@ -35,6 +35,7 @@ from npnet.internal import checks
 from npnet.kernels.reference.losses import PROBABILITY_CLIP
 from npnet.layers.layer import Layer
 from npnet.losses import Loss
+from npnet.mixed_precision import DTypePolicy
 from npnet.models import Sequential
 from npnet.optimizers import SGD
 from npnet.plotting import markup
@@ -258,9 +259,13 @@ def _prepare(model: Sequential, x: Any, y: Any, sample_weight: Any) -> tuple[Sam
 
 
 def float64_twin(model: Sequential) -> Sequential:
-    """Return a copy of the model that computes in float64 with its own kernels."""
-    twin = copy.deepcopy(model)
-    vars(twin)["dtype"] = np.dtype(np.float64)  # no assignment can do it: its weights change as well
+    """Return a copy of the model that computes in float64 with its own kernels, whatever its policies."""
+    twin, policy = copy.deepcopy(model), DTypePolicy("float64")
+    # No assignment can do it: its weights change as well.
+    vars(twin).update(dtype=np.dtype(np.float64), _dtype_policy=policy)
+    for layer in twin.leaves().values():
+        vars(layer)["_policy"] = policy
+    twin.use(twin.kernels)
     for parameter in twin.parameters:
         parameter.cast(np.float64)
     return twin

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from npnet.kernels import reference
 
-__all__ = ["MODULES", "Kernels", "UsesKernels", "computing_in", "load", "name_of", "restored", "why_no_numba"]
+__all__ = ["MODULES", "Kernels", "UsesKernels", "load", "name_of", "restored", "why_no_numba"]
 
 MODULES = {"numpy": "reference", "numba": "parallel"}
 
@@ -115,24 +115,6 @@ def name_of(kernels: Kernels) -> str | None:
     """Return the name of a kernel set, None for an object that is neither."""
     module = getattr(kernels, "__name__", "")
     return next((name for name, part in MODULES.items() if module == f"{__name__}.{part}"), None)
-
-
-def computing_in(dtype: str, kernels: Kernels) -> Kernels:
-    """Return the set as it is, or the one made of it that rounds to bfloat16 what it multiplies.
-
-    Parameters
-    ----------
-    dtype
-        What is multiplied: "float32", "float64" or "bfloat16".
-    kernels
-        A set; of one that rounds the set is taken that it is made of.
-    """
-    exact: Kernels = getattr(kernels, "exact", kernels)
-    if dtype != "bfloat16":
-        return exact
-    from npnet.kernels import mixed
-
-    return mixed.of(exact)
 
 
 class UsesKernels:

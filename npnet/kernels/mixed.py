@@ -12,13 +12,24 @@ from typing import Any
 
 from npnet.kernels import Kernels, name_of, restored
 
-__all__ = ["Mixed", "of"]
+__all__ = ["Mixed", "computing_in"]
 
 
-def of(kernels: Kernels) -> "Mixed":
-    """Return the set that rounds what it multiplies, and is ``kernels`` otherwise."""
-    name = name_of(kernels)
-    return Mixed(kernels) if name is None else _of_set(name)
+def computing_in(dtype: str, kernels: Kernels) -> Kernels:
+    """Return the set of kernels whose products multiply numbers of a dtype, and which is as given otherwise.
+
+    Parameters
+    ----------
+    dtype
+        "bfloat16", or "float32" or "float64" for a set that rounds nothing.
+    kernels
+        A set, one that rounds or one that does not.
+    """
+    exact = kernels.exact if isinstance(kernels, Mixed) else kernels
+    if dtype != "bfloat16":
+        return exact
+    name = name_of(exact)
+    return Mixed(exact) if name is None else _of_set(name)
 
 
 @cache  # so that each set has one

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from npnet import mixed_precision
 from npnet.internal import checks, config
 from npnet.internal.streams import WEIGHTS, stream
 from npnet.internal.strict import Strict
@@ -19,6 +20,7 @@ from npnet.layers.more import Whole
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
 from npnet.layers.reshaping import Permute, Reshape
+from npnet.mixed_precision import DTypePolicy
 
 __all__ = ["Chain"]
 
@@ -31,12 +33,14 @@ class Chain(Strict, UsesKernels, WeightNames):
     name
         What reports call it.
     dtype
-        "float32" or "float64", of weights and arithmetic.
+        A policy of ``npnet.mixed_precision``, or its name; None for the global one.
     seed
         Where the initial weights and the layers' random numbers come from.
 
     Attributes
     ----------
+    dtype
+        Of weights, and of what goes in and out.
     layers
         First to last.
     input_shape
@@ -53,12 +57,8 @@ class Chain(Strict, UsesKernels, WeightNames):
 
     def __init__(self, name: str, dtype: Any, seed: int):
         self.name = checks.text("name", name)
-        try:
-            self.dtype = np.dtype(dtype)
-        except TypeError:
-            self.dtype = np.dtype(object)
-        if dtype is None or self.dtype not in (np.float32, np.float64):
-            raise ValueError(f'dtype must be "float32" or "float64", got {dtype!r}.')
+        self._dtype_policy = mixed_precision.get(dtype)
+        self.dtype = np.dtype(self._dtype_policy.variable_dtype)
         self.seed = checks.integer("seed", seed, least=0)
         self.layers: list[Layer] = []
         self.input_shape: Shape | None = None
@@ -70,6 +70,16 @@ class Chain(Strict, UsesKernels, WeightNames):
         if name == "kernels" and isinstance(value, str):
             raise AttributeError(f"The kernels of a model are chosen by compile(kernels={value!r}).")
         super().__setattr__(name, value)
+
+    @property
+    def dtype_policy(self) -> DTypePolicy:
+        """What layers compute in that say nothing else."""
+        return self._dtype_policy
+
+    @property
+    def compute_dtype(self) -> str:
+        """What the operands of their matrix products are: "float32", "float64" or "bfloat16"."""
+        return self._dtype_policy.compute_dtype
 
     # --- structure ------------------------------------------------------------------------------------------
 
@@ -107,11 +117,16 @@ class Chain(Strict, UsesKernels, WeightNames):
                 )
             shape = layer.input_shape
         own_name, layer.name = layer.name, name
+        before = [(part, part._policy, part._own_policy) for part in (layer, *layer.leaves().values())]
         try:
+            layer.take_policy(self._dtype_policy)
             if shape is not None:
                 self._build_layer(layer, shape, len(self.layers))
         except Exception:
             layer.name = own_name
+            for part, policy, own in before:
+                part._policy, part._own_policy = policy, own
+            layer.use(layer.kernels)
             raise
         if not self.layers:
             self.input_shape = shape
@@ -233,11 +248,11 @@ class Chain(Strict, UsesKernels, WeightNames):
     # --- forward and backward -------------------------------------------------------------------------------
 
     def use(self, kernels: Kernels) -> None:
-        """Let every link compute with this set of kernels."""
-        users: list[UsesKernels] = [self, *self.links]
-        for user in users:
-            if user.kernels is not kernels:
-                user.kernels = kernels
+        """Let every link compute with this set of kernels, or with what its layer's policy makes of it."""
+        if self.kernels is not kernels:
+            self.kernels = kernels
+        for layer in self.layers:
+            layer.use(kernels)
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return the output for a batch in the chain's dtype."""

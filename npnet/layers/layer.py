@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npnet import constraints, initializers, regularizers
+from npnet import constraints, initializers, mixed_precision, regularizers
 from npnet.internal import checks, config
-from npnet.kernels import UsesKernels
+from npnet.kernels import Kernels, UsesKernels
+from npnet.kernels.mixed import computing_in
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
+from npnet.mixed_precision import DTypePolicy
 
 __all__ = [
     "MOST_NUMBERS", "Layer", "Shape", "check_shape", "output_shape", "refuse_larger", "refuse_layers",
@@ -53,6 +55,10 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
         Keras's older way to say ``input_shape=(input_dim,)``.
     trainable
         False freezes the layer's parameters.
+    dtype
+        A policy of ``npnet.mixed_precision``, or its name: what this layer computes in, if it is not what its
+        model does. Its weights must be of the model's dtype: "float32" in a model of "mixed_bfloat16", for
+        instance.
 
     Attributes
     ----------
@@ -71,14 +77,17 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
     changeable: tuple[str, ...] = ("trainable",)
     takes_integers = False
     told_by_kernels = True
+    _policy: DTypePolicy | None = None  # None: that of the model the layer will be in
+    _own_policy = False  # whether it is said where the layer is described
 
-    @config.keras_arguments(dtype=None, activity_regularizer=None, autocast=True)
+    @config.keras_arguments(activity_regularizer=None, autocast=True)
     def __init__(
         self,
         name: str | None = None,
         input_shape: Shape | None = None,
         input_dim: int | None = None,
         trainable: bool = True,
+        dtype: Any = None,
     ):
         if input_dim is not None:
             if input_shape is not None:
@@ -90,6 +99,8 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
         self.parameters: list[Parameter] = []
         self.rng: np.random.Generator | None = None
         self.built = False
+        if dtype is not None:
+            self._policy, self._own_policy = mixed_precision.get(dtype), True
 
     if not TYPE_CHECKING:  # type checkers shall still find names that do not exist
 
@@ -130,6 +141,72 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Hear which epoch ``fit`` begins or goes on with, counted over the model's life."""
+
+    # --- what it computes in --------------------------------------------------------------------------------
+
+    @property
+    def dtype_policy(self) -> DTypePolicy:
+        """What the layer computes in; before it is in a model, what it would in one that is made now.
+
+        A policy that is assigned must have weights of the same dtype.
+        """
+        return mixed_precision.dtype_policy() if self._policy is None else self._policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, policy: Any) -> None:
+        policy = mixed_precision.get(policy)
+        if policy.variable_dtype != self.dtype:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} has weights of {self.dtype}; those of"
+                f" {policy.name!r} are {policy.variable_dtype}. Make the model anew with another dtype."
+            )
+        for layer in (self, *self.leaves().values()):
+            layer._policy, layer._own_policy = policy, True
+        self._use_own_kernels()
+
+    @property
+    def compute_dtype(self) -> str:
+        """What the operands of the layer's matrix products are: "float32", "float64" or "bfloat16"."""
+        return self.dtype_policy.compute_dtype
+
+    @property
+    def dtype(self) -> str:
+        """What the layer's weights are, and what goes in and out: "float32" or "float64"."""
+        return self.dtype_policy.variable_dtype
+
+    variable_dtype = dtype
+
+    def take_policy(self, policy: DTypePolicy) -> None:
+        """Compute by the policy of a model the layer is added to, unless it has one.
+
+        A layer that is in another model already keeps what it has there, and says so from now on.
+        """
+        if self._policy is None or (self.dtype != policy.variable_dtype and not self._own_policy):
+            self._policy = policy
+        elif self.dtype != policy.variable_dtype:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} has dtype={self._policy.name!r}, whose weights are"
+                f" {self.dtype}; those of the model are {policy.variable_dtype}. Leave it out, or give the"
+                " model another dtype."
+            )
+        else:
+            self._own_policy = self._own_policy or self._policy != policy
+        self._use_own_kernels()
+
+    def use(self, kernels: Kernels) -> None:
+        """Compute with this set of kernels, or with the one that the layer's policy makes of it."""
+        for leaf in self.leaves().values():
+            own = computing_in(leaf.compute_dtype, kernels)
+            for link in leaf.chain():
+                if link.kernels is not own:
+                    link.kernels = own
+
+    def _use_own_kernels(self) -> None:
+        """Go on with the kernels it has, as its policy wants them now."""
+        for leaf in self.leaves().values():
+            leaf.use(leaf.kernels)
+
+    # --- its place in a model -------------------------------------------------------------------------------
 
     def leaves(self) -> "dict[str, Layer]":
         """Return the layers this one stands for, by name: itself, or those of a nested model."""
@@ -224,6 +301,9 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
         common = {"name": self.name, "trainable": self.trainable, "input_shape": self.input_shape}
         arguments = super().get_config() | config.serialize(common)
         arguments.pop("input_dim", None)  # input_shape says the same
+        arguments.pop("dtype", None)  # that of the weights; of the layer's own policy the name is kept
+        if self._own_policy:
+            arguments["dtype"] = self.dtype_policy.name
         return arguments
 
     def __repr__(self) -> str:

@@ -214,7 +214,7 @@ class CategoryEncoding(Whole):
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Remember in which dtype zeros and ones are wanted."""
         self.expect_exact(self.num_tokens, dtype)
-        self.dtype = np.dtype(dtype)
+        self.float_dtype = np.dtype(dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (K,) or (L, K)."""
@@ -225,7 +225,7 @@ class CategoryEncoding(Whole):
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return zeros and ones, or counts."""
         numbers = self.numbers(x, self.num_tokens)
-        y = (numbers[..., None] == np.arange(self.num_tokens)).astype(self.dtype)
+        y = (numbers[..., None] == np.arange(self.num_tokens)).astype(self.float_dtype)
         if self.output_mode == "one_hot":
             return y[..., 0, :] if x.shape[-1] == 1 else y
         return y.max(axis=-2) if self.output_mode == "multi_hot" else y.sum(axis=-2)

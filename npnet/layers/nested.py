@@ -8,6 +8,7 @@ from npnet.layers.chain import Chain, free_name
 from npnet.layers.layer import Layer, Shape, shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.registry import CLASSES, from_config
+from npnet.mixed_precision import DTypePolicy
 
 __all__ = ["Nested", "as_layer"]
 
@@ -36,6 +37,8 @@ class Nested(Layer):
             self.inner.input_shape = inside[0].input_shape
         if not trainable:
             self.inner.trainable = False
+        if self._own_policy:
+            self.take_policy(self.dtype_policy)
 
     @property
     def layers(self) -> list[Layer]:
@@ -76,6 +79,12 @@ class Nested(Layer):
             self.inner.build((None, *input_shape))
         finally:
             shapes_in_file.reset(token)
+
+    def take_policy(self, policy: DTypePolicy) -> None:
+        """Compute by the policy of a model, unless there is another one; and so all layers inside."""
+        super().take_policy(policy)
+        for layer in self.layers:
+            layer.take_policy(self.dtype_policy)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape that the last layer gives."""

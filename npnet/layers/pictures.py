@@ -53,7 +53,7 @@ class Resizing(Pictures):
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Remember in which dtype bytes are to be resized."""
-        self.dtype = np.dtype(dtype)
+        self.float_dtype = np.dtype(dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (height, width, channels)."""
@@ -99,7 +99,7 @@ class CenterCrop(Pictures):
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Remember in which dtype bytes are to be enlarged."""
-        self.dtype = np.dtype(dtype)
+        self.float_dtype = np.dtype(dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (height, width, channels)."""

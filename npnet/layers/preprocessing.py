@@ -97,7 +97,7 @@ class Normalization(Layer):
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Check that there is a mean and a variance for each feature, or one for all."""
-        self.dtype = np.dtype(dtype)
+        self.float_dtype = np.dtype(dtype)
         sizes = self._required(self.mean).size, self._required(self.variance).size
         if not {1, input_shape[-1]}.issuperset(sizes):
             raise ValueError(
@@ -120,7 +120,7 @@ class Normalization(Layer):
         """
         if self._spread is None or self._spread[0].size != math.prod(sample_shape):
             center, deviation = (
-                np.broadcast_to(values, sample_shape).astype(self.dtype).reshape(-1)
+                np.broadcast_to(values, sample_shape).astype(self.float_dtype).reshape(-1)
                 for values in (self._required(self.mean), self.deviation)
             )
             self._spread = center, deviation
@@ -128,7 +128,7 @@ class Normalization(Layer):
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return (x - mean) / deviation, of integers in the model's dtype."""
-        dtype = x.dtype if x.dtype.kind == "f" else self.dtype
+        dtype = x.dtype if x.dtype.kind == "f" else self.float_dtype
         center, deviation = (values.astype(dtype, copy=False) for values in self.spread(x.shape[1:]))
         return self.kernels.standardize(x.reshape(len(x), -1), center, deviation).reshape(x.shape)
 
@@ -155,7 +155,7 @@ class Pictures(Layer):
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Keep the stream that is drawn from: one that weights drawn from ``rng`` have no part in."""
         self.rng = rng.spawn(1)[0] if self.seed is None else np.random.default_rng(self.seed)
-        self.dtype = np.dtype(dtype)
+        self.float_dtype = np.dtype(dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's shape, (height, width, channels)."""
@@ -177,7 +177,7 @@ class Pictures(Layer):
 
     def as_floats(self, x: np.ndarray) -> np.ndarray:
         """Return x, integers in the model's dtype."""
-        return x if x.dtype.kind == "f" else x.astype(self.dtype)
+        return x if x.dtype.kind == "f" else x.astype(self.float_dtype)
 
 
 class PixelMover(Pictures):
@@ -210,7 +210,7 @@ class PixelMover(Pictures):
             self.sides = x.shape[1:3]
             self.rows, self.columns = (self.arrangements(axis, x.shape[1 + axis]) for axis in (0, 1))
         if x.dtype.kind != "f" and x.dtype.type(self.fill_value) != self.fill_value:
-            x = x.astype(self.dtype)
+            x = x.astype(self.float_dtype)
         self.ways = self.choose(x)
         return self.kernels.move_pixels(x, self.rows, self.columns, self.ways, self.fill_value)
 

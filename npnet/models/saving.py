@@ -30,6 +30,7 @@ from npnet.kernels import why_no_numba
 from npnet.layers.layer import MOST_NUMBERS, shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.parameter import assign as assign_all
+from npnet.mixed_precision import DTypePolicy
 from npnet.optimizers import average
 from npnet.optimizers.optimizer import SQUARES
 from npnet.training.batches import Position
@@ -180,7 +181,8 @@ def built(kind: type[T], description: dict[str, Any]) -> T:
         raise ValueError(f"it has {len(description['layers'])} layers, at most {MOST_LAYERS} are read")
     if (size := math.prod(description["input_shape"])) > MOST_NUMBERS:
         raise ValueError(f"its samples have {size:,} numbers, at most {MOST_NUMBERS:,} are read")
-    model = kind(name=description["name"], dtype=description["dtype"], seed=description["seed"])
+    policy = DTypePolicy(description["dtype"])
+    model = kind(name=description["name"], dtype=policy, seed=description["seed"])
     for layer in description["layers"]:
         model.add(layers.from_config(layer))
     if description["input_shape"]:
@@ -214,7 +216,7 @@ def architecture(model: Trainee) -> dict[str, Any]:
     """Return what ``load_model`` needs to build the model again."""
     description = {
         "name": model.name,
-        "dtype": model.dtype.name,
+        "dtype": model.dtype_policy.name,
         "seed": model.seed,
         "input_shape": list(model.input_shape or ()),
         "layers": [config.serialize(layer) for layer in model.layers],

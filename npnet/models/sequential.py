@@ -34,7 +34,9 @@ class Sequential(loops.Trainee):
     name
         "sequential" by default.
     dtype
-        "float32" or "float64", of weights and arithmetic.
+        What layers compute in that say nothing else: "float32", "float64", or "mixed_bfloat16" for products
+        of bfloat16 with weights of float32 (see ``npnet.mixed_precision``). By default the global policy,
+        ``npnet.config.dtype_policy()``, which is "float32" at the beginning.
     seed
         Where all random numbers of the model come from (initial weights, shuffling, dropout). The same seed
         gives the same bits, at any thread count. A random one by default; NumPy's generator is not touched.
@@ -50,7 +52,7 @@ class Sequential(loops.Trainee):
         self,
         layers: list[Layer] | None = None,
         name: str | None = None,
-        dtype: Any = "float32",
+        dtype: Any = None,
         seed: int | None = None,
     ):
         super().__init__("sequential" if name is None else name, dtype, new_seed() if seed is None else seed)

@@ -2,13 +2,14 @@
 
 import gc
 
+from npnet.mixed_precision import set_dtype_policy
 from npnet.utils.seeds import forget_seed
 
 __all__ = ["clear_session"]
 
 
 def clear_session(free_memory: bool = True) -> None:
-    """Forget the seed of ``set_random_seed``: there is no other state that models share.
+    """Forget what models share: the seed of ``set_random_seed`` and the policy of ``set_dtype_policy``.
 
     Parameters
     ----------
@@ -16,5 +17,6 @@ def clear_session(free_memory: bool = True) -> None:
         Collect what nobody refers to any more.
     """
     forget_seed()
+    set_dtype_policy("float32")
     if free_memory:
         gc.collect()

@@ -6,8 +6,9 @@ import pickle
 import numpy as np
 import pytest
 
-from npnet.kernels import computing_in, load, mixed, name_of, reference
+from npnet.kernels import load, name_of, reference
 from npnet.kernels.geometry import geometry
+from npnet.kernels.mixed import computing_in
 
 WINDOW = geometry((7, 6), (3, 2), (2, 1), "same", groups=2)
 rng = np.random.default_rng(0)
@@ -85,7 +86,7 @@ def test_operands_are_rounded_and_sums_are_not(name, kernels):
     first, second, *others = operands
     exact = [reference.to_bfloat16(array).astype(np.float64) for array in (first, second)]
     expected = getattr(reference, name)(*exact, *others)
-    found = getattr(mixed.of(load(kernels)), name)(*operands)
+    found = getattr(computing_in("bfloat16", load(kernels)), name)(*operands)
     if name.endswith("parameters"):  # what db adds up is not multiplied, and not rounded
         axes = tuple(range(second.ndim - 1))
         expected = expected[0], second.astype(np.float64).sum(axis=axes)
@@ -101,8 +102,8 @@ def test_operands_are_rounded_and_sums_are_not(name, kernels):
 
 def test_there_is_one_mixed_set_for_each_and_it_stays_one(kernels):
     exact = load(kernels)
-    ours = mixed.of(exact)
-    assert ours is mixed.of(exact) is computing_in("bfloat16", exact) is computing_in("bfloat16", ours)
+    ours = computing_in("bfloat16", exact)
+    assert ours is computing_in("bfloat16", exact) is computing_in("bfloat16", ours)
     assert computing_in("float32", ours) is computing_in("float32", exact) is exact
     assert copy.deepcopy(ours) is copy.copy(ours) is pickle.loads(pickle.dumps(ours)) is ours
     assert name_of(ours) is None
@@ -116,5 +117,5 @@ def test_another_set_can_be_rounded_for_and_copied():
         def dense_backward_input(self, dy, weight):
             return "rounded" if (dy == reference.to_bfloat16(dy)).all() else "not rounded"
 
-    ours = copy.deepcopy(mixed.of(Own()))
+    ours = copy.deepcopy(computing_in("bfloat16", Own()))
     assert ours.dense_backward_input(numbers(2, 3), numbers(4, 3)) == "rounded"

@@ -306,7 +306,7 @@ def test_layers_all_keep_the_dtype_of_the_model():
 
 @pytest.mark.parametrize("dtype", ["float16", "int32", "complex64"])
 def test_other_dtypes_are_refused(dtype):
-    with pytest.raises(ValueError, match='"float32" or "float64"'):
+    with pytest.raises(ValueError, match='dtype must be "float32", "float64" or "mixed_bfloat16", got'):
         Sequential(dtype=dtype)
 
 

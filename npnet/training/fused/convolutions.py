@@ -22,6 +22,8 @@ def can_convolve(link: Layer) -> TypeGuard[Conv2D]:
     """Whether a link is a convolution that can compute what follows it as well."""
     if link not in KNOWN or not isinstance(link, Conv2D) or link.input_shape is None:
         return False
+    if link.compute_dtype == "bfloat16":  # stages know nothing of it
+        return False
     from npnet.kernels.convolution import takes_epilogue
 
     return takes_epilogue(link.windows(link.input_shape), link.input_shape[-1])

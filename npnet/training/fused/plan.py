@@ -80,6 +80,8 @@ def can_fuse(link: Layer) -> bool:
     """Whether a link is a Dense that is trained, without penalty or constraint."""
     if link not in KNOWN or not isinstance(link, Dense) or not link.trainable:
         return False
+    if link.compute_dtype == "bfloat16":  # stages know nothing of it
+        return False
     return all(p.trainable and p.regularizer is None and p.constraint is None for p in link.parameters)
 
 
