@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "DTypePolicy", "Policy", "dtype_policy", "get", "global_policy", "set_dtype_policy", "set_global_policy",
+    "NAMES", "DTypePolicy", "Policy", "dtype_policy", "get", "global_policy", "set_dtype_policy",
+    "set_global_policy",
 ]  # fmt: skip
 
 # name -> what is multiplied, what weights are
-KNOWN = {
+NAMES = {
     "float32": ("float32", "float32"),
     "float64": ("float64", "float64"),
     "mixed_bfloat16": ("bfloat16", "float32"),
@@ -51,20 +52,20 @@ class DTypePolicy:
     name: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or self.name not in KNOWN:
-            *others, last = (f'"{name}"' for name in KNOWN)
-            reason = f": {INSTEAD[self.name]}" if self.name in INSTEAD else ""
+        if not isinstance(self.name, str) or self.name not in NAMES:
+            *others, last = (f'"{name}"' for name in NAMES)
+            reason = "".join(f": {instead}" for name, instead in INSTEAD.items() if name == self.name)
             raise ValueError(f"dtype must be {', '.join(others)} or {last}, got {self.name!r}{reason}.")
 
     @property
     def compute_dtype(self) -> str:
         """What the operands of products are: "float32", "float64" or "bfloat16"."""
-        return KNOWN[self.name][0]
+        return NAMES[self.name][0]
 
     @property
     def variable_dtype(self) -> str:
         """What the weights are, and all else: "float32" or "float64"."""
-        return KNOWN[self.name][1]
+        return NAMES[self.name][1]
 
 
 Policy = DTypePolicy  # its older name

@@ -12,7 +12,7 @@ from npnet.models.summary import binary_size
 from npnet.runs import installation
 from npnet.runs.terminal import say
 
-__all__ = ["EXAMPLES", "HELP", "add_arguments", "lines", "run"]
+__all__ = ["EXAMPLES", "HELP", "ROUNDED", "add_arguments", "lines", "run"]
 
 HELP = "versions, processor, threads, caches, and what could be better"
 EXAMPLES = """\
@@ -22,6 +22,7 @@ examples:
 
 exit codes: 0 done, 2 wrong options
 """
+ROUNDED = "rounded operands, no faster than float32"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,12 +58,13 @@ def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
                 "vectors",
                 f"{found['vector_bits']} bits{', a matrix unit (AMX)' if found['matrix_unit'] else ''}",
             ),
+            ("bfloat16", "on the matrix unit" if found["matrix_unit"] else f"{ROUNDED}: no matrix unit"),
             ("threads", f"{found['threads']}; {found['cpus_allowed']} CPUs allowed{quota}"),
             ("layer", layer),
             ("kernels", f"numba; {kept}" if found["cache_folder"] else "numba; not kept between runs"),
         ]
     else:
-        result.append(("kernels", "numpy"))
+        result += [("bfloat16", f"{ROUNDED}: NumPy's kernels"), ("kernels", "numpy")]
     packages = ", ".join(f"{name} {version or 'missing'}" for name, version in found["packages"].items())
     result += [
         ("BLAS", f"{found['blas']}, of NumPy's kernels"),

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from npnet import activations, optimizers
+from npnet import activations, mixed_precision, optimizers
 from npnet.internal import interrupts, processes
 from npnet.kernels import MODULES
 from npnet.runs import recipes, settings, train, views
@@ -33,6 +33,7 @@ examples:
   npnet train --epochs 2 --limit 5000           a quick look
   npnet train --recipe best                     the best training for the same network
   npnet train --recipe cnn                      a convolutional network
+  npnet train --dtype mixed_bfloat16            products of bfloat16, for processors with a matrix unit
   npnet train --recipe fast --views 6           airbench94: 0.94 on CIFAR-10 in 8 epochs
   npnet train --validation-split 0.1            the epoch that is best on 5,000 images held out of training
   npnet train --hidden 1024,512,256 --dropout 0.2 --optimizer adamw --schedule cosine
@@ -126,6 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SHARE",
     )
+    add(training, "dtype", f"what layers compute in: {_listed(mixed_precision.NAMES)}", metavar="POLICY")
     add(training, "seed", "where all random numbers come from", type=int, metavar="N")
 
     run = parser.add_argument_group("run")

@@ -12,7 +12,7 @@ from typing import Any
 
 from npnet.kernels import Kernels, name_of, restored
 
-__all__ = ["Mixed", "computing_in"]
+__all__ = ["Mixed", "computing_in", "why_no_faster"]
 
 
 def computing_in(dtype: str, kernels: Kernels) -> Kernels:
@@ -35,6 +35,17 @@ def computing_in(dtype: str, kernels: Kernels) -> Kernels:
 @cache  # so that each set has one
 def _of_set(name: str) -> "Mixed":
     return Mixed(restored(name))
+
+
+def why_no_faster(kernels: Kernels) -> str | None:
+    """Return why a set multiplies bfloat16 no faster than float32, or None: it does it on a matrix unit."""
+    if name_of(kernels) == "numpy":
+        return "NumPy's kernels round numbers to bfloat16 and multiply them in float32"
+    from npnet.kernels.products.amx import AMX
+
+    if AMX:
+        return None
+    return "there is no matrix unit (Intel AMX), so numbers are rounded to bfloat16 and multiplied in float32"
 
 
 class Mixed:

@@ -17,6 +17,7 @@ __all__ = [
     "binary_size",
     "html_summary",
     "layer_rows",
+    "policies",
     "print_summary",
     "table",
     "totals",
@@ -74,10 +75,22 @@ def totals(model: Chain) -> list[str]:
         f"{kind} params: {size:,} ({binary_size(size * model.dtype.itemsize)})"
         for kind, size in (("Total", total), ("Trainable", trainable), ("Non-trainable", total - trainable))
     ]
+    if (said := policies(model)) != "float32":
+        lines.append(f"Dtype policy: {said}")
     memory = [slot.size for parameter in model.trainable_parameters for slot in parameter.slots.values()]
     if memory:
         lines.append(f"Optimizer params: {sum(memory):,} ({binary_size(sum(memory) * model.dtype.itemsize)})")
     return lines
+
+
+def policies(model: Chain) -> str:
+    """Return "mixed_bfloat16; float32 of dense_2": the model's dtype policy, and where there is another."""
+    others: dict[str, list[str]] = {}
+    for path, layer in model.leaves().items():
+        if layer.dtype_policy != model.dtype_policy:
+            others.setdefault(layer.dtype_policy.name, []).append(path)
+    own = [f"{name} of {', '.join(paths)}" for name, paths in others.items()]
+    return "; ".join([model.dtype_policy.name, *own])
 
 
 def table(rows: list[tuple[str, str, str]], width: int) -> list[str]:

@@ -89,6 +89,8 @@ class Recipe:
         What comes in there, a fill_mode of RandomTranslation: "nearest" repeats the edge, "mirror" reflects.
     inputs
         "raw", "unit" (/ 255) or "standardised" (mean 0 and variance 1 in each channel).
+    dtype
+        What layers compute in, a policy of ``npnet.mixed_precision`` by name.
     """
 
     epochs: int = 20
@@ -111,6 +113,7 @@ class Recipe:
     shift: int = 0
     edges: str = "nearest"
     inputs: str = "unit"
+    dtype: str = "float32"
 
 
 TUTORIAL = Recipe()
@@ -204,9 +207,9 @@ def build(
         layers = airbench.network(recipe, classes, _prepared(recipe, preparation, pictures))
     else:
         layers = _network(recipe, classes)
-    network = Sequential(layers, seed=seed)
+    network = Sequential(layers, dtype=recipe.dtype, seed=seed)
     network.build((None, *input_shape) if recipe.filters else (None, int(np.prod(input_shape))))
-    model = Sequential([*preparation, *network.layers], seed=seed)
+    model = Sequential([*preparation, *network.layers], dtype=recipe.dtype, seed=seed)
     model.build((None, *input_shape))
     if recipe.network == "airbench":
         airbench.freeze(model)
@@ -250,7 +253,7 @@ def _prepared(recipe: Recipe, preparation: list[Layer], pictures: Any) -> np.nda
     x = np.asarray(pictures[: airbench.PICTURES])
     if not preparation:
         return x
-    whole = Sequential([type(layer)(**layer.get_config()) for layer in preparation])
+    whole = Sequential([type(layer)(**layer.get_config()) for layer in preparation], dtype="float32")
     return whole.predict(x, batch_size=1000, verbose=0)
 
 

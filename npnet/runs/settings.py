@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import npnet
-from npnet import activations, optimizers
+from npnet import activations, mixed_precision, optimizers
 from npnet.internal import checks
 from npnet.internal.config import lookup, nearest
 from npnet.kernels import MODULES
@@ -185,6 +185,7 @@ CHECKS: dict[str, Check] = {
     "shift": _whole(0),
     "edges": _one_of(dict.fromkeys(recipes.EDGES)),
     "inputs": _one_of(dict.fromkeys(recipes.INPUTS)),
+    "dtype": lambda name, value: mixed_precision.DTypePolicy(value).name,
     "seed": _whole(0),
     "threads": _or_none(_whole(1)),
     "shards": _or_none(_whole(1)),

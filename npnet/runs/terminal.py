@@ -47,7 +47,8 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
     say("Network", describe_network(settings, dataset, model))
     say("Training", describe_training(settings, len(dataset.x_train)))
     compiled = name_of(model.kernels) == "numba"
-    say("Kernels", f"numba, {threads.get_threads()} threads" if compiled else "numpy")
+    policy = f", {settings['dtype']}" if settings["dtype"] != "float32" else ""
+    say("Kernels", (f"numba, {threads.get_threads()} threads" if compiled else "numpy") + policy)
     if settings["shards"] is not None:
         group = processes.group()
         say("Processes", f"{', '.join(group.machines)}; {settings['shards']} shards a batch")

@@ -60,6 +60,7 @@ def _networks(dtype: str) -> Iterator[Callable[[], Network]]:
         for recipe in recipes.RECIPES.values():
             yield partial(_of_recipe, dataclasses.replace(recipe, epochs=1))
         tutorial = dataclasses.replace(recipes.TUTORIAL, epochs=1)
+        yield partial(_of_recipe, dataclasses.replace(tutorial, dtype="mixed_bfloat16"))
         for optimizer, fused in itertools.product(optimizers.NAMES, (True, False)):
             yield partial(_of_recipe, tutorial, optimizer, fused)
     for case in gradient_cases.everything():

@@ -79,6 +79,7 @@ class Alike(Callback):
         values = {
             **_machine(kernels.name_of(setup.kernels)),
             "layers": [config.serialize(layer) for layer in chain.layers],
+            "dtype policy": chain.dtype_policy.name,
             "optimizer": config.serialize(setup.optimizer),
             "loss": config.serialize(setup.loss),
             "metrics": [metric.name for metric in setup.reported],

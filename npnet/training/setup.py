@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -13,6 +14,7 @@ from npnet.callbacks.callback import Callback
 from npnet.internal import checks, processes
 from npnet.kernels import Kernels, load, name_of, why_no_numba
 from npnet.kernels.machine.threads import one_blas_thread
+from npnet.kernels.mixed import why_no_faster
 from npnet.layers.chain import Chain
 from npnet.metrics import Means, Metric
 from npnet.training.distribution import distribution, warn_of_strangers
@@ -82,6 +84,8 @@ class Setup:
                     raise ValueError(f"{name} reports {key!r} a second time; give a metric object name=...")
                 reported.add(key)
         warn_about_last_layer(chain.links, self.loss)
+        if "bfloat16" in {chain.compute_dtype, *(layer.compute_dtype for layer in chain.leaves().values())}:
+            _warn_once(why_no_faster(self.kernels))
         self._fused_step: FusedStep | None = None
         self._fused_distributed_step: Any = None
 
@@ -284,6 +288,13 @@ def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.
     if chain.takes_whole_numbers:
         checks.whole(name, x, layer)
     return x
+
+
+@cache
+def _warn_once(why_no_faster: str | None) -> None:
+    """Warn that mixed precision saves no time, and why, the first time in this process."""
+    if why_no_faster is not None:
+        checks.warn(f"mixed_bfloat16 is no faster than float32 here: {why_no_faster}.")
 
 
 def _requested(name: str, wanted: list[Any] | None) -> list[Any]:
