@@ -58,7 +58,7 @@ MISSING: dict[str, dict[str, str]] = {
     },
     "optimizers": {
         "Adam, AdamW and Muon are the nearest": "Adafactor Ftrl Lamb ScheduleFreeAdamW",
-        "npnet computes in float32 or float64": "LossScaleOptimizer",
+        "npnet has no float16: no loss needs to be scaled": "LossScaleOptimizer",
     },
     "callbacks": {
         "write a Callback with the hooks you need": "CallbackList RemoteMonitor",
@@ -100,6 +100,24 @@ MISSING: dict[str, dict[str, str]] = {
         "npnet's only backends are compile's kernels; the dtype is the model's, Sequential(dtype=...)": """
             backend epsilon floatx get_uid image_data_format is_float_dtype is_int_dtype is_keras_tensor
             result_type set_epsilon set_floatx set_image_data_format standardize_dtype""",
+    },
+    "config": {
+        "set_dtype_policy and Sequential(dtype=...) say what models compute in": "floatx set_floatx",
+        "npnet's only backends are compile's kernels, and pictures are channels_last": """
+            backend image_data_format is_nnx_enabled set_backend set_image_data_format""",
+        "layers and losses have an epsilon each": "epsilon set_epsilon",
+        "give fit its epochs and steps_per_epoch": """
+            max_epochs max_steps_per_epoch set_max_epochs set_max_steps_per_epoch""",
+        "give fit verbose=0, 1 or 2": """
+            disable_interactive_logging enable_interactive_logging is_interactive_logging_enabled""",
+        "npnet has no attention": """
+            disable_flash_attention enable_flash_attention is_flash_attention_enabled""",
+        "it is part of how Keras works": """
+            disable_traceback_filtering enable_traceback_filtering enable_unsafe_deserialization
+            is_traceback_filtering_enabled""",
+    },
+    "mixed_precision": {
+        "bfloat16 has the exponents of float32: no loss needs to be scaled": "LossScaleOptimizer"
     },
 }
 # In how many of 163 public Keras notebooks a name was found that npnet took over because of it.

@@ -11,7 +11,7 @@ import pytest
 from npnet.checking import gradient_cases
 from npnet.checking.measuring import benchmark, timing
 from npnet.checking.measuring.limits import Limits
-from npnet.cli import bench, check, main
+from npnet.cli import bench, check, info, main
 from npnet.kernels.machine import cache
 from npnet.runs import installation
 
@@ -84,6 +84,16 @@ def test_info(capsys):
     assert main(["info"]) == 0
     out = capsys.readouterr().out
     assert all(word in out for word in ("processor", "threads", "kernels", "BLAS", "data"))
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_info_says_what_bfloat16_runs_on(unit, capsys):
+    found = {**installation.describe(), "matrix_unit": unit}
+    rounded = "rounded operands, no faster than float32"
+    expected = "on the matrix unit" if unit else f"{rounded}: no matrix unit"
+    assert dict(info.lines(found))["bfloat16"] == expected
+    numpy = {**found, "kernels": "numpy"}
+    assert dict(info.lines(numpy))["bfloat16"] == f"{rounded}: NumPy's kernels"
 
 
 def test_info_says_what_is_missing_and_how_to_get_it(monkeypatch, capsys):

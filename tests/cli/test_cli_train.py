@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from undrawn import UNDRAWN
 
@@ -49,6 +50,10 @@ def refused(arguments, capsys):
         (["--hidden", "a,b"], "expected sizes such as 512,512, got 'a,b'"),
         (["--config", "nowhere.json"], "nowhere.json: No such file"),
         (["--run-dir", "a", "--resume", "b"], "give one of them"),
+        (
+            ["--dtype", "float16"],
+            "npnet has no float16",
+        ),
     ],
 )
 def test_a_wrong_word_is_answered_by_the_right_one_and_nothing_is_made(arguments, message, plain, capsys):
@@ -76,6 +81,27 @@ def test_options_come_before_the_config_and_that_before_the_recipe(plain, tmp_pa
     (tmp_path / "mine.json").write_text('{"epoch": 9}')
     with pytest.raises(SystemExit):
         main(["train", "--config", "mine.json"])
+
+
+@pytest.mark.filterwarnings("ignore:mixed_bfloat16 is no faster")
+def test_a_run_of_mixed_precision_says_so_and_goes_on_in_it(plain, capsys):
+    options = [*OPTIONS, "--dtype", "mixed_bfloat16"]
+    assert main(["train", *options, "--epochs", "2", "--run-dir", "whole"]) == 0
+    assert re.search("^Kernels +numpy, mixed_bfloat16$", capsys.readouterr().out, re.M)
+    assert main(["train", *options, "--epochs", "1", "--run-dir", "parts"]) == 0
+    npnet.config.set_dtype_policy("float64")
+    try:
+        assert main(["train", "--resume", "parts", "--epochs", "2"]) == 0
+        whole, parts = (load_model(f"{run}/last.safetensors") for run in ("whole", "parts"))
+    finally:
+        npnet.config.set_dtype_policy("float32")
+    assert RunFolder("parts").read_json("config.json")["dtype"] == "mixed_bfloat16"
+    assert {layer.dtype_policy.name for layer in parts.layers} == {"mixed_bfloat16"}
+    assert [a.tobytes() for a in whole.get_weights()] == [a.tobytes() for a in parts.get_weights()]
+    assert main(["train", *OPTIONS, "--epochs", "2", "--run-dir", "float32"]) == 0
+    assert not np.array_equal(load_model("float32/last.safetensors").get_weights()[0], whole.get_weights()[0])
+    with pytest.raises(ValueError, match=r"dtype is 'mixed_bfloat16' in .* and stays so"):
+        train({"dtype": "float32"}, "parts", resume=True)
 
 
 @pytest.mark.parametrize("width", [60, 200])

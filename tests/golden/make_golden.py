@@ -517,7 +517,7 @@ def main():
 
 NAMES = (
     "layers", "activations", "losses", "metrics", "optimizers", "optimizers.schedules", "callbacks",
-    "regularizers", "constraints", "initializers", "utils", "models", "backend",
+    "regularizers", "constraints", "initializers", "utils", "models", "backend", "config", "mixed_precision",
 )  # fmt: skip
 
 

@@ -36,8 +36,9 @@ def convolutional(kernels, dtype=MIXED, **options):
         [
             Conv2D(24, 3, padding="same", activation="relu", input_shape=PICTURES.shape[1:]), MaxPooling2D(),
             layers.DepthwiseConv2D(3, padding="same"), layers.SeparableConv2D(20, 3, use_bias=False),
-            BatchNormalization(), layers.PReLU(), layers.Conv2DTranspose(6, 2), Flatten(), layers.Reshape((-1, 2)),
-            layers.Conv1D(8, 3), layers.LayerNormalization(), Flatten(), Dense(5, "softmax"),
+            BatchNormalization(), layers.PReLU(), layers.Conv2DTranspose(6, 2), Flatten(),
+            layers.Reshape((-1, 2)), layers.Conv1D(8, 3), layers.LayerNormalization(), Flatten(),
+            Dense(5, "softmax"),
         ],
         dtype=dtype, seed=0,
     )  # fmt: skip
