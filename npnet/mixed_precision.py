@@ -11,6 +11,7 @@ exponents of float32, so losses need no scaling.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,12 @@ class DTypePolicy:
             reason = "".join(f": {instead}" for name, instead in INSTEAD.items() if name == self.name)
             raise ValueError(f"dtype must be {', '.join(others)} or {last}, got {self.name!r}{reason}.")
 
-    @property
+    @cached_property
     def compute_dtype(self) -> str:
         """What the operands of products are: "float32", "float64" or "bfloat16"."""
         return NAMES[self.name][0]
 
-    @property
+    @cached_property
     def variable_dtype(self) -> str:
         """What the weights are, and all else: "float32" or "float64"."""
         return NAMES[self.name][1]

@@ -126,7 +126,7 @@ class Chain(Strict, UsesKernels, WeightNames):
             layer.name = own_name
             for part, policy, own in before:
                 part._policy, part._own_policy = policy, own
-            layer.use(layer.kernels)
+            layer.use_own_kernels()
             raise
         if not self.layers:
             self.input_shape = shape

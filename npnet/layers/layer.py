@@ -58,7 +58,8 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
     dtype
         A policy of ``npnet.mixed_precision``, or its name: what this layer computes in, if it is not what its
         model does. Its weights must be of the model's dtype: "float32" in a model of "mixed_bfloat16", for
-        instance.
+        instance. What a layer multiplies without ``self.kernels`` is not rounded: its ``compute_dtype`` says
+        what is wanted.
 
     Attributes
     ----------
@@ -162,7 +163,7 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
             )
         for layer in (self, *self.leaves().values()):
             layer._policy, layer._own_policy = policy, True
-        self._use_own_kernels()
+        self.use_own_kernels()
 
     @property
     def compute_dtype(self) -> str:
@@ -191,17 +192,16 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
             )
         else:
             self._own_policy = self._own_policy or self._policy != policy
-        self._use_own_kernels()
+        self.use_own_kernels()
 
     def use(self, kernels: Kernels) -> None:
         """Compute with this set of kernels, or with the one that the layer's policy makes of it."""
-        for leaf in self.leaves().values():
-            own = computing_in(leaf.compute_dtype, kernels)
-            for link in leaf.chain():
-                if link.kernels is not own:
-                    link.kernels = own
+        own = computing_in(self.compute_dtype, kernels)
+        for link in self.chain():
+            if link.kernels is not own:
+                link.kernels = own
 
-    def _use_own_kernels(self) -> None:
+    def use_own_kernels(self) -> None:
         """Go on with the kernels it has, as its policy wants them now."""
         for leaf in self.leaves().values():
             leaf.use(leaf.kernels)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from npnet.kernels import Kernels
 from npnet.layers.chain import Chain, free_name
 from npnet.layers.layer import Layer, Shape, shapes_in_file
 from npnet.layers.parameter import Parameter
@@ -85,6 +86,11 @@ class Nested(Layer):
         super().take_policy(policy)
         for layer in self.layers:
             layer.take_policy(self.dtype_policy)
+
+    def use(self, kernels: Kernels) -> None:
+        """Compute with this set of kernels, each layer inside as its own policy wants them."""
+        for layer in self.layers:
+            layer.use(kernels)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape that the last layer gives."""
