@@ -84,6 +84,28 @@ def test_models_train_load_and_unpickle(without, tmp_path):
     assert len(said) == 1 and f"Numba cannot be imported ({reason}): NumPy's kernels are used" in said[0]
 
 
+@pytest.mark.filterwarnings("ignore:mixed_bfloat16 is no faster")
+def test_a_model_of_mixed_precision_goes_on_with_numpy_s_kernels(without, tmp_path):
+    run, _ = without
+    trained = Sequential([Dense(300, "relu", input_shape=(4,)), Dense(3)], dtype="mixed_bfloat16", seed=0)
+    trained.compile("adam", "mse", kernels="numba")
+    trained.fit(X, Y, verbose=0)
+    (tmp_path / "pickle").write_bytes(pickle.dumps(trained))
+    printed, complaints = run("""
+        import pickle
+        import numpy as np, npnet
+        net = pickle.load(open("pickle", "rb"))
+        x = np.random.default_rng(0).normal(size=(40, 4))
+        print(net.layers[0].compute_dtype, net.layers[0].kernels.exact.__name__)
+        print(net.predict(x, verbose=0)[0].tolist())
+        net.compile("adam", "mse")
+    """)
+    first, second = printed.splitlines()
+    assert first == "bfloat16 npnet.kernels.reference"
+    np.testing.assert_allclose(json.loads(second), trained.predict(X, verbose=0)[0], rtol=0, atol=1e-3)
+    assert "mixed_bfloat16 is no faster than float32 here: NumPy's kernels round" in complaints
+
+
 def test_the_commands_work_or_say_why_not(without):
     run, reason = without
     printed, complaints = run("""

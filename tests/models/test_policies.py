@@ -12,6 +12,7 @@ from small import one_hot, random
 import npnet
 from npnet import DTypePolicy, Sequential, layers, mixed_precision
 from npnet.checking import explain
+from npnet.checking.gradient_cases import EXAMPLES
 from npnet.kernels import mixed, parallel, reference
 from npnet.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, Layer
 from npnet.models import clone_model, load_model, saving
@@ -120,6 +121,15 @@ def test_a_layer_may_compute_in_another_dtype_than_its_model(kernels):
     np.testing.assert_allclose(last.forward(x), x @ last.kernel.value, rtol=1e-5, atol=1e-6)
     assert not np.allclose(first.forward(X), X @ first.kernel.value, rtol=1e-5, atol=1e-6)
     assert policies(model("float32", last=MIXED)) == ["float32", MIXED]
+
+
+@pytest.mark.parametrize("cls", [cls for cls in layers.CLASSES.values() if cls is not Input])
+def test_every_layer_takes_a_policy_and_is_described_with_it(cls):
+    example = EXAMPLES.get(cls, lambda: [cls()])()[0]
+    for given in (MIXED, DTypePolicy(MIXED)):
+        layer = cls(**example.get_config() | {"dtype": given})
+        assert (layer.compute_dtype, layer.dtype) == ("bfloat16", "float32")
+        assert layer.get_config() == example.get_config() | {"dtype": MIXED}
 
 
 def test_a_layer_computes_by_its_policy_before_anything_is_compiled():
