@@ -38,6 +38,7 @@ OTHERS = {  # that do not, or cannot without another change
     "weights", "variables", "trainable_weights", "trainable_variables", "non_trainable_weights",
     "non_trainable_variables", "windows", "window", "places", "check_padding", "groups_of", "filters_of",
     "add_bias", "look_at", "on_epoch_begin", "refuse_wide_borders", "normalize", "scale_and_shift",
+    "dtype", "variable_dtype", "compute_dtype", "dtype_policy", "take_policy", "use", "use_own_kernels",
 }  # fmt: skip
 ACTIVATIONS = set(activations.NAMES.values())
 
