@@ -75,19 +75,16 @@ class Mixed:
 
     def dense_forward(self, x: Any, weight: Any, bias: Any) -> Any:
         """y = x W + b."""
-        rounded = self.exact.to_bfloat16
-        return self.exact.dense_forward(rounded(x), rounded(weight), bias)
+        y = self.exact.multiply_bfloat16(x, weight)
+        return y if bias is None else y + bias
 
     def dense_backward_parameters(self, x: Any, dy: Any) -> Any:
         """dW = x' dy,  db = column sums of dy, which nothing multiplies: it is not rounded for them."""
-        rounded = self.exact.to_bfloat16
-        dweight, _ = self.exact.dense_backward_parameters(rounded(x), rounded(dy))
-        return dweight, dy.sum(axis=0)
+        return self.exact.multiply_bfloat16(x.T, dy), dy.sum(axis=0)
 
     def dense_backward_input(self, dy: Any, weight: Any) -> Any:
         """dx = dy W'."""
-        rounded = self.exact.to_bfloat16
-        return self.exact.dense_backward_input(rounded(dy), rounded(weight))
+        return self.exact.multiply_bfloat16(dy, weight.T)
 
     # --- convolutions ---------------------------------------------------------------------------------------
 

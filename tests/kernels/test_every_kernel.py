@@ -53,6 +53,7 @@ OPERANDS = {
     "dense_backward_parameters": lambda: [numbers(N, D), numbers(N, M)],
     "dense_backward_input": lambda: [numbers(N, M), numbers(D, M)],
     "to_bfloat16": matrices(1),
+    "multiply_bfloat16": lambda: [numbers(N, D), numbers(D, M)],
     "softmax_forward": matrices(1),
     "softmax_backward": matrices(2),
     "log_softmax_forward": matrices(1),

@@ -333,13 +333,13 @@ ALL = [
     for room, part in (
         ("kernels", "kernels"), ("kernels", "every_kernel"), ("kernels", "functions"),
         ("kernels", "fused_phases"), ("kernels", "convolution"), ("training", "fusion"),
-        ("training", "levels"),
+        ("training", "levels"), ("training", "mixed_precision"),
     )
 ]  # fmt: skip
 CORE = (
     "tiles and (shape9-float32 or nan_and_infinity) or nothing_outside or many_classes or special and valid"
 )
-CORE_OF_UNIT = "matrix and (shape9-float32 or next_forward_pass) or levels and black"
+CORE_OF_UNIT = "matrix and (shape9-float32 or next_forward_pass) or levels and black or written_by_hand"
 
 
 def run_tests_again(chosen, **environment):

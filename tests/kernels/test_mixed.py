@@ -112,10 +112,8 @@ def test_there_is_one_mixed_set_for_each_and_it_stays_one(kernels):
 
 def test_another_set_can_be_rounded_for_and_copied():
     class Own:
-        to_bfloat16 = staticmethod(reference.to_bfloat16)
-
-        def dense_backward_input(self, dy, weight):
-            return "rounded" if (dy == reference.to_bfloat16(dy)).all() else "not rounded"
+        def multiply_bfloat16(self, a, b):
+            return a.shape, b.shape
 
     ours = copy.deepcopy(computing_in("bfloat16", Own()))
-    assert ours.dense_backward_input(numbers(2, 3), numbers(4, 3)) == "rounded"
+    assert ours.dense_backward_input(numbers(2, 3), numbers(4, 3)) == ((2, 3), (3, 4))

@@ -9,6 +9,7 @@ from npnet import Sequential, distribution, layers
 from npnet.checking import gradient_cases
 from npnet.kernels import load
 from npnet.kernels.machine import threads
+from npnet.kernels.products.amx import AMX
 from npnet.kernels.reference import to_bfloat16
 from npnet.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
 from npnet.models import load_model
@@ -158,7 +159,7 @@ def test_both_sets_of_kernels_train_alike_and_as_float32_does(make, x):
 def test_one_step_of_both_sets_agrees(make, x):
     found = []
     for kernels in ("numpy", "numba"):
-        net = make(kernels)
+        net = make(kernels, fused=False)
         net.train_on_batch(x[:16], Y[:16])
         found.append([parameter.grad for parameter in net.trainable_parameters])
     for ours, theirs in zip(*found, strict=True):
@@ -210,16 +211,17 @@ def test_shards_of_a_batch_are_computed_alike(make, x, kernels):
 # --- the plan ---------------------------------------------------------------------------------------------
 
 
-def test_links_of_mixed_precision_are_not_fused():
+def test_dense_layers_are_fused_where_a_matrix_unit_multiplies_them():
+    links = dense("numba").links
+    assert [link for link in links if can_fuse(link)] == [
+        link for link in links if isinstance(link, Dense) and AMX
+    ]
+    assert not any(can_convolve(link) for link in convolutional("numba").links)
     for make in (dense, convolutional):
-        net = make("numba")
-        assert not any(can_fuse(link) or can_convolve(link) for link in net.links)
-        assert plan(net.setup.readable_step()) is None
-        exact = make("numba", "float32")
-        assert plan(exact.setup.readable_step()) is not None
+        assert plan(make("numba", "float32").setup.readable_step()) is not None
 
 
-def test_what_is_left_of_float32_is_fused_and_the_rest_is_not():
+def test_a_layer_of_float32_is_fused_beside_those_of_mixed_precision():
     nets = {}
     for fused in (True, False):
         net = nets[fused] = Sequential(
@@ -228,8 +230,9 @@ def test_what_is_left_of_float32_is_fused_and_the_rest_is_not():
         )  # fmt: skip
         net.compile("rmsprop", "categorical_crossentropy", kernels="numba", fused=fused)
         fit(net, X)
-    step = nets[True].setup._fused_step
-    assert [stage.link for stage in step.plan.fused] == nets[True].layers[2:]
+    stages = nets[True].setup._fused_step.plan.fused
+    assert [stage.link for stage in stages] == (nets[True].layers if AMX else nets[True].layers[2:])
+    assert [stage.rounds for stage in stages] == ([True, True, False] if AMX else [False])
     for ours, theirs in zip(nets[True].get_weights(), nets[False].get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
@@ -243,13 +246,14 @@ def test_another_policy_makes_another_plan():
     for layer in net.layers:
         layer.dtype_policy = MIXED
     fit(net, X)
-    assert before is not None and net.setup._fused_step.plan is None
+    present = net.setup._fused_step.plan
+    assert present is not before and (present is not None) == AMX
     for layer in net.layers:
         layer.dtype_policy = "float32"
     fit(exact, X)
     assert bits(net) != bits(exact)
     fit(net, X)
-    assert net.setup._fused_step.plan is not None
+    assert net.setup._fused_step.plan not in (None, before, present)
 
 
 def test_a_frozen_layer_of_mixed_precision_before_a_fused_one_rounds():

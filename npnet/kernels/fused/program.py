@@ -24,14 +24,14 @@ from npnet.kernels.machine.helper import Job, compile_all
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
-from npnet.kernels.products.amx import AMX, EXACT_LEFT, FLOAT32, SIDE
+from npnet.kernels.products.amx import AMX, BFLOAT16, EXACT_LEFT, FLOAT32, SIDE
 from npnet.kernels.products.tiles import width_of
 from npnet.kernels.vectors.memory import lanes_of, load, load_planes, store_planes
 from npnet.kernels.vectors.views import array_at, view
 
 __all__ = [
-    "NOBODY", "Operands", "Phase", "apply", "backward", "forward", "gather", "gradient", "precision_of",
-    "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward", "uses_levels",
+    "AMX", "BFLOAT16", "NOBODY", "Operands", "Phase", "apply", "backward", "forward", "gather", "gradient",
+    "precision_of", "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward", "uses_levels",
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save

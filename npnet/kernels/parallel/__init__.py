@@ -17,7 +17,7 @@ from npnet.kernels.convolution import (
     max_pool_backward,
     max_pool_forward,
 )
-from npnet.kernels.parallel.bfloat16 import to_bfloat16
+from npnet.kernels.parallel.bfloat16 import multiply_bfloat16, to_bfloat16
 from npnet.kernels.parallel.columns import (
     batch_norm_backward_input,
     batch_norm_backward_parameters,
@@ -80,6 +80,7 @@ __all__ = [
     "mean_squared_error_forward",
     "move_pixels",
     "move_pixels_backward",
+    "multiply_bfloat16",
     "normalize_rows_backward",
     "normalize_rows_forward",
     "orthogonalize",

@@ -1,13 +1,36 @@
-"""Numbers rounded to bfloat16, compiled: one pass over memory, where NumPy takes several."""
+"""Numbers rounded to bfloat16, and products of such numbers.
+
+Compiled, rounding takes one pass over memory, where NumPy takes several. A matrix unit needs none: what it
+multiplies is rounded on the way into its registers.
+"""
 
 import numpy as np
 
 from npnet.kernels import reference
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy
+from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, plain
+from npnet.kernels.products import blocked
 
-__all__ = ["to_bfloat16"]
+__all__ = ["multiply_bfloat16", "to_bfloat16"]
+
+
+def multiply_bfloat16(a, b):
+    """C = A B of operands that are rounded, summed in float32."""
+    a, b = _laid_out(a), _laid_out(b)
+    if blocked.suits_bfloat16(len(a), b.shape[1], len(b), a.dtype):
+        return blocked.multiply_bfloat16(a, b)
+    return blocked.multiply(_rounded(a), _rounded(b))
+
+
+def _laid_out(matrix):
+    """The matrix, copied unless it or its transpose lies in order."""
+    return plain(matrix.T).T if matrix.T.flags.c_contiguous else plain(matrix)
+
+
+def _rounded(matrix):
+    """The matrix in bfloat16, laid out as it is."""
+    return to_bfloat16(matrix) if matrix.flags.c_contiguous else to_bfloat16(matrix.T).T
 
 
 def to_bfloat16(x):

@@ -25,6 +25,7 @@ from npnet.kernels.machine.tasks import new_counters, stretch, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.amx import (
     AMX,
+    BFLOAT16,
     FLOAT32,
     SIDE,
     multiply_squares,
@@ -50,7 +51,7 @@ from npnet.kernels.products.tiles import (
 )
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store, store_parts, total, transpose
 
-__all__ = ["DEPTH", "aligned_empty", "is_small", "multiply"]
+__all__ = ["DEPTH", "aligned_empty", "is_small", "multiply", "multiply_bfloat16", "suits_bfloat16"]
 
 DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
 AMX_DEPTH = 128  # on the matrix unit: 4 squares of A and of B, split, are 51 KB
@@ -91,6 +92,25 @@ def multiply(a, b, bias=None):
     if depth <= FEW_STEPS and a.T.flags.c_contiguous and b.flags.c_contiguous:
         multiply_outer(a.T, b, bias, out)
         return out
+    on_unit = _suits_matrix_unit(rows, columns, depth, out.dtype)
+    if not on_unit or not _multiply_into(a, b, bias, out, FLOAT32):
+        _multiply_into(a, b, bias, out)  # not finite: the matrix unit makes NaN of infinities
+    return out
+
+
+def multiply_bfloat16(a, b):
+    """Return a b as ``multiply`` does, of operands that the matrix unit rounds to bfloat16."""
+    out = np.empty((len(a), b.shape[1]), a.dtype)
+    _multiply_into(a, b, np.zeros(b.shape[1], a.dtype), out, BFLOAT16)
+    return out
+
+
+def _multiply_into(a, b, bias, out, precision=None):
+    """Write a b + bias to out, in tiles or in a precision of the matrix unit.
+
+    Return whether all numbers are finite on the matrix unit; otherwise True.
+    """
+    (rows, columns), depth = out.shape, len(b)
     transposed = not b.flags.c_contiguous and rows <= MOST_TRANSPOSED and rows < columns
     if transposed:  # out' = b' a'
         a, b = b.T, a.T
@@ -99,14 +119,12 @@ def multiply(a, b, bias=None):
     threads, work = get_threads(), out.size * depth + MOVING * (a.size + b.size + out.size)
     share, scratch = _scratch(out.dtype, threads)
     strides = a_row, a_step, b_step, b_column
+    tile, task = (ROWS, width(out.dtype)), _do_task
+    if precision is not None:
+        tile, task = (SIDE, SIDE), _task_on_unit(precision)
     operands = a, b, strides, bias, out, transposed, shape, depth
-    if _suits_matrix_unit(*shape, depth, out.dtype):
-        grid = _grid(*shape, depth, (SIDE, SIDE), threads)
-        if _multiply(_task_on_unit(FLOAT32))(*operands, grid, work, scratch, share):
-            return out  # else there are infinities, which the matrix unit makes NaN
-    grid = _grid(*shape, depth, (ROWS, width(out.dtype)), threads)
-    _multiply(_do_task).below(SERIAL, work)(*operands, grid, work, scratch, share)
-    return out
+    grid = _grid(*shape, depth, tile, threads)
+    return _multiply(task).below(SERIAL, work)(*operands, grid, work, scratch, share)
 
 
 def is_small(rows, depth, columns):
@@ -118,6 +136,11 @@ def _suits_matrix_unit(rows, columns, depth, dtype):
     """Whether there is a matrix unit for this dtype, and enough to do to pay for splitting A and B."""
     large = min(rows, columns) >= 2 * SIDE and depth >= SIDE and rows * columns * depth > LARGE
     return AMX and dtype == np.float32 and large
+
+
+def suits_bfloat16(rows, columns, depth, dtype):
+    """Whether ``multiply_bfloat16`` is there for this dtype, and quicker than to round first and multiply."""
+    return AMX and dtype == np.float32 and min(columns, depth) >= SIDE and not is_small(rows, depth, columns)
 
 
 def _flat(matrix):

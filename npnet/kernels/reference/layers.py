@@ -12,6 +12,7 @@ __all__ = [
     "elementwise",
     "log_softmax_backward",
     "log_softmax_forward",
+    "multiply_bfloat16",
     "normalize_rows_backward",
     "normalize_rows_forward",
     "softmax_backward",
@@ -62,6 +63,11 @@ def to_bfloat16(x):
     bits = np.asarray(x, np.float32).view(np.uint32)
     nearest = bits + (0x7FFF + (bits >> 16 & 1))
     return (np.where(np.isnan(x), bits | 0x00400000, nearest) & 0xFFFF0000).view(np.float32)
+
+
+def multiply_bfloat16(a, b):
+    """C = A B of operands that are rounded, summed in float32."""
+    return to_bfloat16(a) @ to_bfloat16(b)
 
 
 # --- activations -----------------------------------------------------------------------------------------

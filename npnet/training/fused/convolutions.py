@@ -10,7 +10,7 @@ from npnet.layers.convolution import Conv2D
 from npnet.layers.layer import Layer
 from npnet.layers.pooling import MaxPooling2D
 from npnet.training.fused.flows import ROWS, Call, Derivative, Flow, Memory
-from npnet.training.fused.stages import KNOWN, Active, Space, Todos
+from npnet.training.fused.stages import KNOWN, Active, Space, Todos, multiplies_bfloat16
 
 if TYPE_CHECKING:
     from npnet.kernels.convolution import Epilogue
@@ -22,7 +22,7 @@ def can_convolve(link: Layer) -> TypeGuard[Conv2D]:
     """Whether a link is a convolution that can compute what follows it as well."""
     if link not in KNOWN or not isinstance(link, Conv2D) or link.input_shape is None:
         return False
-    if link.compute_dtype == "bfloat16":  # stages know nothing of it
+    if multiplies_bfloat16(link):  # the kernels of convolutions know nothing of it
         return False
     from npnet.kernels.convolution import takes_epilogue
 

@@ -96,10 +96,13 @@ class Precisions(NamedTuple):
         Those with the batch itself, whose samples may be on levels (``kernels/fused/levels.py``).
     others
         All others.
+    mixed
+        Those of layers that multiply bfloat16.
     """
 
     of_batch: Any
     others: Any
+    mixed: Any
 
 
 class Todo(NamedTuple):

@@ -35,7 +35,7 @@ from npnet.training.fused import stages
 from npnet.training.fused.convolutions import FusedConvolution, can_convolve
 from npnet.training.fused.flows import AddUp, Call, Flow, Meeting, Memory, Precisions, Todo
 from npnet.training.fused.normalization import FusedNormalization, can_normalize
-from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos
+from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos, multiplies_bfloat16
 from npnet.training.step import Result, Step, joined
 
 __all__ = [
@@ -77,10 +77,13 @@ def can_update(optimizer: Optimizer) -> bool:
 
 
 def can_fuse(link: Layer) -> bool:
-    """Whether a link is a Dense that is trained, without penalty or constraint."""
+    """Whether a link is a Dense that is trained, without penalty or constraint.
+
+    One that multiplies bfloat16 is left as it is where no matrix unit does so.
+    """
     if link not in KNOWN or not isinstance(link, Dense) or not link.trainable:
         return False
-    if link.compute_dtype == "bfloat16":  # stages know nothing of it
+    if multiplies_bfloat16(link) and not stages.program().AMX:
         return False
     return all(p.trainable and p.regularizer is None and p.constraint is None for p in link.parameters)
 
@@ -379,8 +382,7 @@ class Plan:
         head = links[:first]
         self.start: Any = stages.GatherRows(chain)
         if first < len(links) and not any(link.trainable_parameters for link in head):
-            columns = links[first].weight.shape[0]  # type: ignore[attr-defined]
-            self.start = stages.GatherPanels(chain, head, columns, self)
+            self.start = stages.GatherPanels(chain, head, links[first], self)  # type: ignore[arg-type]
             links = links[first:]
         made: list[Stage] = []
         for link in links:
@@ -688,8 +690,10 @@ class Writer:
         self.phase, self.nobody = program.Phase, program.NOBODY
         dtype = plan.step.chain.dtype
         self.precisions = Precisions(
-            program.precision_of(dtype, n, on_levels), program.precision_of(dtype, n)
-        )  # fmt: skip
+            of_batch=program.precision_of(dtype, n, on_levels),
+            others=program.precision_of(dtype, n),
+            mixed=program.BFLOAT16,
+        )
         self.n = n
         # All of the plan, so that its programs are carried out by one kernel, compiled once.
         todos = [todo for todo in plan.todos if isinstance(todo, Todo)]

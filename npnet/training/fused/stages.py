@@ -43,6 +43,7 @@ __all__ = [
     "ToPanels",
     "ToRows",
     "Todos",
+    "multiplies_bfloat16",
 ]
 
 Todos = list[Todo | Call | Meeting]
@@ -134,8 +135,9 @@ class GatherPanels:
         The dtype of what is gathered, as the last call of ``rows`` gave it.
     """
 
-    def __init__(self, chain: Chain, head: list[Layer], columns: int, space: Space):
+    def __init__(self, chain: Chain, head: list[Layer], dense: Dense, space: Space):
         self.dtype = self.samples = chain.dtype
+        self.rounds = multiplies_bfloat16(dense)
         plain = [
             i for i, link in enumerate(head) if not (link in KNOWN and isinstance(link, (Flatten, Rescaling)))
         ]
@@ -144,14 +146,14 @@ class GatherPanels:
         for link in head[len(self.prefix) :]:
             if isinstance(link, Rescaling):
                 self.scale, self.offset = link.scale * self.scale, link.scale * self.offset + link.offset
-        self.columns = columns
+        self.columns = columns = dense.weight.shape[0]
         self.flow = Flow(space.new_panels(columns), columns, gathered=True)
 
     def on_levels(self, x: np.ndarray, batches: list[Batch]) -> list[bool]:
         """Return whether each batch, all of one size, is on levels and the kernels gain by it."""
         n = len(batches[0].rows)
         levels = self._levels(x) if program().uses_levels(self.dtype, n) else None
-        if levels is None or self.prefix:
+        if levels is None or self.prefix or self.rounds:
             return [False] * len(batches)
         from npnet.kernels.fused.levels import are_on_levels
 
@@ -361,6 +363,8 @@ class FusedDense(Active):
     ----------
     layer
         The number of its weights among the plan's.
+    rounds
+        Whether it multiplies bfloat16.
     """
 
     in_panels = True
@@ -371,6 +375,7 @@ class FusedDense(Active):
         self.optimizer = optimizer
         self.space = space
         self.parameters = link.parameters
+        self.rounds = multiplies_bfloat16(link)
         self.inputs, self.units = link.weight.shape
         self.layer = space.new_layer(self.inputs, self.units, link.bias is not None)
         self.y = space.new_panels(self.units)
@@ -389,7 +394,7 @@ class FusedDense(Active):
         self.fields = {"layer": self.layer, "y": self.y, "z": z, "constants": first}
 
         def operation(precisions: Precisions) -> Any:
-            return program().forward(_precision(precisions, x), *self.epilogue)
+            return program().forward(self._precision(precisions, x), *self.epilogue)
 
         todo = Todo("forward", operation, self.fields | {"x": x.number}, self._work)
         return Flow(self.y, self.units, derivative), [todo]
@@ -401,7 +406,8 @@ class FusedDense(Active):
         fields = {"layer": self.layer, "dy": dy.number, "z": remembered, "dx": dx, "constants": first}
 
         def operation(precisions: Precisions) -> Any:
-            return program().backward(precisions.others, rule, len(constants))
+            precision = precisions.mixed if self.rounds else precisions.others
+            return program().backward(precision, rule, len(constants))
 
         return Flow(dx, self.inputs), [Todo("input gradient", operation, fields, self._work)]
 
@@ -410,7 +416,7 @@ class FusedDense(Active):
         fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
 
         def operation(precisions: Precisions) -> Any:
-            return program().update(_precision(precisions, x), *self._rule())
+            return program().update(self._precision(precisions, x), *self._rule())
 
         return [Todo("gradient, update", operation, fields, self._work)]
 
@@ -419,7 +425,7 @@ class FusedDense(Active):
         fields = self.fields | {"x": x.number, "dy": dy.number, "next_x": next_x}
 
         def operation(precisions: Precisions) -> Any:
-            return program().update_forward(_precision(precisions, x), *self._rule(), *self.epilogue)
+            return program().update_forward(self._precision(precisions, x), *self._rule(), *self.epilogue)
 
         return Todo("gradient, update, forward", operation, fields, 2 * self._work)
 
@@ -432,7 +438,7 @@ class FusedDense(Active):
         fields = {"layer": self.layer, "x": x.number, "dy": dy.number}
 
         def operation(precisions: Precisions) -> Any:
-            return program().gradient(_precision(precisions, x))
+            return program().gradient(self._precision(precisions, x))
 
         return [Todo("gradient", operation, fields, self._work)]
 
@@ -441,14 +447,15 @@ class FusedDense(Active):
         fields = {"layer": self.layer}
         return [Todo("update", lambda precisions: program().apply(*self._rule()), fields, 16 * self.units)]
 
+    def _precision(self, precisions: Precisions, x: Flow) -> Any:
+        """Return the precision of products with x."""
+        if self.rounds:
+            return precisions.mixed
+        return precisions.of_batch if x.gathered else precisions.others
+
     def _rule(self) -> tuple[Any, int, int]:
         optimizer = self.optimizer
         return optimizer.rule, len(optimizer.slot_names), len(optimizer.hyperparameters())
-
-
-def _precision(precisions: Precisions, x: Flow) -> Any:
-    """Return the precision of products with x."""
-    return precisions.of_batch if x.gathered else precisions.others
 
 
 class Differentiate:
@@ -549,6 +556,11 @@ class SoftmaxLoss:
         """Return what multiplies every loss."""
         mean = memory.own(self.loss).reduction == "sum_over_batch_size"
         return memory.loss_scale / memory.n if mean else memory.loss_scale
+
+
+def multiplies_bfloat16(link: Layer) -> bool:
+    """Whether a layer's products are those of bfloat16."""
+    return link.compute_dtype == "bfloat16"
 
 
 def _to_panels(number: int, memory: Memory) -> None:
