@@ -1,7 +1,7 @@
 """The frameworks, each at its best settings: one short class that trains the task with each of them.
 
 A peer has ``label`` and ``packages`` (what must be installed), ``formulas`` (for each optimizer the entry of
-``reference.FORMULAS`` that it computes), and
+``reference.FORMULAS`` that it computes), ``dtypes`` (those of ``task.DTYPES`` that it has), and
 
 - ``reset()``: back to the task's initial weights and an empty optimizer memory;
 - ``losses(steps)``: train on the next ``steps`` batches, return the loss of each when all is done;
@@ -13,6 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from .task import DTYPES
+
 KERAS = {"rmsprop": "rmsprop", "adam": "adam", "momentum": "momentum"}
 PYTORCH = {"rmsprop": "rmsprop, eps outside", "adam": "adam, eps corrected", "momentum": "momentum"}
 SCIKIT_LEARN = {"rmsprop": "adam", "adam": "adam", "momentum": "momentum"}
@@ -20,6 +22,8 @@ SCIKIT_LEARN = {"rmsprop": "adam", "adam": "adam", "momentum": "momentum"}
 
 class Peer:
     """What the peers have in common: a task and the number of steps trained on it."""
+
+    dtypes = DTYPES
 
     def __init__(self, task, threads):
         self.task, self.threads, self.steps = task, threads, 0
@@ -50,7 +54,8 @@ class Npnet(Peer):
         set_threads(threads)
         *hidden, classes = task.widths[1:]
         layers = [Dense(units, activation="relu") for units in hidden]
-        self.model = Sequential([Input((task.widths[0],)), *layers, Dense(classes, activation="softmax")])
+        layers.append(Dense(classes, activation="softmax"))
+        self.model = Sequential([Input((task.widths[0],)), *layers], dtype=task.dtype)
         self.optimizer = {"rmsprop": RMSprop, "adam": Adam, "momentum": SGD}[task.optimizer]
 
     def reset(self):
@@ -99,9 +104,17 @@ class Jax(Peer):
 
         super().__init__(task, threads)
 
+        def affine(x, weight, bias, result):
+            if task.dtype == "float32":
+                return x @ weight + bias
+            x, weight = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
+            return lax.dot(x, weight, preferred_element_type=result) + bias.astype(result)
+
         def loss(params, x, labels):
-            for i, (weight, bias) in enumerate(params):
-                x = (jax.nn.relu(x) if i else x) @ weight + bias
+            *hidden, last = params
+            for weight, bias in hidden:
+                x = jax.nn.relu(affine(x, weight, bias, jnp.bfloat16))
+            x = affine(x, *last, jnp.float32)
             return -jnp.take_along_axis(jax.nn.log_softmax(x), labels[:, None], axis=1).mean()
 
         def rmsprop(t, w, g, v, learning_rate, rho, epsilon):
@@ -192,7 +205,9 @@ class Torch(Peer):
         self.steps = 0
 
     def loss(self, x, labels):
-        return self.torch.nn.functional.cross_entropy(self.model(x), labels)
+        mixed = self.task.dtype == "mixed_bfloat16"
+        with self.torch.autocast("cpu", dtype=self.torch.bfloat16, enabled=mixed):
+            return self.torch.nn.functional.cross_entropy(self.model(x), labels)
 
     def update(self):
         self.optimizer.step()
@@ -234,9 +249,10 @@ class KerasJit(Peer):
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
+        keras.config.set_dtype_policy(task.dtype)
         *hidden, classes = task.widths[1:]
         layers = [keras.layers.Dense(units, activation="relu") for units in hidden]
-        layers.append(keras.layers.Dense(classes, activation="softmax"))
+        layers.append(keras.layers.Dense(classes, activation="softmax", dtype="float32"))
         self.model = keras.Sequential([keras.Input((task.widths[0],)), *layers])
         optimizers = keras.optimizers
         kind = {"rmsprop": optimizers.RMSprop, "adam": optimizers.Adam, "momentum": optimizers.SGD}
@@ -279,6 +295,7 @@ class ScikitLearn(Peer):
     """``MLPClassifier.partial_fit`` batch by batch. It has no RMSprop and takes part with Adam."""
 
     label, packages, formulas = "scikit-learn", ("sklearn",), SCIKIT_LEARN
+    dtypes = ("float32",)
 
     def __init__(self, task, threads):
         from sklearn.neural_network import MLPClassifier

@@ -11,6 +11,8 @@ OPTIMIZERS = {
     "adam": {"learning_rate": 1e-5, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
     "momentum": {"learning_rate": 1e-3, "momentum": 0.9},
 }
+DTYPES = ("float32", "mixed_bfloat16")  # Keras's names of policies
+SAMPLES = ("pixels", "floats")  # bytes / 255, as in the tutorial; any numbers between 0 and 1
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Task:
     """Train ``widths`` (relu between, softmax last) by cross-entropy on ``rows`` made-up samples.
 
     Batch number s is the rows ``s * batch`` to ``(s + 1) * batch`` of the data, starting again at its end.
+    ``dtype`` is one of DTYPES, ``samples`` one of SAMPLES.
     """
 
     batch: int = 32
@@ -25,6 +28,8 @@ class Task:
     widths: tuple[int, ...] = (3072, 512, 512, 10)
     rows: int = 8192
     seed: int = 0
+    dtype: str = "float32"
+    samples: str = "pixels"
 
     @property
     def hyperparameters(self):
@@ -64,9 +69,12 @@ class Task:
 
     @cached_property
     def data(self):
-        """x (rows, D) in [0, 1) like pixels over 255; labels (rows,) a random linear map can tell apart."""
-        rng = np.random.default_rng(self.seed)
-        x = rng.random((self.rows, self.widths[0]), dtype=np.float32)
+        """x (rows, D) in [0, 1], float32; labels (rows,) that a random linear map can tell apart."""
+        rng, shape = np.random.default_rng(self.seed), (self.rows, self.widths[0])
+        if self.samples == "pixels":
+            x = rng.integers(0, 256, shape).astype(np.float32) / np.float32(255)
+        else:
+            x = rng.random(shape, dtype=np.float32)
         directions = rng.standard_normal((self.widths[0], self.widths[-1]), dtype=np.float32)
         return x, ((x - 0.5) @ directions).argmax(axis=1)
 

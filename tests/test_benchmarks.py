@@ -29,7 +29,7 @@ from benchmarks.layers import Layer
 from benchmarks.network_peers import NETWORK_PEERS
 from benchmarks.networks import NetworkTask
 from benchmarks.peers import PEERS
-from benchmarks.task import OPTIMIZERS, Task
+from benchmarks.task import DTYPES, OPTIMIZERS, Task
 from benchmarks.worker import Worker, WorkerError
 from npnet.checking.measuring import cases, timing
 from npnet.checking.measuring.limits import Limits, measure_limits
@@ -101,13 +101,14 @@ def test_the_reference_learns(optimizer):
 def test_forms_of_an_optimizer_differ_by_more_than_the_tolerance():
     task = Task(batch=32)
     inside, outside = (reference.losses(task, formula, 3) for formula in ("rmsprop", "rmsprop, eps outside"))
-    assert np.abs(np.divide(inside, outside) - 1).max() > training.TOLERANCE
+    assert np.abs(np.divide(inside, outside) - 1).max() > training.TOLERANCE["float32"]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_worker_is_validated_and_timed(numpy_worker, optimizer):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_worker_is_validated_and_timed(numpy_worker, optimizer, dtype):
     said = []
-    task = Task(optimizer=optimizer, **TINY)
+    task = Task(optimizer=optimizer, dtype=dtype, **TINY)
     workers = {"npnet-numpy": numpy_worker}
     labels = training.validated(workers, task, said.append)
     assert labels == {"npnet-numpy": "npnet numpy"} and "agrees" in said[0]
@@ -140,16 +141,27 @@ def test_a_peer_that_is_not_installed_is_left_out_by_name(monkeypatch):
     assert said == ["JAX jit, scan is left out; not installed: no_such_package."]
 
 
+def test_a_peer_without_mixed_precision_is_left_out_by_name(monkeypatch):
+    said = []
+    monkeypatch.setattr(PEERS["sklearn"], "packages", ())
+    assert training.start_workers(["sklearn"], 1, said.append, "mixed_bfloat16") == {}
+    assert said == ["scikit-learn is left out: it has no mixed_bfloat16."]
+
+
+def test_pixels_are_bytes_over_255_and_floats_are_not():
+    for samples, share in (("pixels", 1), ("floats", 0)):
+        levels = Task(samples=samples, **TINY).data[0].astype(np.float64) * 255
+        assert (np.abs(levels - np.rint(levels)) < 1e-4).mean() == pytest.approx(share, abs=0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_installed_peers_agree_with_the_reference(optimizer):
-    names, _ = training.installed(list(PEERS))
-    workers = training.start_workers(names, 1, lambda text: None)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_installed_peers_agree_with_the_reference(optimizer, dtype):
+    workers = training.start_workers(training.installed(list(PEERS))[0], 1, lambda text: None, dtype)
     try:
-        said = []
-        assert list(training.validated(workers, Task(optimizer=optimizer, **TINY), said.append)) == names, (
-            said
-        )
+        said, task = [], Task(optimizer=optimizer, dtype=dtype, **TINY)
+        assert list(training.validated(workers, task, said.append)) == list(workers), said
     finally:
         for worker in workers.values():
             worker.close()
