@@ -8,7 +8,11 @@
 
 Matrices lie as they do there. The unit multiplies squares that have been split (``products/splits.py``).
 They are split where they are used, into memory that stays in the caches: to keep the parts of weights and
-samples would take longer than to make them again. A stripe is here SIDE samples.
+samples would take longer than to make them again. Two names more than there:
+
+    stripe   SIDE samples
+    chunk    squares of a panel of W that are used at a time
+    group    stripes that are summed at a time
 
 The phases that read x take one argument more than those of the vector unit, ``factor``: x is what lies in
 memory times this number, None is 1. So pixels can lie there as whole numbers, which are one part.
@@ -35,8 +39,8 @@ from npnet.kernels.products.amx import (
 )
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.splits import (
+    AT_ONCE,
     SQUARE,
-    SQUARES,
     STRIPES,
     split_gradients,
     split_samples,
@@ -48,7 +52,6 @@ from npnet.kernels.products.tiles import ROWS, Squares, Sums
 
 __all__ = ["backward_tasks", "forward_tasks", "update_forward_tasks", "update_tasks"]
 
-SUMMED = 4  # stripes whose products are summed at a time: their parts fit the L1 cache
 PANELS = 8  # of the result or of weights, at most, that a task handles: samples are split once for them
 TASKS = 4  # a thread, where there is enough to do
 
@@ -81,13 +84,14 @@ def _shape(panels, stripes, threads):
 def _panels_of_stripes(do_task, precision):
     """The phase in which ``do_task`` computes some panels of ``out`` for some stripes at a time."""
     left_size, right_size = map(split_size, precision)
+    chunk, _ = AT_ONCE[precision]
 
     @jit
     def work(team, phase, n, out, operands):
         stripes = -(-n // SIDE)
         across, height = _shape(out.shape[0], stripes, team[2])
-        split_x = aligned_empty(height * SQUARES * left_size, out)
-        split_weight = aligned_empty(across * SQUARES * right_size, out)
+        split_x = aligned_empty(height * chunk * left_size, out)
+        split_weight = aligned_empty(across * chunk * right_size, out)
         groups = -(-out.shape[0] // across)
         tasks = groups * -(-stripes // height)
         start_unit()
@@ -130,22 +134,23 @@ def _forward_panel(rule, remembers_x, precision):
     finish = forward_finish(rule, remembers_x)
     (left_parts, right_parts), (left_size, right_size) = precision, map(split_size, precision)
     split_piece = split_weights_piece(right_parts)
+    chunk, _ = AT_ONCE[precision]
 
     @jit(refcount=False)
     def forward_panel(x, weight, split_weight, output, left, p, q, squares, to_split, factor):
         """Multiply the Stripes ``x`` by ``squares`` squares from q down of panel left + p, which are split.
 
-        ``split_weight`` holds SQUARES places for each panel from ``left`` on. Meanwhile ``to_split`` squares
+        ``split_weight`` holds chunk places for each panel from ``left`` on. Meanwhile ``to_split`` squares
         of the next panel are split into it.
         """
         bias, z, y, constants = output
-        place_of_weight, depth = p * SQUARES * right_size, weight.shape[1]
+        place_of_weight, depth = p * chunk * right_size, weight.shape[1]
         following = ((left + p + 1) * depth + q) * weight.shape[2] * SQUARE
-        job = weight, following, to_split, split_weight, place_of_weight + SQUARES * right_size, factor
+        job = weight, following, to_split, split_weight, place_of_weight + chunk * right_size, factor
         b = Squares(split_weight, place_of_weight, right_size)
         for s in range(x.count):
             at = ((left + p) * y.shape[1] + (x.first + s) * SIDE) * SIDE
-            a, c = Squares(x.split, s * SQUARES * left_size, left_size), Sums(y, at, SIDE)
+            a, c = Squares(x.split, s * chunk * left_size, left_size), Sums(y, at, SIDE)
             if s == 0:
                 multiply_squares_beside(
                     split_piece, job, a, b, squares, c, q > 0, left_parts, right_parts
@@ -163,15 +168,16 @@ def _forward_panel(rule, remembers_x, precision):
 def forward_tasks(precision, rule, remembers_x):
     """y = rule(x W + b); where the rule's derivative wants x W + b, that is written to z."""
     forward_panel = _forward_panel(rule, remembers_x, precision)
-    split_x_squares, split_weight_squares = split_samples(precision.left), split_weights(precision.right)
+    split_x_squares, split_weight_squares = split_samples(precision), split_weights(precision.right)
+    chunk, _ = AT_ONCE[precision]
 
     @jit(refcount=False)
     def do_task(n, y, operands, part, split_x, split_weight):
         x, weight, bias, z, constants, factor = operands
         left, panels, top, stripes = part
         depth = x.shape[0]
-        for q in range(0, depth, SQUARES):
-            squares = min(SQUARES, depth - q)
+        for q in range(0, depth, chunk):
+            squares = min(chunk, depth - q)
             split_x_squares(x, q, squares, top, stripes, n, split_x)
             start = (left * depth + q) * weight.shape[2] * SQUARE
             split_weight_squares(weight, start, squares, split_weight, 0, factor)
@@ -198,15 +204,16 @@ def backward_tasks(precision, rule):
     """dz = rule(dy W', remembered): the gradient before the previous layer's activation."""
     finish = backward_finish(rule)
     (left_parts, right_parts), (left_size, right_size) = precision, map(split_size, precision)
-    split_dy_squares, split_square = split_samples(left_parts), split_pairs(right_parts)
+    split_dy_squares, split_square = split_samples(precision), split_pairs(right_parts)
+    chunk, _ = AT_ONCE[precision]
 
     @jit(refcount=False)
     def do_task(n, dz, operands, part, split_dy, split_weight):
         dy, weight, remembered, transposed, constants = operands
         left, panels, top, stripes = part
         depth, square = dy.shape[0], weight.shape[2] * SQUARE
-        for q in range(0, depth, SQUARES):
-            squares = min(SQUARES, depth - q)
+        for q in range(0, depth, chunk):
+            squares = min(chunk, depth - q)
             split_dy_squares(dy, q, squares, top, stripes, n, split_dy)
             for p in range(left, left + panels):
                 for i in range(squares):
@@ -217,7 +224,7 @@ def backward_tasks(precision, rule):
                 b = Squares(split_weight, 0, right_size)
                 for s in range(stripes):
                     at = (p * dz.shape[1] + (top + s) * SIDE) * SIDE
-                    a = Squares(split_dy, s * SQUARES * left_size, left_size)
+                    a = Squares(split_dy, s * chunk * left_size, left_size)
                     multiply_squares(a, b, squares, Sums(dz, at, SIDE), q > 0, left_parts, right_parts)
                     if q + squares == depth:
                         for r in range(0, SQUARE, ROWS * SIDE):
@@ -250,7 +257,7 @@ class Scratch(NamedTuple):
 
     split_x: squares of x, transposed and split; that of square i and stripe s at place i STRIPES + s
     split_dz: panels of dz, split; stripe s of panel p at place p stripes + s
-    sums: the gradients, SQUARES for each panel
+    sums: the gradients, a chunk for each panel
     transposed: one square
     """
 
@@ -264,6 +271,7 @@ class Scratch(NamedTuple):
 def _scratch(precision):
     """The kernel that makes a thread's Scratch."""
     left_size, right_size = map(split_size, precision)
+    chunk, _ = AT_ONCE[precision]
 
     @jit
     def scratch(stripes, across, like):
@@ -273,9 +281,9 @@ def _scratch(precision):
         two panels at a time.
         """
         return Scratch(
-            aligned_empty(SQUARES * STRIPES * left_size, like),
+            aligned_empty(chunk * STRIPES * left_size, like),
             aligned_empty(across * stripes * right_size, like),
-            aligned_empty((across + 1 if stripes > STRIPES else 2) * SQUARES * SQUARE, like),
+            aligned_empty((across + 1 if stripes > STRIPES else 2) * chunk * SQUARE, like),
             aligned_empty(SQUARE, like),
         )
 
@@ -287,6 +295,7 @@ def _sum_early(precision):
     """The kernel that sums gradients of so many samples that they are not split at once."""
     (left_parts, right_parts), (left_size, right_size) = precision, map(split_size, precision)
     split_x_squares = split_samples_transposed(left_parts)
+    chunk, group = AT_ONCE[precision]
 
     @jit(refcount=False)
     def sum_early(x, n, panels, q, squares, scratch):
@@ -302,12 +311,12 @@ def _sum_early(precision):
             if first + count == stripes:
                 return first
             for p in range(panels):
-                for s in range(0, count, SUMMED):
+                for s in range(0, count, group):
                     for i in range(squares):
                         a = Squares(split_x, (i * STRIPES + s) * left_size, left_size)
                         b = Squares(split_dz, (p * stripes + first + s) * right_size, right_size)
-                        c = Sums(sums, (p * SQUARES + i) * SQUARE, SIDE)
-                        summed = min(SUMMED, count - s)
+                        c = Sums(sums, (p * chunk + i) * SQUARE, SIDE)
+                        summed = min(group, count - s)
                         multiply_squares(a, b, summed, c, first + s > 0, left_parts, right_parts)
             first += count
 
@@ -319,6 +328,7 @@ def _update_panel(rule, slots, precision):
     """(sum_gradients, update_panel, update_bias): the steps of an update; ``first`` is from _sum_early."""
     apply, update_bias = apply_update(rule, slots)
     (left_parts, right_parts), (left_size, right_size) = precision, map(split_size, precision)
+    chunk, group = AT_ONCE[precision]
 
     @jit(inline=True, refcount=False)
     def apply_piece(i, piece, weight, start, sums, at, count, decay, hyperparameters):
@@ -332,29 +342,29 @@ def _update_panel(rule, slots, precision):
         """Sum the gradients of squares of panel left + p. Meanwhile update those of the panel before."""
         weight, inputs, decay, hyperparameters = weights
         sums, square = scratch.sums, weight.shape[2] * SQUARE
-        kept = sums.size // (SQUARES * SQUARE)  # panels
+        kept = sums.size // (chunk * SQUARE)  # panels
         before = ((left + p - 1) * weight.shape[1] + q) * square
-        for s in range(first, stripes, SUMMED):
+        for s in range(first, stripes, group):
             for i in range(squares):
-                summed = ((p - 1) % kept * SQUARES + i) * SQUARE
+                summed = ((p - 1) % kept * chunk + i) * SQUARE
                 count = min(SIDE, inputs - (q + i) * SIDE) * SIDE if p > 0 and s == first else 0
                 multiply_squares_beside(
                     apply_piece,
                     (weight, before + i * square, sums, summed, count, decay, hyperparameters),
                     Squares(scratch.split_x, (i * STRIPES + s - first) * left_size, left_size),
                     Squares(scratch.split_dz, (p * stripes + s) * right_size, right_size),
-                    min(SUMMED, stripes - s),
-                    Sums(sums, (p % kept * SQUARES + i) * SQUARE, SIDE), s > 0, left_parts, right_parts,
+                    min(group, stripes - s),
+                    Sums(sums, (p % kept * chunk + i) * SQUARE, SIDE), s > 0, left_parts, right_parts,
                 )  # fmt: skip
 
     @jit(refcount=False)
     def update_panel(weights, scratch, left, p, q, squares):
         """Update squares of panel left + p by gradients that have been summed."""
         weight, inputs, decay, hyperparameters = weights
-        kept = scratch.sums.size // (SQUARES * SQUARE)
+        kept = scratch.sums.size // (chunk * SQUARE)
         for i in range(squares):
             start = ((left + p) * weight.shape[1] + q + i) * weight.shape[2] * SQUARE
-            summed = (p % kept * SQUARES + i) * SQUARE
+            summed = (p % kept * chunk + i) * SQUARE
             count = min(SIDE, inputs - (q + i) * SIDE) * SIDE
             apply(weight, start, scratch.sums, summed, 0, count, decay, hyperparameters)
 
@@ -367,14 +377,15 @@ def update_tasks(precision, rule, slots):
     sum_gradients, update_panel, update_bias = _update_panel(rule, slots, precision)
     sum_early, make_scratch = _sum_early(precision), _scratch(precision)
     split_dz_panels = split_gradients(precision.right)
+    chunk, _ = AT_ONCE[precision]
 
     @jit(refcount=False)
     def do_task(x, dz, n, weights, bias, part, scratch, factor):
         left, panels, top, count = part
         stripes = -(-n // SIDE)
         split_dz_panels(dz, left, panels, n, scratch.split_dz, factor)
-        for q in range(top, top + count, SQUARES):
-            squares = min(SQUARES, x.shape[0] - q)
+        for q in range(top, top + count, chunk):
+            squares = min(chunk, x.shape[0] - q)
             first = sum_early(x, n, panels, q, squares, scratch)
             for p in range(panels):
                 sum_gradients(weights, scratch, stripes, first, left, p, q, squares)
@@ -386,9 +397,9 @@ def update_tasks(precision, rule, slots):
     @jit
     def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, factor=None):
         depth, weights = x.shape[0], Weights(weight, inputs, decay, hyperparameters)
-        across, tall = min(PANELS, weight.shape[0]), -(-depth // SQUARES) * SQUARES
-        while -(-weight.shape[0] // across) * -(-depth // tall) < TASKS * team[2] and tall > SQUARES:
-            tall = -(-tall // 2 // SQUARES) * SQUARES
+        across, tall = min(PANELS, weight.shape[0]), -(-depth // chunk) * chunk
+        while -(-weight.shape[0] // across) * -(-depth // tall) < TASKS * team[2] and tall > chunk:
+            tall = -(-tall // 2 // chunk) * chunk
         scratch = make_scratch(-(-n // SIDE), across, weight)
         groups = -(-weight.shape[0] // across)
         tasks = groups * -(-depth // tall)
@@ -410,8 +421,8 @@ def update_tasks(precision, rule, slots):
 def update_forward_tasks(precision, rule, slots, activation, remembers_x):
     """``update_tasks`` with this batch and ``forward_tasks`` with the next one, in one pass over W.
 
-    A task takes panels of W from top to bottom. For SQUARES squares of each panel it is a pipeline, in which
-    two things are done at once where that is possible:
+    A task takes panels of W from top to bottom. For a chunk of squares of each panel it is a pipeline, in
+    which two things are done at once where that is possible:
 
         turn    panel 0            panel 1            panel 2            panel 3
         0       sum gradients
@@ -426,8 +437,9 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
     forward_panel = _forward_panel(activation, remembers_x, precision)
     sum_early, make_scratch = _sum_early(precision), _scratch(precision)
     split_dz_panels = split_gradients(precision.right)
-    split_x_squares, split_weight_squares = split_samples(precision.left), split_weights(precision.right)
+    split_x_squares, split_weight_squares = split_samples(precision), split_weights(precision.right)
     left_size, right_size = map(split_size, precision)
+    chunk, _ = AT_ONCE[precision]
 
     @jit(refcount=False)
     def do_task(x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight, factor):
@@ -435,8 +447,8 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
         for p in range(left, left + panels):
             update_bias(output.bias, dz, p, n, weights.decay, weights.hyperparameters)
         split_dz_panels(dz, left, panels, n, scratch.split_dz, factor)
-        for q in range(0, depth, SQUARES):
-            squares = min(SQUARES, depth - q)
+        for q in range(0, depth, chunk):
+            squares = min(chunk, depth - q)
             first = sum_early(x, n, panels, q, squares, scratch)
             count = min(STRIPES, stripes)
             split_x_squares(next_x, q, squares, 0, count, n, split_next)
@@ -472,8 +484,8 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
         tasks = even_parts(weight.shape[0], PANELS, team[2])
         across = -(-weight.shape[0] // tasks)
         scratch = make_scratch(-(-n // SIDE), across, weight)
-        split_next = aligned_empty(SQUARES * STRIPES * left_size, y)
-        split_weight = aligned_empty(SQUARES * across * right_size, y)
+        split_next = aligned_empty(chunk * STRIPES * left_size, y)
+        split_weight = aligned_empty(chunk * across * right_size, y)
         start_unit()
         task = take(team, phase, tasks)
         while task < tasks:

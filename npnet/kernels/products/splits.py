@@ -9,6 +9,9 @@ from functools import cache
 
 from npnet.kernels.machine.jit import jit
 from npnet.kernels.products.amx import (
+    BFLOAT16,
+    EXACT_LEFT,
+    FLOAT32,
     HALF,
     PIECES,
     SIDE,
@@ -21,31 +24,33 @@ from npnet.kernels.products.amx import (
 from npnet.kernels.vectors.memory import lanes_of, load
 
 __all__ = [
-    "SQUARE", "SQUARES", "STRIPES", "split_gradients", "split_samples", "split_samples_transposed",
+    "AT_ONCE", "SQUARE", "STRIPES", "split_gradients", "split_samples", "split_samples_transposed",
     "split_weights", "split_weights_piece",
 ]  # fmt: skip
 
 SQUARE = SIDE * SIDE  # numbers in a square
-SQUARES = 4  # of weights, used at a time: the parts of four, 25 KB, fit the L1 cache
+# (squares of weights, stripes of samples) that are used at a time: their parts, 17 or 25 KB, fit the L1 cache
+AT_ONCE = {FLOAT32: (4, 4), EXACT_LEFT: (4, 4), BFLOAT16: (8, 8)}
 STRIPES = 16  # used at a time: the parts of 16 stripes by 4 squares, 0.4 MB, fit the L2 cache
 
 
 @cache
-def split_samples(parts):
-    """The kernel that splits squares of samples."""
-    split_square, size = split_rows(parts), split_size(parts)
+def split_samples(precision):
+    """The kernel that splits squares of samples, the left operands of products."""
+    split_square, size = split_rows(precision.left), split_size(precision.left)
+    chunk, _ = AT_ONCE[precision]
 
     @jit(refcount=False)
     def work(x, q, squares, first, stripes, n, split):
         """Split some stripes of x from ``first`` on, of each the squares in ``squares`` panels from q on.
 
-        Square i of stripe s goes to place s SQUARES + i.
+        Square i of stripe s goes to place s chunk + i.
         """
         for s in range(stripes):
             for i in range(squares):
                 at = ((q + i) * x.shape[1] + (first + s) * SIDE) * SIDE
                 rows = n - (first + s) * SIDE
-                split_square(x, at, SIDE, rows, SIDE, split, (s * SQUARES + i) * size, size)
+                split_square(x, at, SIDE, rows, SIDE, split, (s * chunk + i) * size, size)
 
     return work
 
