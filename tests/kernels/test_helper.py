@@ -159,5 +159,5 @@ def test_every_operation_can_be_made_in_another_process(optimizer):
         plan = model.setup.step().current()
         assert (plan is not None) == (optimizer in KNOWN_TO_KERNELS)
         if plan is not None:
-            for operation in Writer(plan, 32).operations:
+            for operation in Writer(plan, 32, others=plan.todos).operations:
                 assert pickle.loads(pickle.dumps(operation.make))() is operation

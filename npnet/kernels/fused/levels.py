@@ -24,7 +24,7 @@ from npnet.kernels.vectors.views import array_at
 __all__ = ["Levels", "are_on_levels", "levels_of"]
 
 MOST = 256  # a bfloat16 holds every whole number up to here
-PIXEL = 255
+PIXEL = 255.0
 SERIAL = 1 << 17  # numbers below which waking the other threads costs more than they save
 # Of a level: k / 255 in float32 is off by half a unit in its last place, its product with 255 by another.
 TOLERANCE = 2.0**-22

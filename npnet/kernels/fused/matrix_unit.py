@@ -432,6 +432,8 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
                               and  split
         3                          forward            update        and  sum gradients
                                                  and  split
+
+    The kernel can also do one of the two alone, ``updates`` or ``forwards``.
     """
     sum_gradients, update_panel, update_bias = _update_panel(rule, slots, precision)
     forward_panel = _forward_panel(activation, remembers_x, precision)
@@ -442,21 +444,29 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
     chunk, _ = AT_ONCE[precision]
 
     @jit(refcount=False)
-    def do_task(x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight, factor):
-        weight, depth, stripes = weights.weight, x.shape[0], -(-n // SIDE)
-        for p in range(left, left + panels):
-            update_bias(output.bias, dz, p, n, weights.decay, weights.hyperparameters)
-        split_dz_panels(dz, left, panels, n, scratch.split_dz, factor)
+    def do_task(
+        x, dz, n, weights, next_x, output, left, panels, scratch, split_next, split_weight, factor, updates,
+        forwards,
+    ):  # fmt: skip
+        weight, depth, stripes, first = weights.weight, x.shape[0], -(-n // SIDE), 0
+        if updates:
+            for p in range(left, left + panels):
+                update_bias(output.bias, dz, p, n, weights.decay, weights.hyperparameters)
+            split_dz_panels(dz, left, panels, n, scratch.split_dz, factor)
         for q in range(0, depth, chunk):
             squares = min(chunk, depth - q)
-            first = sum_early(x, n, panels, q, squares, scratch)
+            if updates:
+                first = sum_early(x, n, panels, q, squares, scratch)
             count = min(STRIPES, stripes)
-            split_x_squares(next_x, q, squares, 0, count, n, split_next)
+            if forwards:
+                split_x_squares(next_x, q, squares, 0, count, n, split_next)
             for turn in range(panels + 2):
-                if turn < panels:
+                if updates and turn < panels:
                     sum_gradients(weights, scratch, stripes, first, left, turn, q, squares)
-                elif turn == panels:
+                elif updates and turn == panels:
                     update_panel(weights, scratch, left, panels - 1, q, squares)
+                if not forwards:
+                    continue
                 if turn == 1:
                     start = (left * depth + q) * weight.shape[2] * SQUARE
                     split_weight_squares(weight, start, squares, split_weight, 0, factor)
@@ -466,7 +476,8 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
                         Stripes(split_next, 0, count), weight, split_weight, output, left, p, q, squares,
                         squares if p + 1 < panels else 0, factor,
                     )  # fmt: skip
-            for top in range(STRIPES, stripes, STRIPES):  # the stripes that have found no place
+            # The stripes that have found no place:
+            for top in range(STRIPES, stripes if forwards else 0, STRIPES):
                 count = min(STRIPES, stripes - top)
                 split_x_squares(next_x, q, squares, top, count, n, split_next)
                 for p in range(panels):
@@ -478,7 +489,7 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
     @jit
     def work(
         team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants,
-        factor=None,
+        factor=None, updates=True, forwards=True,
     ):  # fmt: skip
         weights, output = Weights(weight, inputs, decay, hyperparameters), Output(bias, z, y, constants)
         tasks = even_parts(weight.shape[0], PANELS, team[2])
@@ -492,7 +503,7 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
             left, right = stretch(task, tasks, weight.shape[0])
             do_task(
                 x, dz, n, weights, next_x, output, left, right - left, scratch, split_next, split_weight,
-                factor,
+                factor, updates, forwards,
             )  # fmt: skip
             done(team, phase)
             task = take(team, phase, tasks)

@@ -127,18 +127,19 @@ class Operands(NamedTuple):
 
 def uses_levels(dtype, n):
     """Whether products with n samples of this dtype gain by samples on levels (``levels.py``)."""
-    return bool(AMX and dtype == np.float32 and n >= SIDE)
+    return precision_of(dtype, n) is not None
 
 
 def precision_of(dtype, n, on_levels=False):
     """The precision in which products with n samples of this dtype run on the processor's matrix unit.
 
     None means that they run on its vector unit: with so few samples that they fill one of the matrix unit's
-    squares, the six products take longer than on the vector unit. ``on_levels``: the samples on the left are.
+    squares, moving the weights takes longer than multiplying, and three products were no quicker than six.
+    ``on_levels``: the samples on the left are.
     """
-    if on_levels:
-        return EXACT_LEFT
-    return FLOAT32 if AMX and dtype == np.float32 and n > SIDE else None
+    if AMX and dtype == np.float32 and n > SIDE:
+        return EXACT_LEFT if on_levels else FLOAT32
+    return None
 
 
 def _factor_of(precision):
@@ -295,20 +296,34 @@ def update(precision, rule, slots, hyperparameters):
 
 @_operation
 def update_forward(precision, rule, slots, hyperparameters, activation, remembers_x, constants):
-    """``update`` with the present batch and ``forward`` with the next one, in one pass over the weights."""
+    """``update`` with the present batch and ``forward`` with the next one, in one pass over the weights.
+
+    With samples on levels it is one of the two where x or next_x is NOBODY: three kernels would take three
+    times as long to compile.
+    """
     tasks = tasks_of("update_forward", precision, rule, slots, activation, remembers_x)
-    factor = _factor_of(precision)
+
+    @jit(spliced=True)
+    def as_it_is(operands, phase):
+        return ()
+
+    @jit(spliced=True)
+    def on_levels(operands, phase):
+        return operands.factor, phase.x != NOBODY, phase.next_x != NOBODY
+
+    more = on_levels if precision == EXACT_LEFT else as_it_is
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
         weight, bias = _weights(operands, phase.layer)
         return tasks(
-            team, number, _flow(operands, phase.x), _flow(operands, phase.dy), operands.selected.shape[1],
+            team, number, _flow(operands, max(phase.x, 0)), _flow(operands, phase.dy),
+            operands.selected.shape[1],
             operands.layer_table[phase.layer, 4], weight, bias, operands.decay[phase.step],
             to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters),
-            _flow(operands, phase.next_x),
+            _flow(operands, max(phase.next_x, 0)),
             _flow(operands, phase.z), _flow(operands, phase.y),
-            to_fixed_tuple(operands.constants[phase.constants :], constants), *factor(operands),
+            to_fixed_tuple(operands.constants[phase.constants :], constants), *more(operands, phase),
         )  # fmt: skip
 
     return operation

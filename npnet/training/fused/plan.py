@@ -17,7 +17,7 @@ the end of the step and gets the numbers copied back first (``Weights.give_back`
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -648,7 +648,7 @@ class Plan:
             if not is_phase:
                 yield from todos
             else:
-                writer = Writer(self, n, on_levels)
+                writer = Writer(self, n, on_levels, self.todos)
                 for todo in todos:
                     writer.append(todo, 0, after=writer.last)
                 yield writer.program()
@@ -668,23 +668,34 @@ class Plan:
             this, following = batch[step % 2], batch[(step + 1) % 2]
             for place, todo in enumerate(others):
                 assert isinstance(todo, Todo)
+                is_last = place == len(others) - 1
                 if one_pass and step > 0 and place == 0:
                     continue
                 also = gathered if place == 0 else writer.nobody
-                if one_pass and step + 1 < steps and place == len(others) - 1:
-                    todo, also = self.learn_and_forward, gathered
-                x = {"x": this} if todo.fields.get("x") == batch[0] else {}
-                next_x = {"next_x": following} if "next_x" in todo.fields else {}
-                last = writer.append(todo, step, last, also, **x, **next_x)
+                if one_pass and step + 1 < steps and is_last:
+                    todo, also, flows = self.learn_and_forward, gathered, {"x": this, "next_x": following}
+                elif one_pass and on_levels and place == 0:
+                    todo, flows = self.learn_and_forward, {"x": writer.nobody, "next_x": this}
+                elif one_pass and on_levels and is_last:
+                    todo, flows = self.learn_and_forward, {"x": this, "next_x": writer.nobody}
+                else:
+                    flows = {"x": this} if todo.fields.get("x") == batch[0] else {}
+                last = writer.append(todo, step, last, also, **flows)
                 if "dx" in todo.fields and "dy" not in todo.fields and step + 1 < steps:  # the loss
                     gathered = writer.append(gather, step + 1, writer.nobody, y=following)
         return writer.program()
 
 
 class Writer:
-    """Writes a program, phase after phase."""
+    """Writes a program, phase after phase.
 
-    def __init__(self, plan: Plan, n: int, on_levels: bool = False):
+    Parameters
+    ----------
+    others
+        What programs that will follow do: its operations are compiled with those of this one.
+    """
+
+    def __init__(self, plan: Plan, n: int, on_levels: bool = False, others: Iterable[Any] = ()):
         from npnet.kernels.fused import program
 
         self.phase, self.nobody = program.Phase, program.NOBODY
@@ -695,15 +706,16 @@ class Writer:
             mixed=program.BFLOAT16,
         )
         self.n = n
-        # All of the plan, so that its programs are carried out by one kernel, compiled once.
-        todos = [todo for todo in plan.todos if isinstance(todo, Todo)]
-        if plan.whole and plan.fused[0].units >= 2 * plan.width:
-            todos.append(plan.learn_and_forward)
         self.operations: dict[Any, int] = {}
-        for todo in todos:
-            self.operations.setdefault(todo.operation(self.precisions), len(self.operations))
         self.rows: list[tuple[int, ...]] = []
         self.work = 0
+        for todo in others:
+            if isinstance(todo, Todo):
+                self._number(todo)
+
+    def _number(self, todo: Todo) -> int:
+        """Return the number of an operation."""
+        return self.operations.setdefault(todo.operation(self.precisions), len(self.operations))
 
     @property
     def last(self) -> int:
@@ -712,7 +724,7 @@ class Writer:
 
     def append(self, todo: Todo, step: int, after: int, also: int | None = None, **fields: int) -> int:
         """Write a phase that waits for two others; return its number."""
-        operation = self.operations[todo.operation(self.precisions)]
+        operation = self._number(todo)
         waits = {"after": after, "also": self.nobody if also is None else also}
         self.rows.append(self.phase(operation=operation, step=step, **waits, **{**todo.fields, **fields}))
         self.work += self.n * todo.work
