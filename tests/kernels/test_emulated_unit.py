@@ -1,5 +1,9 @@
 """The emulated matrix unit: the numbers Intel defines, and the same as the processor's own unit has."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numba import types
@@ -108,8 +112,18 @@ def test_the_product_of_tiles_is_intels(scale, unit):
 
 def test_an_unknown_unit_is_refused(monkeypatch):
     monkeypatch.setenv("NPNET_MATRIX_UNIT", "fast")
-    with pytest.raises(ValueError, match="NPNET_MATRIX_UNIT must be unset or 'emulated', got 'fast'"):
-        registers._emulated()
+    with pytest.raises(ValueError, match="NPNET_MATRIX_UNIT must be unset, 'off' or 'emulated', got 'fast'"):
+        registers._matrix_unit()
+
+
+def test_the_unit_can_be_left_out():
+    says = "from npnet.kernels.products.amx import AMX; print(AMX)"
+    for chosen in ("off", "emulated"):
+        environment = os.environ | {"NPNET_MATRIX_UNIT": chosen}
+        done = subprocess.run(
+            [sys.executable, "-c", says], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == str(chosen == "emulated")
 
 
 def test_kernels_of_an_emulated_unit_are_kept_apart(monkeypatch):

@@ -48,6 +48,7 @@ from npnet.kernels.vectors.registers import (
     EMULATED,
     I32,
     I64,
+    MATRIX_UNIT,
     REGISTER_BYTES,
     broadcast,
     call_llvm,
@@ -96,6 +97,8 @@ I8, VOID = ir.IntType(8), ir.VoidType()
 
 def _permitted() -> bool:
     """Whether there is a matrix unit that kernels may use; on Linux each process has to ask for it."""
+    if MATRIX_UNIT == "off":
+        return False
     features = cpu_target.target_context.codegen()._get_host_cpu_features().split(",")
     if not {"+amx-tile", "+amx-bf16"} <= set(features) or REGISTER_BYTES != 64:
         return False

@@ -19,6 +19,7 @@ __all__ = [
     "EMULATED",
     "I32",
     "I64",
+    "MATRIX_UNIT",
     "REGISTERS",
     "REGISTER_BYTES",
     "Vector",
@@ -38,15 +39,20 @@ I32, I64 = ir.IntType(32), ir.IntType(64)
 # --- what the machine has --------------------------------------------------------------------------------
 
 
-def _emulated() -> bool:
-    """Whether kernels are compiled for a matrix unit that is emulated (see ``products/emulated_unit.py``)."""
+def _matrix_unit() -> str:
+    """What NPNET_MATRIX_UNIT asks for.
+
+    Unset, the processor's matrix unit is used, if it has one. "off" leaves it out: on a shared machine others
+    may keep it busy. "emulated" is for tests (see ``products/emulated_unit.py``).
+    """
     chosen = os.environ.get("NPNET_MATRIX_UNIT", "")
-    if chosen not in ("", "emulated"):
-        raise ValueError(f"NPNET_MATRIX_UNIT must be unset or 'emulated', got {chosen!r}.")
-    return chosen == "emulated"
+    if chosen not in ("", "off", "emulated"):
+        raise ValueError(f"NPNET_MATRIX_UNIT must be unset, 'off' or 'emulated', got {chosen!r}.")
+    return chosen
 
 
-EMULATED = _emulated()
+MATRIX_UNIT = _matrix_unit()
+EMULATED = MATRIX_UNIT == "emulated"
 
 
 def _vector_registers() -> tuple[int, int]:
