@@ -72,8 +72,10 @@ def dense(kernels, **options):
     return compiled(layers, kernels, **options)
 
 
-def compiled(layers, kernels, optimizer, loss="categorical_crossentropy", fused=False, **options):
-    model = npnet.Sequential(layers, seed=5)
+def compiled(
+    layers, kernels, optimizer, loss="categorical_crossentropy", fused=False, dtype=None, **options
+):  # fmt: skip
+    model = npnet.Sequential(layers, seed=5, dtype=dtype)
     model.compile(optimizer, loss, metrics=["accuracy"], kernels=kernels, fused=fused, **options)
     return model
 
@@ -157,6 +159,16 @@ def fused(kernels, fit):
     model = compiled(layers, kernels, Adam(0.01, global_clipnorm=0.5), fused=True)
     model.train_on_batch(x[:3], y[:3])
     return fit(model, x, y, batch_size=40, epochs=2, class_weight={1: 2.0})
+
+
+def mixed(kernels, fit):
+    """Shards whose products multiply bfloat16, on the matrix unit if there is one."""
+    x, _, y = data()
+    layers = [Flatten(), Dense(24, "relu"), Dense(CLASSES, "softmax")]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "mixed_bfloat16 is no faster")
+        model = compiled(layers, kernels, "adam", fused=True, dtype="mixed_bfloat16")
+    return fit(model, x, y, batch_size=40, epochs=2)
 
 
 def fused_convolution(kernels, fit):
@@ -280,7 +292,7 @@ def fused_keeping(kernels, fit):
 
 
 CASES = [clipping, convolution, muon, ignored, dataset, single_steps, keeping]
-FUSED = [fused, divided, fused_convolution, fused_keeping]
+FUSED = [fused, divided, mixed, fused_convolution, fused_keeping]
 SHARDS = 4
 MOST_FUSED = 3  # processes that take fused steps
 
