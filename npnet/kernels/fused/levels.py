@@ -28,9 +28,8 @@ PIXEL = 255.0
 SERIAL = 1 << 17  # numbers below which waking the other threads costs more than they save
 # Of a level: k / 255 in float32 is off by half a unit in its last place, its product with 255 by another.
 TOLERANCE = 2.0**-22
-SHIFT = (
-    1.5 * 2.0**23
-)  # added to a float32 below 2^22 and taken away again, it leaves the nearest whole number
+# Added to a float32 below 2^22 and taken away again, it leaves the nearest whole number.
+SHIFT = 1.5 * 2.0**23
 
 
 class Levels(NamedTuple):

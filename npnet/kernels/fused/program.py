@@ -31,7 +31,7 @@ from npnet.kernels.vectors.views import array_at, view
 
 __all__ = [
     "AMX", "BFLOAT16", "NOBODY", "Operands", "Phase", "apply", "backward", "forward", "gather", "gradient",
-    "precision_of", "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward", "uses_levels",
+    "precision_of", "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward",
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
@@ -123,11 +123,6 @@ class Operands(NamedTuple):
     decay: np.ndarray
     hyperparameters: np.ndarray
     constants: np.ndarray
-
-
-def uses_levels(dtype, n):
-    """Whether products with n samples of this dtype gain by samples on levels (``levels.py``)."""
-    return precision_of(dtype, n) is not None
 
 
 def precision_of(dtype, n, on_levels=False):

@@ -7,7 +7,6 @@ cache that writes it. Where there is a matrix unit, its products of float32 are 
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import cycle
 
 import numpy as np
@@ -117,40 +116,37 @@ def multiply_add_rate(dtype, threads, seconds):
     return _rate(lambda _: kernel(number(0.5), number(1)), operations / 1e9, threads, seconds)
 
 
-@cache
-def _multiply_split(precision):
-    left, right = precision
-    split_left, left_size = split_rows(left), split_size(left)
-    split_right, right_size = split_pairs(right), split_size(right)
-
-    @jit
-    def kernel(numbers, a, b, c, times):
-        for i in range(2):
-            start = i * SIDE * SIDE
-            split_left(numbers, start, SIDE, SIDE, SIDE, a, i * left_size, left_size)
-            split_right(numbers, start, SIDE, SIDE, SIDE, b, i * right_size, right_size, None)
-        start_unit()
-        for _ in range(times):
-            multiply_squares(
-                Squares(a, 0, left_size), Squares(b, 0, right_size), 2, Sums(c, 0, SIDE), False, left, right
-            )
-        stop_unit()
-
-    return kernel
+_split_left, _split_right = split_rows(FLOAT32.left), split_pairs(FLOAT32.right)
+_LEFT, _RIGHT = FLOAT32
+_LEFT_SIZE, _RIGHT_SIZE = map(split_size, FLOAT32)
 
 
-def matrix_unit_rate(threads, seconds, precision=FLOAT32):
-    """Return GFLOP/s of products on the matrix unit, in the first cache.
+@jit
+def _multiply_split(numbers, a, b, c, times):
+    for i in range(2):
+        start = i * SIDE * SIDE
+        _split_left(numbers, start, SIDE, SIDE, SIDE, a, i * _LEFT_SIZE, _LEFT_SIZE)
+        _split_right(numbers, start, SIDE, SIDE, SIDE, b, i * _RIGHT_SIZE, _RIGHT_SIZE, None)
+    start_unit()
+    for _ in range(times):
+        left, right = Squares(a, 0, _LEFT_SIZE), Squares(b, 0, _RIGHT_SIZE)
+        multiply_squares(left, right, 2, Sums(c, 0, SIDE), False, _LEFT, _RIGHT)
+    stop_unit()
+
+
+def matrix_unit_rate(threads, seconds):
+    """Return GFLOP/s of float32 products on the matrix unit, in the first cache.
 
     The numbers are random: with zeros the unit takes less power and runs faster.
     """
     times, square = 10_000, SIDE * SIDE
     numbers = np.random.default_rng(0).standard_normal(2 * square).astype(np.float32)
-    shapes = 2 * split_size(precision.left), 2 * split_size(precision.right), square
+    shapes = 2 * _LEFT_SIZE, 2 * _RIGHT_SIZE, square
     arrays = [[aligned_zeros(shape, np.float32) for shape in shapes] for _ in range(threads)]
     operations = 2 * 2 * SIDE**3 * times
-    kernel = _multiply_split(precision)
-    return _rate(lambda number: kernel(numbers, *arrays[number], times), operations / 1e9, threads, seconds)
+    return _rate(
+        lambda number: _multiply_split(numbers, *arrays[number], times), operations / 1e9, threads, seconds
+    )
 
 
 def axpy_rate(total, threads, seconds):

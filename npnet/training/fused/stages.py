@@ -152,7 +152,8 @@ class GatherPanels:
     def on_levels(self, x: np.ndarray, batches: list[Batch]) -> list[bool]:
         """Return whether each batch, all of one size, is on levels and the kernels gain by it."""
         n = len(batches[0].rows)
-        levels = self._levels(x) if program().uses_levels(self.dtype, n) else None
+        on_unit = program().precision_of(self.dtype, n) is not None
+        levels = self._levels(x) if on_unit else None
         if levels is None or self.prefix or self.rounds:
             return [False] * len(batches)
         from npnet.kernels.fused.levels import are_on_levels
@@ -170,9 +171,9 @@ class GatherPanels:
     def scaling(self, x: np.ndarray, on_levels: bool) -> tuple[float, float, float]:
         """Return scale and offset of what is gathered, and the factor that is left to be multiplied by."""
         levels = self._levels(x) if on_levels else None
-        return (
-            (self.scale, self.offset, 1.0) if levels is None else (levels.scale, levels.offset, levels.factor)
-        )
+        if levels is None:
+            return self.scale, self.offset, 1.0
+        return levels.scale, levels.offset, levels.factor
 
     def _levels(self, x: np.ndarray) -> Any:
         """Return the levels that these samples may be on."""
