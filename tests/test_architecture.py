@@ -36,7 +36,7 @@ def test_addresses_exist():
 
 def test_npnet_is_a_house_of_few_rooms():
     entries = [path.name for path in (ROOT / "npnet").iterdir() if path.name != "__pycache__"]
-    assert len(entries) <= 26
+    assert len(entries) <= 24
 
 
 def reading_lists():

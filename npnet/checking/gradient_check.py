@@ -32,10 +32,10 @@ from npnet.checking.differences import (
     rounding_noise,
 )
 from npnet.internal import checks
+from npnet.internal.mixed_precision import DTypePolicy
 from npnet.kernels.reference.losses import PROBABILITY_CLIP
 from npnet.layers.layer import Layer
 from npnet.losses import Loss
-from npnet.mixed_precision import DTypePolicy
 from npnet.models import Sequential
 from npnet.optimizers import SGD
 from npnet.plotting import markup

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from npnet import activations, mixed_precision, optimizers
-from npnet.internal import interrupts, processes
+from npnet import activations, optimizers
+from npnet.internal import interrupts, mixed_precision, processes
 from npnet.kernels import MODULES
 from npnet.runs import recipes, settings, train, views
 from npnet.runs.datasets import LOADERS

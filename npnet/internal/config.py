@@ -1,6 +1,5 @@
 """Objects known by name: looked up from a string, written as plain JSON, read back without running code."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -44,6 +43,8 @@ def custom_objects(table: Mapping[str, Any] | None) -> Iterator[None]:
 
 def nearest(name: str, names: Mapping[str, Any] | list[str]) -> str:
     """Return "Did you mean ...?" with the closest of ``names``, if one is close, and the whole list."""
+    import difflib  # only where a name is wrong
+
     original = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), original, n=1)
     guess = f' Did you mean "{original[close[0]]}"?' if close else ""

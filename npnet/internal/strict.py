@@ -3,7 +3,6 @@
 import dis
 import inspect
 from collections.abc import Iterator
-from difflib import get_close_matches
 from functools import cache
 from types import CodeType
 from typing import Any
@@ -69,6 +68,8 @@ STORE_ATTR = dis.opmap["STORE_ATTR"]
 def _require_known(cls: type, name: str) -> None:
     if not is_own(cls) or name in (known := _assigned(cls)):
         return
+    from difflib import get_close_matches  # only where a name is wrong
+
     guess = [OLD_NAMES[name]] if name in OLD_NAMES else get_close_matches(name, known, n=1)
     hint = f" Did you mean {guess[0]!r}?" if guess else ""
     raise AttributeError(f"{cls.__name__} has no attribute {name!r} to set.{hint}")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from npnet import mixed_precision
-from npnet.internal import checks, config
+from npnet.internal import checks, config, mixed_precision
+from npnet.internal.mixed_precision import DTypePolicy
 from npnet.internal.streams import WEIGHTS, stream
 from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, UsesKernels
@@ -20,7 +20,6 @@ from npnet.layers.more import Whole
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
 from npnet.layers.reshaping import Permute, Reshape
-from npnet.mixed_precision import DTypePolicy
 
 __all__ = ["Chain"]
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npnet import constraints, initializers, mixed_precision, regularizers
-from npnet.internal import checks, config
+from npnet import constraints, initializers, regularizers
+from npnet.internal import checks, config, mixed_precision
+from npnet.internal.mixed_precision import DTypePolicy
 from npnet.kernels import Kernels, UsesKernels
-from npnet.kernels.mixed import computing_in
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
-from npnet.mixed_precision import DTypePolicy
 
 __all__ = [
     "MOST_NUMBERS", "Layer", "Shape", "check_shape", "output_shape", "refuse_larger", "refuse_layers",
@@ -196,6 +195,8 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
 
     def use(self, kernels: Kernels) -> None:
         """Compute with this set of kernels, or with the one that the layer's policy makes of it."""
+        from npnet.kernels.mixed import computing_in
+
         own = computing_in(self.compute_dtype, kernels)
         for link in self.chain():
             if link.kernels is not own:

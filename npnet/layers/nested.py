@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from npnet.internal.mixed_precision import DTypePolicy
 from npnet.kernels import Kernels
 from npnet.layers.chain import Chain, free_name
 from npnet.layers.layer import Layer, Shape, shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.registry import CLASSES, from_config
-from npnet.mixed_precision import DTypePolicy
 
 __all__ = ["Nested", "as_layer"]
 

@@ -26,11 +26,11 @@ import safetensors
 from npnet import layers
 from npnet.internal import checks, config
 from npnet.internal.files import Buffer, owner_of, refuse_other_formats, write_atomically
+from npnet.internal.mixed_precision import DTypePolicy
 from npnet.kernels import why_no_numba
 from npnet.layers.layer import MOST_NUMBERS, shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.parameter import assign as assign_all
-from npnet.mixed_precision import DTypePolicy
 from npnet.optimizers import average
 from npnet.optimizers.optimizer import SQUARES
 from npnet.training.batches import Position

@@ -13,7 +13,7 @@ from npnet.layers.layer import Layer, refuse_layers
 from npnet.layers.nested import as_layer
 from npnet.losses import Loss
 from npnet.metrics import Metric
-from npnet.models import onnx, saving
+from npnet.models import saving
 from npnet.models.summary import html_summary, print_summary
 from npnet.optimizers import Optimizer
 from npnet.training import loops
@@ -343,6 +343,8 @@ class Sequential(loops.Trainee):
         """Write the model for other runtimes (see ``onnx.py``)."""
         if format != "onnx":
             raise ValueError(f'format must be "onnx", got {format!r}.')
+        from npnet.models import onnx
+
         onnx.export(self, filepath)
 
     def get_config(self) -> dict[str, Any]:

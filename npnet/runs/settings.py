@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import npnet
-from npnet import activations, mixed_precision, optimizers
-from npnet.internal import checks
+from npnet import activations, optimizers
+from npnet.internal import checks, mixed_precision
 from npnet.internal.config import lookup, nearest
 from npnet.kernels import MODULES
 from npnet.runs import recipes, views

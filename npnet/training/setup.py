@@ -14,7 +14,6 @@ from npnet.callbacks.callback import Callback
 from npnet.internal import checks, processes
 from npnet.kernels import Kernels, load, name_of, why_no_numba
 from npnet.kernels.machine.threads import one_blas_thread
-from npnet.kernels.mixed import why_no_faster
 from npnet.layers.chain import Chain
 from npnet.metrics import Means, Metric
 from npnet.training.distribution import distribution, warn_of_strangers
@@ -85,6 +84,8 @@ class Setup:
                 reported.add(key)
         warn_about_last_layer(chain.links, self.loss)
         if "bfloat16" in {chain.compute_dtype, *(layer.compute_dtype for layer in chain.leaves().values())}:
+            from npnet.kernels.mixed import why_no_faster
+
             _warn_once(why_no_faster(self.kernels))
         self._fused_step: FusedStep | None = None
         self._fused_distributed_step: Any = None

@@ -2,7 +2,7 @@
 
 import gc
 
-from npnet.mixed_precision import set_dtype_policy
+from npnet.internal.mixed_precision import set_dtype_policy
 from npnet.utils.seeds import forget_seed
 
 __all__ = ["clear_session"]
