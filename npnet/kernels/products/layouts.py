@@ -94,10 +94,14 @@ def from_squares(array, plane, out):
 def _views(matrix, squares, plane):
     """Views of the same numbers in a matrix and in one plane of its squares, which together are all."""
     w = squares.shape[-1]
-    whole, rest = divmod(len(matrix), w)
-    for p, panel in enumerate(squares):
-        columns = matrix[:, p * w : (p + 1) * w]
-        count = columns.shape[1]
-        yield columns[: whole * w].reshape(whole, w, count), panel[:whole, plane, :, :count]
-        if rest:
-            yield columns[whole * w :], panel[whole, plane, :rest, :count]
+    (down, rest_down), (across, rest_across) = (divmod(size, w) for size in matrix.shape)
+    # All whole squares at once: NumPy goes through them row by row of the matrix where it writes there.
+    whole = matrix[: down * w, : across * w].reshape(down, w, across, w)
+    yield whole, squares[:across, :down, plane].transpose(1, 2, 0, 3)
+    if rest_across:
+        right = matrix[: down * w, across * w :].reshape(down, w, rest_across)
+        yield right, squares[across, :down, plane, :, :rest_across]
+    if rest_down:
+        for p, panel in enumerate(squares):
+            columns = matrix[down * w :, p * w : (p + 1) * w]
+            yield columns, panel[down, plane, :rest_down, : columns.shape[1]]
