@@ -120,7 +120,7 @@ class TensorBoard(Callback):
 
         for layer in self.model.layers:
             for parameter in layer.parameters:
-                value = parameter.value
+                value = parameter.numbers
                 name = f"{layer.name}/{parameter.name}/histogram"
                 self._write("train", histogram_pb(name, value[np.isfinite(value)]), step)
 

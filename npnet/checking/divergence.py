@@ -28,7 +28,7 @@ def first_non_finite(model: Any, x: np.ndarray, y: np.ndarray) -> str | None:
         output = gather(x, np.arange(len(x)), model.dtype)
         for layer in model.layers:
             for parameter in layer.parameters:
-                if not np.isfinite(parameter.value).all():
+                if not np.isfinite(parameter.numbers).all():
                     return f"{parameter.name} of layer {layer.name!r}"
             for link in layer.chain():
                 output = link.forward(output, training=True)
@@ -41,5 +41,5 @@ def first_non_finite(model: Any, x: np.ndarray, y: np.ndarray) -> str | None:
 
 def _size(layer: Any) -> str:
     """Say how large the layer's parameters are, which is why its output is not finite."""
-    largest = max((float(np.abs(p.value).max(initial=0)) for p in layer.parameters), default=None)
+    largest = max((float(np.abs(p.numbers).max(initial=0)) for p in layer.parameters), default=None)
     return "" if largest is None else f", whose largest weight is {largest:.2g}"

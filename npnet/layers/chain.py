@@ -317,7 +317,7 @@ class Chain(Strict, UsesKernels, WeightNames):
         """Return copies of all parameters' arrays: kernel, bias of the first layer, then the next."""
         self.require_built("get_weights")
         with self.lock:
-            return [parameter.value.copy() for parameter in self.parameters]
+            return [parameter.numbers.copy() for parameter in self.parameters]
 
     def set_weights(self, weights: list[Any]) -> None:
         """Overwrite all parameters' arrays with ``weights``, in the order of ``get_weights``.

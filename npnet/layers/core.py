@@ -124,8 +124,8 @@ class Dense(Layer):
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
         """Return x W + b: the affine map alone, the activation is the next link of the chain."""
         self.x = x
-        bias = None if self.bias is None else self.bias.value
-        return self.kernels.dense_forward(x, self.weight.value, bias)
+        bias = None if self.bias is None else self.bias.numbers
+        return self.kernels.dense_forward(x, self.weight.numbers, bias)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """Set dW and db, return dx."""
@@ -140,7 +140,7 @@ class Dense(Layer):
 
     def backward_input(self, dy: np.ndarray) -> np.ndarray:
         """Whom do I blame?  dx = dy W'."""
-        return self.kernels.dense_backward_input(dy, self.weight.value)
+        return self.kernels.dense_backward_input(dy, self.weight.numbers)
 
 
 class Flatten(Layer):

@@ -287,7 +287,7 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
 
     def get_weights(self) -> list[np.ndarray]:
         """Return copies of the parameters' arrays, in the order of ``parameters``."""
-        return [parameter.value.copy() for parameter in self.parameters]
+        return [parameter.numbers.copy() for parameter in self.parameters]
 
     def set_weights(self, weights: list[Any]) -> None:
         """Overwrite the parameters' arrays, in the order of ``get_weights``, all or none."""

@@ -14,6 +14,9 @@ __all__ = ["Home", "Parameter", "assign"]
 class Home(Protocol):
     """Whoever keeps a parameter's numbers in a layout of its own while it trains them."""
 
+    def show(self) -> None:
+        """Copy the numbers into the parameter's array, to be read only, and keep them."""
+
     def give_back(self) -> None:
         """Copy the numbers back into the parameter, if they are not there; wait for the end of a step."""
 
@@ -55,7 +58,8 @@ class Parameter(Strict):
     home
         Whoever may keep the numbers in another layout, or None.
     array
-        Where the numbers are while nobody keeps them elsewhere: for ``home``; others read ``value``.
+        Where the numbers are while nobody keeps them elsewhere: for ``home``; others ask for ``value``, or,
+        if they only read them, for ``numbers``.
 
     Notes
     -----
@@ -93,6 +97,13 @@ class Parameter(Strict):
         """The array itself, not a copy."""
         if self.home is not None:
             self.home.give_back()
+        return self.array
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The array as it is now, to be read only: whoever keeps the numbers elsewhere keeps them."""
+        if self.home is not None:
+            self.home.show()
         return self.array
 
     @property
@@ -134,10 +145,10 @@ class Parameter(Strict):
 
     def numpy(self) -> np.ndarray:
         """Return a copy of the array."""
-        return self.value.copy()
+        return self.numbers.copy()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.value, dtype)
+        return np.array(self.numbers, dtype)
 
     def cast(self, dtype: Any) -> None:
         """Turn the array into ``dtype``; the slots start anew."""
@@ -154,7 +165,7 @@ class Parameter(Strict):
 
 def assign(parameters: list[Parameter], values: list[np.ndarray]) -> None:
     """Overwrite the arrays of all parameters, or, after an error or an interrupt, of none."""
-    before = [parameter.value.copy() for parameter in parameters]
+    before = [parameter.numbers.copy() for parameter in parameters]
     try:
         for parameter, value in zip(parameters, values, strict=True):
             parameter.assign(value)

@@ -103,7 +103,7 @@ def digest(chain: Any) -> str:
     """Return the SHA-256 of all weights, as far as it is needed to tell them apart."""
     result = hashlib.sha256()
     for parameter in chain.parameters:
-        result.update(np.ascontiguousarray(parameter.value).data)
+        result.update(np.ascontiguousarray(parameter.numbers).data)
     return result.hexdigest()[:16]
 
 

@@ -1,5 +1,6 @@
 """Several processes on MPI: the bits of one, and what happens when one of them fails."""
 
+import copy
 import io
 import json
 import os
@@ -123,6 +124,37 @@ def test_fused_steps_of_shards_are_those_of_the_whole_batch(layers, optimizer, i
         weights.append(np.concatenate([w.ravel() for w in model.get_weights()]))
     for others in weights[1:]:
         np.testing.assert_allclose(others, weights[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", npnet.optimizers.Adam(clipnorm=0.1)], ids=["adam", "clipped"])
+def test_a_layer_may_look_at_anothers_weights_and_slots_within_a_step(optimizer):
+    pytest.importorskip("numba")
+
+    class Looks(npnet.layers.Layer):
+        other = None
+
+        def forward(self, x, training=False):
+            if self.other.kernel.slots:
+                self.other.kernel.value.sum()
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    x, _, y = cases.data()
+    weights = []
+    for shards, looks in ((4, False), (4, True)):
+        distribution.set_distribution(distribution.DataParallel(shards))
+        try:
+            layers = [Flatten(), Dense(7, "tanh"), Looks(), Dense(4, "softmax")]
+            layers[2].other = layers[1] if looks else SimpleNamespace(kernel=SimpleNamespace(slots={}))
+            model = npnet.Sequential(layers, seed=1)
+            model.compile(copy.deepcopy(optimizer), "categorical_crossentropy", kernels="numba")
+            model.fit(x, y, 22, epochs=3, verbose=0)
+        finally:
+            distribution.set_distribution(None)
+        weights.append(np.concatenate([w.ravel() for w in model.get_weights()]))
+    np.testing.assert_array_equal(weights[1], weights[0])
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -13,8 +13,10 @@ from effort import times
 
 from npnet import Sequential
 from npnet.callbacks import LambdaCallback
-from npnet.layers import Dense, Dropout
+from npnet.layers import Dense, Dropout, Layer
+from npnet.losses import CategoricalCrossentropy
 from npnet.models import load_model
+from npnet.optimizers import Adam
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((24, 7)).astype(np.float32)
@@ -218,6 +220,85 @@ def test_reading_threads_change_nothing_and_see_whole_steps(options, tmp_path):
             thread.join()
     assert len(read) > 4
     assert set(read) <= moments
+
+
+# --- who looks at weights, and when ----------------------------------------------------------------------
+
+
+class Looks(Layer):
+    """A layer that looks at another one's weights in every pass, and may change them."""
+
+    def __init__(self, other, factor):
+        super().__init__()
+        self.other, self.factor = other, factor
+        self.seen = []
+
+    def forward(self, x, training=False):
+        value = self.other.kernel.value
+        self.seen.append(float(value.sum()))
+        if training and self.factor != 1:
+            value *= self.factor
+        return x
+
+    def backward(self, dy):
+        self.seen.append(float(self.other.get_weights()[0].sum()))
+        return dy
+
+
+class LooksToo(CategoricalCrossentropy):
+    """A loss that looks at weights."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.looks = looks
+
+    def forward(self, y_true, y_pred, sample_weight=None):
+        self.looks.forward(y_pred, training=True)
+        return super().forward(y_true, y_pred, sample_weight)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", Adam(clipnorm=0.1)], ids=["adam", "clipped"])
+@pytest.mark.parametrize("factor", [1, 0.9])
+@pytest.mark.parametrize("place", ["first", "between", "loss"])
+def test_code_within_a_step_sees_the_weights_as_they_are_and_may_change_them(place, factor, optimizer):
+    def run(fused):
+        dense = [Dense(9, "relu"), Dense(8, "relu"), Dense(3, "softmax")]
+        looks = [Looks(dense[0], factor), Looks(dense[1], factor)]
+        loss = LooksToo(looks[0]) if place == "loss" else "categorical_crossentropy"
+        layers = {
+            "first": [*looks, *dense],
+            "between": [dense[0], looks[0], dense[1], looks[1], dense[2]],
+            "loss": dense,
+        }[place]
+        model = Sequential(layers, seed=1)
+        model.compile(copy.deepcopy(optimizer), loss, kernels="numba", fused=fused)
+        losses = [model.train_on_batch(X, Y) for _ in range(4)]
+        slots = [p.slots[name] for p in model.parameters for name in sorted(p.slots)]
+        return losses, looks[0].seen, looks[1].seen, *model.get_weights(), *slots
+
+    for ours, theirs in zip(run(True), run(False), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_predictions_leave_the_numbers_in_the_plan():
+    """A loop that predicts and trains in turn would copy all weights and slots twice in each turn."""
+    model, twin = network(), network(fused=False)
+    for _ in range(3):
+        for one in (model, twin):
+            one.train_on_batch(X, Y)
+        home = model.layers[0].weight.home
+        for look in (
+            lambda m: m.predict(X, verbose=0),
+            lambda m: m.evaluate(X, Y, verbose=0),
+            lambda m: np.concatenate([weight.ravel() for weight in m.get_weights()]),
+            lambda m: np.array(m.layers[0].kernel),
+        ):
+            np.testing.assert_allclose(look(model), look(twin), rtol=1e-4, atol=1e-6)
+        assert home.here
+    for one in (model, twin):
+        one.layers[0].kernel.value[...] *= 0.5
+    assert not home.here
+    np.testing.assert_allclose(model.predict(X, verbose=0), twin.predict(X, verbose=0), rtol=1e-4, atol=1e-6)
 
 
 def test_two_threads_that_predict_after_a_training_agree():

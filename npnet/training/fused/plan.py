@@ -12,7 +12,9 @@ what it was before each call: a subclass with a formula of its own runs as it is
 has changed makes a new plan.
 
 While a plan trains, its layout of the weights holds the truth. Who reads a parameter's ``value`` waits for
-the end of the step and gets the numbers copied back first (``Weights.give_back``).
+the end of the step and gets the numbers copied back first (``Weights.give_back``). Code that a step itself
+calls, such as a loss of one's own, gets them as they are then, and may change them: the plan takes them again
+before it goes on. Who only reads (``numbers``: predictions do) leaves them in the plan.
 """
 
 import threading
@@ -189,17 +191,20 @@ class Weights:
     here
         Whether the numbers here are the truth. They are from the end of ``take`` to the end of ``give_back``,
         so an interrupt or an error within either loses nothing: it begins again with the next call.
+    shown
+        Whether the parameters' arrays hold the same numbers, for who only reads them.
     """
 
     def __init__(self, stage: FusedDense, plan: "Plan"):
         self.stage, self.plan = stage, plan
         self.lock = plan.step.chain.lock
         self.squares, self.biases = plan.weights_of(stage.layer)
-        self.here = False
+        self.here = self.shown = False
         self.arrays: list[Pair] = []
 
     def take(self) -> None:
-        """Copy the parameters and their slots here, unless this is where they are."""
+        """Copy the parameters and their slots here, unless this is where they are, to be changed."""
+        self.shown = False
         if self.here:
             return
         link = self.stage.link
@@ -211,6 +216,17 @@ class Weights:
         for parameter in link.parameters:
             parameter.home = self
         self.here = True
+
+    def show(self) -> None:
+        """Copy the parameters to where others read them, and keep them.
+
+        Raises
+        ------
+        RuntimeError
+            As ``give_back``.
+        """
+        if self.here and not self.shown:
+            self._between_steps(self._show)
 
     def give_back(self) -> None:
         """Copy the parameters and their slots to where others read them, if they are here.
@@ -249,6 +265,11 @@ class Weights:
                 f"layer {self.stage.link.name!r} belongs to two models that train in two threads at once;"
                 " train one after the other."
             )
+
+    def _show(self) -> None:
+        if self.here and not self.shown:
+            copy_back(self.arrays[0], self.squares, self.biases)
+            self.shown = True
 
     def _copy_back(self) -> None:
         if self.here:
@@ -520,8 +541,6 @@ class Plan:
 
     def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
         """Take a step for each batch; those of one kind together where no Python code runs in a step."""
-        for home in self.homes:
-            home.take()
         results = []
         for _, of_one_size in groupby(batches, lambda batch: len(batch.rows)):
             group = list(of_one_size)
@@ -588,8 +607,14 @@ class Plan:
                 part.do(memory)
             else:
                 operations, table, work = part
+                self.take_weights()  # a layer or a loss of one's own may have read them, and written to them
                 program.run(operations, table, operands, work)
         optimizer.iterations = before + steps
+
+    def take_weights(self) -> None:
+        """Copy here what has been given back, to change it."""
+        for home in self.homes:
+            home.take()
 
     def results(self, memory: Memory) -> list[Result]:
         """Return loss and predictions of each of the steps that were taken in a memory."""

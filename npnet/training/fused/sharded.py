@@ -78,6 +78,8 @@ class Slots:
         from npnet.kernels.parallel.optimizers import update_part
 
         plan, sums = self.plan, self.sums
+        self.take()  # a layer or a loss of one's own may have read them in this step
+        plan.take_weights()
         if self.divides:
             total = sums.piece(gradients, self.space)
         else:
@@ -150,7 +152,6 @@ class FusedDistributedStep(DistributedStep):
             return super().take(x, batch)
         if plan.slots_apart:
             self.slots = self.slots or Slots(plan, self.sums, self.divides)
-            self.slots.take()
         with taking_steps():
             return self._take_fused(plan, x, batch)
 
@@ -161,8 +162,6 @@ class FusedDistributedStep(DistributedStep):
                 self.slots.collect()
 
     def _take_fused(self, plan: Plan, x: np.ndarray, batch: Batch) -> Result:
-        for home in plan.homes:
-            home.take()
         self.n, samples = len(batch.y_true), x
         shards = self._own_batches(batch)
         self.numbers = [number for number, _ in shards]
