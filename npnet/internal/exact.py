@@ -4,11 +4,12 @@ Whoever replaces the computation of an object may do so only if nobody has chang
 method of its own, no method replaced on the object or on the class.
 """
 
+import operator
 from collections.abc import Iterable
-from operator import is_
+from itertools import chain
 from typing import Any
 
-__all__ = ["Known", "same", "settings"]
+__all__ = ["Known", "Settings"]
 
 
 class Known:
@@ -22,6 +23,7 @@ class Known:
 
     def __init__(self, classes: Iterable[type]):
         self.bases = {cls: [base for base in cls.__mro__ if base is not object] for cls in classes}
+        self.bases_of: dict[frozenset[type], set[type]] = {}  # of all of some classes
         self.written = {base: _body(base) for bases in self.bases.values() for base in bases}
         self.seen = {base: dict(vars(base)) for base in self.written}  # when it was last found unchanged
         self.methods = {
@@ -36,17 +38,19 @@ class Known:
 
     def unchanged(self, things: Iterable[object]) -> bool:
         """Whether the known classes among those of the objects are as they were written."""
-        bases = {base for cls in set(map(type, things)) for base in self.bases.get(cls, ())}
+        classes = frozenset(map(type, things))
+        if classes not in self.bases_of:
+            self.bases_of[classes] = {base for cls in classes for base in self.bases.get(cls, ())}
+        bases = self.bases_of[classes]
+        if all(map(operator.eq, map(vars, bases), map(self.seen.__getitem__, bases))):
+            return True
         return all(map(self._is_as_written, bases))
 
     def _is_as_written(self, base: type) -> bool:
-        """Whether a known class is as it was written; quick where not even Python has added a name."""
-        present = vars(base)
-        if present == self.seen[base]:
-            return True
+        """Whether a known class is as it was written, but for names that Python itself has added."""
         if _body(base) != self.written[base]:
             return False
-        self.seen[base] = dict(present)
+        self.seen[base] = dict(vars(base))
         return True
 
 
@@ -55,26 +59,47 @@ def _body(cls: type) -> dict[str, Any]:
     return {name: value for name, value in vars(cls).items() if name == "__init__" or name[:2] != "__"}
 
 
-def settings(thing: object, without: frozenset[str] = frozenset()) -> list[Any]:
-    """Return the class and all attributes of an object but those called ``without``, to be compared later.
+class Settings:
+    """Classes and attributes of some objects as they are now, to be compared with what they are later.
 
-    Names and values follow each other: a list for each would be as many objects, before every step.
+    Parameters
+    ----------
+    things
+        Each object with those of its attributes that decide nothing.
     """
-    found: list[Any] = [type(thing)]
-    for name, value in vars(thing).items():
-        if name not in without:
-            found += name, value
-    return found
+
+    def __init__(self, things: list[tuple[object, frozenset[str]]]):
+        self.things = [thing for thing, _ in things]
+        self.without = [without for _, without in things]
+        self.classes = list(map(type, self.things))
+        self.keys = [frozenset(vars(thing)) for thing in self.things]
+        self.names = [vars(thing).keys() - without for thing, without in things]
+        # One name twice: of a single one there would be no tuple.
+        self.read = [operator.itemgetter(*names, min(names)) for names in self.names]
+        self.values = self._values()
+
+    def _values(self) -> list[Any]:
+        # Here and in ``hold`` no Python code is run for each object: it is asked before every step.
+        return list(chain.from_iterable(map(operator.call, self.read, map(vars, self.things))))
+
+    def hold(self) -> bool:
+        """Whether they are the same: equal numbers and texts, otherwise the very same objects."""
+        keys: list[Any] = list(map(dict.keys, map(vars, self.things)))
+        if list(map(type, self.things)) != self.classes:
+            return False
+        if keys != self.keys:
+            if list(map(operator.sub, keys, self.without)) != self.names:
+                return False
+            self.keys = list(map(frozenset, keys))
+        values = self._values()
+        return all(map(operator.is_, self.values, values)) or all(map(_same, self.values, values))
 
 
-def same(before: Any, now: Any) -> bool:
-    """Whether two settings are the same: equal numbers and texts, otherwise the very same objects."""
+def _same(before: Any, now: Any) -> bool:
     if before is now:
         return True
     if type(before) is not type(now):
         return False
     if isinstance(before, (tuple, list)):
-        if len(before) != len(now):
-            return False
-        return all(map(is_, before, now)) or all(map(same, before, now))
+        return len(before) == len(now) and all(map(_same, before, now))
     return isinstance(before, (bool, int, float, str)) and before == now

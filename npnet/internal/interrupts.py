@@ -14,6 +14,12 @@ from npnet.internal import processes
 __all__ = ["Interrupt", "Terminated", "deferred", "immediate", "terminable"]
 
 
+# Signals that are free have these handlers, which no ``_handling`` installs: its outermost block decides.
+_free: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
+    signal.SIGINT: signal.default_int_handler
+}
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM where ``terminable`` makes it mean what Ctrl-C does."""
 
@@ -73,25 +79,27 @@ def terminable() -> Iterator[None]:
         yield
         return
     signal.signal(signal.SIGTERM, _terminate)
+    _free[signal.SIGTERM] = _terminate
     try:
         yield
     finally:
+        del _free[signal.SIGTERM]
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Give Ctrl-C to ``handler`` inside the block, unless the program or another block handles it."""
-    # What is free has one handler each, which no block of ours installs: the outermost block decides.
-    free = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _terminate}
-    own = [signum for signum, f in free.items() if _in_main_thread() and signal.getsignal(signum) is f]
+    own = {}
+    if _in_main_thread():
+        own = {signum: free for signum, free in _free.items() if signal.getsignal(signum) is free}
     for signum in own:
         signal.signal(signum, handler)
     try:
         yield
     finally:
-        for signum in own:
-            signal.signal(signum, free[signum])
+        for signum, free in own.items():
+            signal.signal(signum, free)
 
 
 def _leave(signum: int, frame: FrameType | None = None) -> None:

@@ -135,7 +135,9 @@ class Setup:
         """Build the chain for samples x if it is not, and give kernels to everything that computes."""
         if not self.chain.built:
             self.chain.build((None, *x.shape[1:]))
-        self.loss.kernels = kernels = self.kernels
+        kernels = self.kernels
+        if self.loss.kernels is not kernels:
+            self.loss.kernels = kernels
         self.chain.use(kernels)
 
     @property
@@ -246,7 +248,8 @@ class Setup:
                 " its learning rate and its memory. Give each model an optimizer of its own:"
                 f" model.compile({name}(...), ...)."
             )
-        optimizer.trains = model
+        if optimizer.trains is not model:
+            optimizer.trains = model
 
     def at_once(self, step: Steps, batch_size: int, heard: bool) -> int:
         """Return how many steps to take in one call; ``heard``: a callback listens to batches."""

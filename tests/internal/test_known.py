@@ -2,7 +2,7 @@
 
 import pytest
 
-from npnet.internal.exact import Known, same, settings
+from npnet.internal.exact import Known, Settings
 
 
 class Base:
@@ -56,18 +56,38 @@ def test_a_method_of_the_object_makes_it_unknown():
 
 
 def test_settings_that_are_the_same():
-    thing = Thing()
+    thing, other = Thing(), Thing()
     thing.rate, thing.seen, thing.parts = 0.5, 1, [1, "a"]
-    before = settings(thing, frozenset({"seen"}))
+    other.only = None
+    settings = Settings([(thing, frozenset({"seen", "met"})), (other, frozenset())])
+    assert settings.hold()
     thing.seen = 2
     thing.rate, thing.parts = float("0.5"), [1, "a"]  # equal, and others
-    assert same(before, settings(thing, frozenset({"seen"})))
+    assert settings.hold()
+    thing.met = 1  # a name that comes, and decides nothing
+    assert settings.hold()
+    del thing.seen
+    assert settings.hold()
 
 
 @pytest.mark.parametrize(("name", "value"), [("rate", 1), ("rate", 0.25), ("parts", [1]), ("more", 0)])
-def test_settings_that_have_changed(name, value):
+@pytest.mark.parametrize("which", [0, 1])
+def test_settings_that_have_changed(which, name, value):
+    things = [Thing(), Thing()]
+    for thing in things:
+        thing.rate, thing.parts, thing.seen = 1.0, [1, 2], 0
+    settings = Settings([(thing, frozenset({"seen"})) for thing in things])
+    del things[which].seen  # as many names as before, where one comes
+    setattr(things[which], name, value)
+    assert not settings.hold()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda thing: delattr(thing, "rate"), lambda thing: setattr(thing, "__class__", Base)]
+)
+def test_settings_of_which_one_is_gone_or_whose_class_is_another(change):
     thing = Thing()
-    thing.rate, thing.parts = 1.0, [1, 2]
-    before = settings(thing)
-    setattr(thing, name, value)
-    assert not same(before, settings(thing))
+    thing.rate = 1.0
+    settings = Settings([(thing, frozenset())])
+    change(thing)
+    assert not settings.hold()

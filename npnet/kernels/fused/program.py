@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import from_dtype, typeof, types
+from numba._dispatcher import compute_fingerprint
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from npnet.kernels.fused import matrix_unit, vector_unit
@@ -427,7 +428,7 @@ def run(operations, program, operands, multiplications):
     """
     # Numba finds the type of a plain tuple in a microsecond, that of a NamedTuple, in Python, in two hundred.
     plain = tuple(operands)
-    key = operations, tuple(map(_kind, plain))
+    key = operations, compute_fingerprint(plain)  # all that the type depends on
     if key not in _addresses:
         _addresses[key] = _compiled(operations, typeof(operands), typeof(plain))
     _carry_out(program, _addresses[key], plain, multiplications)
@@ -435,14 +436,7 @@ def run(operations, program, operands, multiplications):
 
 _TEAM = types.Tuple((types.Array(types.int64, 1, "C"), types.intp, types.intp))
 _TABLE, _NUMBERS = types.Array(types.int64, 2, "C"), types.Array(types.int64, 1, "C")
-_addresses: dict[Any, np.ndarray] = {}  # where operations' machine code lies, by their operands' kinds
-
-
-def _kind(operand):
-    """Return all that Numba's type of an operand depends on."""
-    if isinstance(operand, np.ndarray):
-        return operand.dtype.num, operand.ndim, operand.flags.num  # of dtypes in the machine's byte order
-    return type(operand)
+_addresses: dict[Any, np.ndarray] = {}  # where operations' machine code lies, by their operands' types
 
 
 def _loop():

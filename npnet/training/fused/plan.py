@@ -22,12 +22,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any, Protocol
 
 import numpy as np
 
-from npnet.internal.exact import same, settings
+from npnet.internal.exact import Settings
 from npnet.layers.core import Dense
 from npnet.layers.layer import Layer
 from npnet.losses import CategoricalCrossentropy
@@ -115,7 +115,7 @@ class FusedStep:
         self.step = step
         self.begin_update = begin_update
         self.plan: Plan | None = None
-        self.made_from: Any = None
+        self.made_from: MadeFrom | None = None
         self.as_written = True
 
     def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
@@ -141,9 +141,8 @@ class FusedStep:
 
     def current(self) -> "Plan | None":
         """Return the plan for the step as it is now."""
-        made_from = _everything(self.step)
-        if self.made_from is None or not same(self.made_from, made_from):
-            whole = self.begin_update is not None
+        if self.made_from is None or not self.made_from.holds():
+            made_from, whole = MadeFrom(self.step), self.begin_update is not None
             self.plan = plan(self.step, whole, self.begin_update) if self.as_written else None
             self.made_from = made_from
         return self.plan
@@ -165,20 +164,40 @@ REMEMBERED = frozenset(
 )  # fmt: skip
 OF_THE_LOSS = frozenset({"y_true", "y_pred", "weight", "probabilities", "kernels"})
 COUNTED = frozenset({"iterations", "memory", "trains", "schedule", "_learning_rate"})
+NUMBERS = frozenset({"array", "grad", "home", "_slots"})
 
 
-def _everything(step: Step) -> Any:
-    """Return everything a plan is made from, to be compared with what it was."""
-    links = step.chain.links
-    return (
-        step.chain.dtype,
-        [settings(link, REMEMBERED) if link in KNOWN else (link, link.trainable) for link in links],
-        [(p, p.trainable, p.regularizer, p.constraint) for link in links for p in link.parameters],
-        step.loss,
-        settings(step.loss, OF_THE_LOSS),
-        step.optimizer,
-        settings(step.optimizer, COUNTED),
-    )
+class MadeFrom:
+    """Everything a plan is made from, as it is now."""
+
+    def __init__(self, step: Step):
+        self.step = step
+        links = step.chain.links
+        self.objects = self._objects()
+        self.settings = Settings(
+            [
+                *((link, REMEMBERED) for link in links if link in KNOWN),
+                *((parameter, NUMBERS) for link in links for parameter in link.parameters),
+                (step.loss, OF_THE_LOSS),
+                (step.optimizer, COUNTED),
+            ]
+        )
+        self.others = [(link, link.trainable) for link in links if link not in KNOWN]
+
+    def _objects(self) -> list[Any]:
+        step, links = self.step, self.step.chain.links
+        parameters = [parameter for link in links for parameter in link.parameters]
+        return [step.chain.dtype, step.loss, step.optimizer, len(links), *links, *parameters]
+
+    def holds(self) -> bool:
+        """Whether all of it is the same now."""
+        objects = self._objects()
+        return (
+            len(objects) == len(self.objects)
+            and all(map(is_, objects, self.objects))
+            and self.settings.hold()
+            and all(link.trainable == trainable for link, trainable in self.others)
+        )
 
 
 class Weights:
@@ -349,6 +368,7 @@ class Plan:
         self._make_stages()
         self._lay_out_weights()
         self._make_todos()
+        self.numbers = np.array(self.constants, np.float64)
 
     # --- space for stages -------------------------------------------------------------------------------
 
@@ -541,6 +561,8 @@ class Plan:
 
     def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
         """Take a step for each batch; those of one kind together where no Python code runs in a step."""
+        if len(batches) == 1:
+            return self.take(x, batches, *self.start.on_levels(x, batches))
         results = []
         for _, of_one_size in groupby(batches, lambda batch: len(batch.rows)):
             group = list(of_one_size)
@@ -585,19 +607,20 @@ class Plan:
         samples, index = self.start.rows(memory, x, batches)
         scale, offset, factor = self.start.scaling(x, on_levels)
         dtype, optimizer = self.step.chain.dtype, self.step.optimizer
-        targets, weights = np.empty((steps, 0, 0), dtype), np.empty((steps, 0), dtype)
-        losses, y_pred, loss_scale = np.empty((steps, 0)), np.empty((steps, 0, 0), dtype), 1.0
         if isinstance(self.end, stages.SoftmaxLoss):
             ends = [self.end.targets(memory, batch) for batch in batches]
-            targets, weights = (np.stack(arrays) for arrays in zip(*ends, strict=True))
+            targets, weights = (np.array(arrays) for arrays in zip(*ends, strict=True))
             losses, y_pred = np.empty((steps, n)), np.empty((steps, n, self.end.classes), dtype)
             loss_scale = self.end.scale(memory)
             memory.losses, memory.y_pred = losses, y_pred
+        else:
+            targets, weights = np.empty((steps, 0, 0), dtype), np.empty((steps, 0), dtype)
+            losses, y_pred, loss_scale = np.empty((steps, 0)), np.empty((steps, 0, 0), dtype), 1.0
         decay, hyperparameters = self.hyperparameters(steps)
         operands = program.Operands(
             memory.panel_rows, memory.array, memory.table, self.weights, memory.gradients, self.layer_table,
             samples.ctypes.data, samples.shape[1], index.reshape(steps, n), scale, offset, factor, targets,
-            weights, loss_scale, losses, y_pred, decay, hyperparameters, np.array(self.constants, np.float64),
+            weights, loss_scale, losses, y_pred, decay, hyperparameters, self.numbers,
         )  # fmt: skip
         before = optimizer.iterations
         for part in self._parts(memory, steps, on_levels):
@@ -631,12 +654,14 @@ class Plan:
             return decay, np.empty((steps, 0))
         try:
             for step in range(steps):
-                optimizer.iterations = before + step
+                if step:
+                    optimizer.iterations = before + step
                 if optimizer.weight_decay:
                     decay[step] = 1 - optimizer.learning_rate * optimizer.weight_decay
                 numbers.append(optimizer.hyperparameters())
         finally:
-            optimizer.iterations = before
+            if steps > 1:
+                optimizer.iterations = before
         return decay, np.array(numbers, np.float64)
 
     def memory(self, n: int, shard: int = 0) -> Memory:
