@@ -1,6 +1,6 @@
 """A trained array with its gradient and the optimizer's memory of it."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Parameter(Strict):
     frozen
         Whether it was made to be trained and is no more; saved with the model.
     grad
-        d loss / d value, of the same shape; overwritten by each backward pass.
+        d loss / d value, of the same shape; overwritten by each backward pass. Fused steps keep none.
     path
         "layer/name", of a parameter that a layer has made; by it a MultiOptimizer chooses.
     home
@@ -86,6 +86,16 @@ class Parameter(Strict):
         self.home: Home | None = None
         self.array = value
         self._slots: dict[str, np.ndarray] = {}
+
+    if not TYPE_CHECKING:  # mypy would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "grad":
+                raise AttributeError(
+                    f"{self.path} has no gradient: no backward pass has set one. Fused steps use gradients as"
+                    " they are computed and keep none; compile(fused=False) keeps them."
+                )
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
 
     def come_home(self) -> None:
         """Get numbers and slots back from whoever keeps them elsewhere."""

@@ -301,6 +301,19 @@ def test_predictions_leave_the_numbers_in_the_plan():
     np.testing.assert_allclose(model.predict(X, verbose=0), twin.predict(X, verbose=0), rtol=1e-4, atol=1e-6)
 
 
+def test_a_fused_step_leaves_no_gradient_of_an_earlier_one():
+    model = network(fused=False)
+    model.train_on_batch(X, Y)
+    kernel = model.layers[0].kernel
+    assert kernel.grad.shape == kernel.shape
+    model.compile("adam", "categorical_crossentropy", kernels="numba")
+    model.train_on_batch(X, Y)
+    assert not hasattr(kernel, "grad")
+    with pytest.raises(AttributeError, match=r"/kernel has no gradient.*fused=False"):
+        kernel.grad  # noqa: B018
+    assert copy.deepcopy(model).layers[0].kernel.shape == kernel.shape
+
+
 def test_two_threads_that_predict_after_a_training_agree():
     for _ in range(times(20, 300)):
         model = trained_alone()

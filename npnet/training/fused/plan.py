@@ -234,6 +234,7 @@ class Weights:
             lay_out(pair, self.squares, self.biases, plane)
         for parameter in link.parameters:
             parameter.home = self
+            vars(parameter).pop("grad", None)  # of a step before: there will be no other
         self.here = True
 
     def show(self) -> None:
