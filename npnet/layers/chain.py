@@ -248,8 +248,9 @@ class Chain(Strict, UsesKernels, WeightNames):
 
     def use(self, kernels: Kernels) -> None:
         """Let every link compute with this set of kernels, or with what its layer's policy makes of it."""
-        if self.kernels is not kernels:
-            self.kernels = kernels
+        if self.kernels is kernels and all(link.kernels is kernels for link in self.links):
+            return  # as mostly: each call asks
+        self.kernels = kernels
         for layer in self.layers:
             layer.use(kernels)
 
