@@ -23,9 +23,10 @@ class Known:
 
     def __init__(self, classes: Iterable[type]):
         self.bases = {cls: [base for base in cls.__mro__ if base is not object] for cls in classes}
-        self.bases_of: dict[frozenset[type], set[type]] = {}  # of all of some classes
         self.written = {base: _body(base) for bases in self.bases.values() for base in bases}
         self.seen = {base: dict(vars(base)) for base in self.written}  # when it was last found unchanged
+        # Of the bases of some classes, as they are and as they were when they were last found unchanged.
+        self.namespaces: dict[frozenset[type], tuple[list[Any], list[Any]]] = {}
         self.methods = {
             cls: {name for base in bases for name, value in vars(base).items() if callable(value)}
             for cls, bases in self.bases.items()
@@ -33,24 +34,28 @@ class Known:
 
     def __contains__(self, thing: object) -> bool:
         """Whether the object is of a known class, with no method of its own."""
-        cls = type(thing)
-        return cls in self.bases and self.methods[cls].isdisjoint(vars(thing))
+        methods = self.methods.get(type(thing))
+        return methods is not None and methods.isdisjoint(vars(thing))
 
     def unchanged(self, things: Iterable[object]) -> bool:
         """Whether the known classes among those of the objects are as they were written."""
-        classes = frozenset(map(type, things))
-        if classes not in self.bases_of:
-            self.bases_of[classes] = {base for cls in classes for base in self.bases.get(cls, ())}
-        bases = self.bases_of[classes]
-        if all(map(operator.eq, map(vars, bases), map(self.seen.__getitem__, bases))):
-            return True
-        return all(map(self._is_as_written, bases))
+        classes = frozenset(self.bases.keys() & map(type, things))
+        namespaces = self.namespaces.get(classes)
+        if namespaces is None:
+            bases = {base for cls in classes for base in self.bases[cls]}
+            namespaces = [vars(base) for base in bases], [self.seen[base] for base in bases]
+            self.namespaces[classes] = namespaces
+        present, seen = namespaces
+        if present == seen:
+            return True  # as nearly always; each step and each prediction asks
+        return all(self._is_as_written(base) for cls in classes for base in self.bases[cls])
 
     def _is_as_written(self, base: type) -> bool:
-        """Whether a known class is as it was written, but for names that Python itself has added."""
+        """Whether a known class is as it was written, though a name may have been added: Python does."""
         if _body(base) != self.written[base]:
             return False
         self.seen[base] = dict(vars(base))
+        self.namespaces.clear()
         return True
 
 

@@ -13,6 +13,7 @@ from npnet.kernels import reference
 __all__ = ["MODULES", "Kernels", "UsesKernels", "load", "name_of", "restored", "why_no_numba"]
 
 MODULES = {"numpy": "reference", "numba": "parallel"}
+_NAMES = {f"{__name__}.{part}": name for name, part in MODULES.items()}
 
 
 class Kernels(Protocol):
@@ -114,8 +115,7 @@ def load(name: str | None = None) -> Kernels:
 
 def name_of(kernels: Kernels) -> str | None:
     """Return the name of a kernel set, None for an object that is neither."""
-    module = getattr(kernels, "__name__", "")
-    return next((name for name, part in MODULES.items() if module == f"{__name__}.{part}"), None)
+    return _NAMES.get(getattr(kernels, "__name__", ""))
 
 
 class UsesKernels:
