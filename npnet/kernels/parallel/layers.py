@@ -22,6 +22,7 @@ __all__ = [
     "row_maximum",
     "softmax_backward",
     "softmax_forward",
+    "softmax_row",
 ]
 
 # --- dense -----------------------------------------------------------------------------------------------
@@ -121,7 +122,8 @@ def log_softmax_backward(dy, y):
 
 
 @cache
-def _forward_kernel(name):
+def softmax_row(name):
+    """The kernel that computes row n of y, for the kernel of this name."""
     logarithm = name.startswith("log")
 
     @jit
@@ -136,6 +138,13 @@ def _forward_kernel(name):
                 store(y, at, left, difference(difference(load(x, at, left), shift), log_sum))
             else:
                 store(y, at, left, load(y, at, left) / powers)
+
+    return row
+
+
+@cache
+def _forward_kernel(name):
+    row = softmax_row(name)
 
     @jit(parallel=True)
     def kernel(x, y):

@@ -11,7 +11,9 @@ from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store, total
 
-__all__ = ["FEW_ROWS", "FEW_STEPS", "multiply_few", "multiply_outer"]
+__all__ = [
+    "FEW_ROWS", "FEW_STEPS", "PART", "SERIAL", "add_part", "add_up", "multiply_few", "multiply_outer",
+]  # fmt: skip
 
 FEW_ROWS = 3  # rows up to which this is quicker than tiles
 FEW_STEPS = 8  # numbers in a sum up to which an outer product is
@@ -45,12 +47,15 @@ def _add_group(a, at, b, k, sums, to, left):
 
 
 @jit(refcount=False)
-def _add_part(part, a, b, sums):
+def add_part(part, a, b, sums):
     """sums[part] = A[:, k] B[k] for PART rows k of B."""
     _, rows, columns = sums.shape
     lanes, depth = lanes_of(b), a.size // rows
     whole, last = columns // lanes * lanes, min(part * PART + PART, depth)
     grouped = last - last % GROUP
+    end = (part + 1) * rows * columns
+    for to in range(end - rows * columns, end, lanes):
+        store(sums, to, end - to, fill(sums, 0.0))
     for k in range(part * PART, grouped, GROUP):
         for r in range(rows):
             to = (part * rows + r) * columns
@@ -68,16 +73,10 @@ def _add_part(part, a, b, sums):
                 store(sums, to + j, columns - j, some + more)
 
 
-@jit(parallel=True)
-def _multiply(a, b, bias, out):
-    """out = a b + bias, where all matrices are given as their numbers, row by row."""
-    columns = bias.size
-    rows = out.size // columns
-    parts = (b.size // columns + PART - 1) // PART
-    sums = np.zeros((parts, rows, columns), out.dtype)
-    threads = serial_below(SERIAL, b.size)
-    parallel_for(parts, _add_part, (a, b, sums))
-    set_num_threads(threads)
+@jit(refcount=False)
+def add_up(sums, bias, out):
+    """out = A B + bias, of the sums of its parts, whose first out may be."""
+    parts, rows, columns = sums.shape
     for r in range(rows):
         for j in range(0, columns, lanes_of(out)):
             left = columns - j
@@ -85,6 +84,19 @@ def _multiply(a, b, bias, out):
             for part in range(parts):
                 some = some + load(sums, (part * rows + r) * columns + j, left)
             store(out, r * columns + j, left, some)
+
+
+@jit(parallel=True)
+def _multiply(a, b, bias, out):
+    """out = a b + bias, where all matrices are given as their numbers, row by row."""
+    columns = bias.size
+    rows = out.size // columns
+    parts = (b.size // columns + PART - 1) // PART
+    sums = np.empty((parts, rows, columns), out.dtype)
+    threads = serial_below(SERIAL, b.size)
+    parallel_for(parts, add_part, (a, b, sums))
+    set_num_threads(threads)
+    add_up(sums, bias, out)
 
 
 # --- a b' -------------------------------------------------------------------------------------------------
