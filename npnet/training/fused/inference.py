@@ -1,11 +1,14 @@
-"""The predictions of a network with convolutions: each with what follows it, some pictures at a time.
+"""The predictions of a network: convolutions with what follows each, some pictures at a time.
 
 Nothing is remembered, so the maps of some pictures take turns in two buffers. However large a batch is, only
-the last map that is computed so exists for all of it.
+the last map that is computed so exists for all of it. What comes after them is computed link by link, or as
+``few_samples.py`` says.
 """
 
 import threading
+from functools import cache
 from itertools import takewhile
+from types import ModuleType
 
 import numpy as np
 
@@ -79,15 +82,21 @@ class InferenceConvolution(Followed):
 
 def outputs(chain: Chain, x: np.ndarray) -> np.ndarray:
     """Return what ``chain.forward`` does, to rounding, for a batch in the chain's dtype."""
-    links = chain.links
-    convolves = any(isinstance(link, Conv2D) for link in links)
-    if not convolves or name_of(chain.kernels) != "numba" or not _is_as_written(chain) or len(x) == 0:
+    if name_of(chain.kernels) != "numba" or not _is_as_written(chain) or len(x) == 0:
         return chain.forward(x)
+    links = chain.links
+    if any(isinstance(link, Conv2D) for link in links):
+        x, links = _convolved(links, x)
+    return _few_samples().outputs(chain, links, x)
+
+
+def _convolved(links: list[Layer], x: np.ndarray) -> tuple[np.ndarray, list[Layer]]:
+    """Return the output of the first links, convolutions among them, and the links that are left."""
     alone = list(takewhile(SAMPLEWISE.__contains__, links))
     stages = _staged(alone) if SAMPLEWISE.unchanged(alone) else []
     maps = [stage.largest_map for stage in stages if isinstance(stage, InferenceConvolution)]
     if not maps:
-        return chain.forward(x)
+        return x, links
     together = max(1, MOST_NUMBERS // max(maps))
     y = None
     for first in range(0, len(x), together):
@@ -96,9 +105,15 @@ def outputs(chain: Chain, x: np.ndarray) -> np.ndarray:
             y = np.empty((len(x), *part.shape[1:]), part.dtype)
         y[first : first + together] = part
     assert y is not None
-    for link in links[len(alone) :]:
-        y = link.forward(y)
-    return y
+    return y, links[len(alone) :]
+
+
+@cache
+def _few_samples() -> ModuleType:
+    """Return what computes the outputs for a few samples; Numba is imported here and not before."""
+    from npnet.training.fused import few_samples
+
+    return few_samples
 
 
 def _is_as_written(chain: Chain) -> bool:
