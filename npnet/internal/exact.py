@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-__all__ = ["Known", "Settings"]
+__all__ = ["Known", "Settings", "same"]
 
 
 class Known:
@@ -97,14 +97,17 @@ class Settings:
                 return False
             self.keys = list(map(frozenset, keys))
         values = self._values()
-        return all(map(operator.is_, self.values, values)) or all(map(_same, self.values, values))
+        return same(self.values, values)
 
 
-def _same(before: Any, now: Any) -> bool:
+def same(before: Any, now: Any) -> bool:
+    """Whether two values are the same: equal numbers and texts, otherwise the very same objects."""
     if before is now:
         return True
     if type(before) is not type(now):
         return False
     if isinstance(before, (tuple, list)):
-        return len(before) == len(now) and all(map(_same, before, now))
+        return len(before) == len(now) and (
+            all(map(operator.is_, before, now)) or all(map(same, before, now))
+        )
     return isinstance(before, (bool, int, float, str)) and before == now

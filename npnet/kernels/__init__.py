@@ -108,6 +108,11 @@ def load(name: str | None = None) -> Kernels:
             f"Numba's kernels need Numba, which cannot be imported ({reason}). Install it with pip install"
             ' numba, or use kernels="numpy".'
         )
+    return _compiled()
+
+
+@cache
+def _compiled() -> Kernels:
     from npnet.kernels import parallel
 
     return parallel

@@ -269,11 +269,12 @@ def default_kernels(chain: Chain) -> Kernels:
 
 def is_small(chain: Chain) -> bool:
     """Whether a chain is built, has at most 10,000 weights, and no filters, which work all over a picture."""
-    parameters = chain.parameters
-    so_far = accumulate(parameter.size for parameter in parameters)  # of a large network the first one tells
-    return (
-        chain.built and all(size <= SMALL for size in so_far) and all(len(p.shape) <= 2 for p in parameters)
-    )
+    if not chain.built:
+        return False
+    sizes = (parameter.size for layer in chain.layers for parameter in layer.parameters)
+    if any(size > SMALL for size in accumulate(sizes)):  # of a large network the first one tells
+        return False
+    return all(len(parameter.shape) <= 2 for parameter in chain.parameters)
 
 
 def blas_threads(chain: Chain) -> AbstractContextManager[None]:

@@ -116,7 +116,7 @@ class Stage:
         settings: list[Any] = []
         for place, active in self.layers:
             dense: Any = links[place]
-            settings += dense.weight.value, None if dense.bias is None else dense.bias.value
+            settings += dense.weight.numbers, None if dense.bias is None else dense.bias.numbers
             activation = None if active is None else links[active]
             if isinstance(activation, Elementwise):
                 settings += activation.rule, activation.constants
