@@ -23,8 +23,7 @@ from npnet.kernels.fused.vector_unit import apply_update, gather_tasks, softmax_
 from npnet.kernels.machine.addresses import call
 from npnet.kernels.machine.helper import Job, compile_all
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
-from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.machine.subnormals import flush_subnormals, restore_mode
+from npnet.kernels.machine.loops import parallel_for_flushing
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
 from npnet.kernels.products.amx import AMX, BFLOAT16, EXACT_LEFT, FLOAT32, SIDE
 from npnet.kernels.products.tiles import width_of
@@ -393,7 +392,6 @@ def apply(rule, slots, hyperparameters):
 def _work(thread, threads, counters, program, addresses, operands):
     """What one thread does: its share of each phase, in order."""
     team = counters, thread, threads
-    mode = flush_subnormals()
     tasks = np.empty(len(program), np.int64)
     for number in range(len(program)):
         row = program[number]
@@ -405,7 +403,6 @@ def _work(thread, threads, counters, program, addresses, operands):
         if phase.also != NOBODY:
             wait(team, phase.also, tasks[phase.also])
         tasks[number] = call(addresses[phase.operation], (team, number, phase, operands))
-    restore_mode(mode)
 
 
 @jit(parallel=True)
@@ -413,7 +410,7 @@ def _carry_out(program, addresses, operands, multiplications):
     threads = serial_below(SERIAL, multiplications)
     team = get_num_threads()
     counters = new_counters(len(program), team)
-    parallel_for(team, _work, (team, counters, program, addresses, Operands(*operands)))
+    parallel_for_flushing(team, _work, (team, counters, program, addresses, Operands(*operands)))
     set_num_threads(threads)
 
 

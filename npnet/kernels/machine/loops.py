@@ -12,7 +12,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["parallel_for"]
+from npnet.kernels.machine.subnormals import flush_subnormals, restore_mode
+
+__all__ = ["parallel_for", "parallel_for_flushing"]
 
 # As Numba's threading layers have them. A task does sizes[0] steps of the loop; args[0] points to what
 # belongs to the first, and distances[0] is how far it is to what belongs to the next.
@@ -34,10 +36,21 @@ def parallel_for(typing_context, count, body, arguments):
     MemoryError
         A step could not have the memory it asked for; others may have been done.
     """
+    return _loop(typing_context, count, body, arguments, flushes=False)
+
+
+@intrinsic
+def parallel_for_flushing(typing_context, count, body, arguments):
+    """``parallel_for`` in which subnormal numbers are zero (``subnormals.py``)."""
+    return _loop(typing_context, count, body, arguments, flushes=True)
+
+
+def _loop(typing_context: Any, count: Any, body: Any, arguments: Any, flushes: bool) -> tuple[Any, Any]:
+    """Return the type of a loop, and what writes it."""
     items = tuple(types.unliteral(item) for item in arguments)
     signature = typing_context.resolve_function_type(body, (types.intp, *items), {})
 
-    def emit(context, builder, loop_signature, values):
+    def emit(context: Any, builder: Any, loop_signature: Any, values: Any) -> Any:
         given = cgutils.unpack_tuple(builder, values[2])
         given = [context.cast(builder, *item) for item in zip(given, arguments, items, strict=True)]
         compiled = body.dispatcher.overloads[signature.args]
@@ -46,7 +59,7 @@ def parallel_for(typing_context, count, body, arguments):
         shared = cgutils.alloca_once_value(
             builder, cgutils.pack_struct(builder, [*given, cgutils.false_bit])
         )  # what all steps read, and whether one failed
-        task = _task(context, builder.module, function, signature, shared.type)
+        task = _task(context, builder.module, function, signature, shared.type, flushes)
         # The number of a step travels as a pointer that nobody follows, from null on, one byte apart.
         start, size, distance = (
             cgutils.alloca_once_value(builder, value) for value in (_BYTES(None), values[0], _SIZE(1))
@@ -71,7 +84,7 @@ def parallel_for(typing_context, count, body, arguments):
     return types.void(count, body, arguments), emit
 
 
-def _task(context: Any, module: Any, function: Any, signature: Any, shared_type: Any) -> Any:
+def _task(context: Any, module: Any, function: Any, signature: Any, shared_type: Any, flushes: bool) -> Any:
     """Write the function that does a stretch of the loop: for each step, function(step, *shared)."""
     task = ir.Function(module, _TASK, module.get_unique_name("steps"))
     task.linkage = "internal"
@@ -82,6 +95,7 @@ def _task(context: Any, module: Any, function: Any, signature: Any, shared_type:
     values = [builder.load(cgutils.gep_inbounds(builder, shared, 0, i)) for i in range(number)]
     first = builder.ptrtoint(builder.load(args), _SIZE)
     distance = builder.load(distances)
+    mode = flush_subnormals(builder) if flushes else None
     with cgutils.for_range(builder, builder.load(sizes)) as loop:
         step = builder.add(first, builder.mul(loop.index, distance))
         status, _ = context.call_conv.call_function(
@@ -89,5 +103,6 @@ def _task(context: Any, module: Any, function: Any, signature: Any, shared_type:
         )
         with cgutils.if_unlikely(builder, status.is_error):
             builder.store(cgutils.true_bit, cgutils.gep_inbounds(builder, shared, 0, number))
+    restore_mode(builder, mode)
     builder.ret_void()
     return task

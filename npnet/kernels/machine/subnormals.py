@@ -6,57 +6,38 @@ quick with them as with all others.
 """
 
 import platform
+from typing import Any
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-__all__ = ["flush_subnormals", "restore_mode"]
+__all__ = ["X86", "flush_subnormals", "restore_mode"]
 
 X86 = platform.machine() in ("x86_64", "AMD64")
-FLUSH = (
-    1 << 15 | 1 << 6
-)  # in the register MXCSR: results that are subnormal become zero, operands count as zero
+_MODE = ir.IntType(32)  # of the register MXCSR
+_FLUSH = _MODE(1 << 15 | 1 << 6)  # subnormal results become zero, and such operands count as zero
 
 
-@intrinsic
-def flush_subnormals(typing_context):
-    """Let this thread compute with zero instead of subnormal numbers; return what ``restore_mode`` takes."""
-
-    def emit(context, builder, signature, arguments):
-        mode = cgutils.alloca_once_value(builder, _MODE(0))
-        if X86:
-            _call("stmxcsr", builder, mode)
-            _call(
-                "ldmxcsr",
-                builder,
-                cgutils.alloca_once_value(builder, builder.or_(builder.load(mode), _FLUSH)),
-            )
-        return builder.load(mode)
-
-    return types.uint32(), emit
+def flush_subnormals(builder: Any) -> Any:
+    """Let the thread compute with zero instead of subnormal numbers; return what ``restore_mode`` takes."""
+    if not X86:
+        return None
+    mode = cgutils.alloca_once(builder, _MODE)
+    _call("stmxcsr", builder, mode)
+    before = builder.load(mode)
+    restore_mode(builder, builder.or_(before, _FLUSH))
+    return before
 
 
-@intrinsic
-def restore_mode(typing_context, mode):
-    """Let this thread compute as it did before ``flush_subnormals``."""
-
-    def emit(context, builder, signature, arguments):
-        if X86:
-            _call("ldmxcsr", builder, cgutils.alloca_once_value(builder, arguments[0]))
-        return context.get_dummy_value()
-
-    return types.void(types.uint32), emit
+def restore_mode(builder: Any, mode: Any) -> None:
+    """Let the thread compute as it did before ``flush_subnormals``."""
+    if mode is not None:
+        _call("ldmxcsr", builder, cgutils.alloca_once_value(builder, mode))
 
 
-_MODE = ir.IntType(32)
-_FLUSH = _MODE(FLUSH)
-
-
-def _call(instruction, builder, place):
+def _call(instruction: str, builder: Any, place: Any) -> None:
     """Store the register at a place in memory, or load it from there."""
-    bytes_ = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [bytes_])
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{instruction}")
-    builder.call(function, [builder.bitcast(place, bytes_)])
+    builder.call(function, [builder.bitcast(place, byte)])

@@ -6,8 +6,7 @@ import numpy as np
 
 from npnet.kernels import reference
 from npnet.kernels.machine.jit import jit, serial_below, set_num_threads
-from npnet.kernels.machine.loops import parallel_for
-from npnet.kernels.machine.subnormals import flush_subnormals, restore_mode
+from npnet.kernels.machine.loops import parallel_for_flushing
 from npnet.kernels.parallel.arrays import BLOCK, SERIAL, flat, is_for_numpy, is_rule
 from npnet.kernels.products.blocked import multiply
 from npnet.kernels.reference.optimizers import NEWTON_SCHULZ
@@ -47,17 +46,16 @@ def update_part(rule, weight, grad, slots, decay, hyperparameters):
 def _update_kernel(rule):
     @jit(refcount=False)
     def block_of(block, weight, grad, slots, decay, hyperparameters):
-        mode = flush_subnormals()
         for i in range(block * BLOCK, min(weight.size, (block + 1) * BLOCK), lanes_of(weight)):
             left = weight.size - i
             before = (load(weight, i, left) * decay, load(grad, i, left), *load_each(slots, i, left))
             store_each((weight, *slots), i, left, rule(*before, *hyperparameters))
-        restore_mode(mode)
 
     @jit(parallel=True)
     def kernel(weight, grad, slots, decay, hyperparameters):
         threads = serial_below(SERIAL, weight.size)
-        parallel_for(-(-weight.size // BLOCK), block_of, (weight, grad, slots, decay, hyperparameters))
+        blocks = -(-weight.size // BLOCK)
+        parallel_for_flushing(blocks, block_of, (weight, grad, slots, decay, hyperparameters))
         set_num_threads(threads)
 
     return kernel
