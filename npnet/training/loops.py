@@ -164,6 +164,8 @@ def fit(
         params = {"verbose": shown, "epochs": epochs, "steps": train.steps}
         call = CallbackList(watchers, model, params)
         setup.prepare(train.some.x)
+        if validation is not None and setup.fused:
+            inference.expect(model, validation.batch_size)
         heard = any(map(hears_batches, listeners))
         step = setup.step(heard)
         at_once = setup.at_once(step, train.batch_size, heard)

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from adding import adding, sleeping
 from numba import types
@@ -71,6 +72,33 @@ def test_no_kernel_is_compiled_twice(monkeypatch, jobs, started):
 
     monkeypatch.setattr(helper, "_claim", claim_last)
     assert compiled_here(jobs) == 1
+
+
+def test_what_is_expected_is_compiled_beside_what_is_missing(monkeypatch, jobs, started):
+    helper.expect(jobs[2:])
+    monkeypatch.setattr(helper, "_claim", lambda claims, number: False)
+    assert compiled_here(jobs[:2]) == 0
+    assert jobs[2].make().is_cached(jobs[2].arguments)
+
+
+def test_what_is_expected_alone_starts_nothing(jobs, started):
+    helper.expect(jobs[1:])
+    assert compiled_here(jobs[:1]) == 1
+    assert started == []
+    helper.expect([])
+
+
+def test_the_products_of_a_validation_are_expected(monkeypatch):
+    expected = []
+    monkeypatch.setattr(helper, "expect", expected.extend)
+    x, y = np.ones((40, 300), np.float32), np.eye(3)[np.arange(40) % 3]
+    model = Sequential([Dense(200, "relu"), Dense(200, "relu"), Dense(3, "softmax")])
+    model.compile("sgd", "categorical_crossentropy", kernels="numba")
+    model.fit(x, y, verbose=0)
+    assert expected == []
+    model.fit(x, y, validation_data=(x, y), verbose=0)
+    (job,) = expected  # one kernel for both large layers; the small one is NumPy's
+    assert job.arguments in job.make().overloads
 
 
 @pytest.mark.parametrize("ending", ["import os; os.abort()", "raise ImportError", "sys.stdin.read()"])

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from npnet.kernels.machine import announce, cache
 from npnet.kernels.machine.cpus import usable_cpus
 
-__all__ = ["Job", "can_help", "compile_all", "help_out"]
+__all__ = ["Job", "can_help", "compile_all", "expect", "help_out"]
 
 PATIENCE = 120  # seconds for which the helper may go on when nothing else is left to do
 # What the helper runs: the same npnet as here, wherever it was found. It ends with this process, whose end of
@@ -54,10 +54,20 @@ class Job(NamedTuple):
         self.make().compile(self.arguments)
 
 
+_expected: list[Job] = []
+
+
+def expect(jobs: Sequence[Job]) -> None:
+    """Let a helper that is started for other kernels compile these as well, which will be needed later."""
+    _expected[:] = jobs
+
+
 def compile_all(jobs: Sequence[Job]) -> None:
     """Compile kernels, or load them from the cache; where two or more are missing, with a helper."""
     missing = [job for job in jobs if not job.make().is_cached(job.arguments)]
     if len(missing) > 1 and can_help():
+        missing += [job for job in _expected if not job.make().is_cached(job.arguments)]
+        _expected.clear()
         with announce.waiting(), _helper(missing) as helper:
             if helper is not None:
                 _share(missing, *helper)

@@ -18,7 +18,9 @@ import threading
 from functools import cache, lru_cache
 
 import numpy as np
+from numba import from_dtype, types
 
+from npnet.kernels.machine.helper import Job
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters, stretch, take
@@ -51,7 +53,9 @@ from npnet.kernels.products.tiles import (
 )
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store, store_parts, total, transpose
 
-__all__ = ["DEPTH", "aligned_empty", "is_small", "multiply", "multiply_bfloat16", "suits_bfloat16"]
+__all__ = [
+    "DEPTH", "aligned_empty", "is_small", "multiply", "multiply_bfloat16", "product_job", "suits_bfloat16",
+]  # fmt: skip
 
 DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
 AMX_DEPTH = 128  # on the matrix unit: 4 squares of A and of B, split, are 51 KB
@@ -96,6 +100,31 @@ def multiply(a, b, bias=None):
     if not on_unit or not _multiply_into(a, b, bias, out, FLOAT32):
         _multiply_into(a, b, bias, out)  # not finite: the matrix unit makes NaN of infinities
     return out
+
+
+def product_job(rows, depth, columns, dtype):
+    """The kernel that ``multiply`` takes for a product of this shape, to be compiled before it is needed.
+
+    None where it takes none, or another than that of most products.
+    """
+    if is_small(rows, depth, columns) or rows <= FEW_ROWS or depth <= FEW_STEPS or columns == 1:
+        return None
+    numbers = types.Array(from_dtype(dtype), 1, "C")
+    pair = types.UniTuple(types.int64, 2)
+    operands = numbers, numbers, types.UniTuple(types.int64, 4), numbers, types.Array(numbers.dtype, 2, "C")
+    shape = types.boolean, pair, types.int64, types.UniTuple(pair, 2)
+    kernel = _on_matrix_unit if _suits_matrix_unit(rows, columns, depth, dtype) else _on_vector_unit
+    return Job(kernel, (*operands, *shape, types.int64, numbers, types.int64))
+
+
+def _on_vector_unit():
+    """The kernel of most products."""
+    return _multiply(_do_task)
+
+
+def _on_matrix_unit():
+    """The kernel of large products of float32."""
+    return _multiply(_task_on_unit(FLOAT32))
 
 
 def multiply_bfloat16(a, b):

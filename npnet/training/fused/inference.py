@@ -17,7 +17,7 @@ from npnet.kernels import name_of
 from npnet.layers import activations
 from npnet.layers.chain import Chain
 from npnet.layers.convolution import Conv1D, Conv2D, DepthwiseConv2D, SeparableConv2D
-from npnet.layers.core import BatchNormalization, Dropout, Flatten, Rescaling, SpatialDropout2D
+from npnet.layers.core import BatchNormalization, Dense, Dropout, Flatten, Rescaling, SpatialDropout2D
 from npnet.layers.layer import Layer
 from npnet.layers.pooling import (
     AveragePooling2D,
@@ -29,7 +29,7 @@ from npnet.layers.preprocessing import Normalization, RandomFlip, RandomTranslat
 from npnet.layers.reshaping import ZeroPadding2D
 from npnet.training.fused.convolutions import Followed, can_convolve
 
-__all__ = ["outputs"]
+__all__ = ["expect", "outputs"]
 
 MOST_NUMBERS = 1 << 22  # of the largest map of the pictures that are computed together: 16 MiB of float32
 
@@ -88,6 +88,21 @@ def outputs(chain: Chain, x: np.ndarray) -> np.ndarray:
     if any(isinstance(link, Conv2D) for link in links):
         x, links = _convolved(links, x)
     return _few_samples().outputs(chain, links, x)
+
+
+def expect(chain: Chain, samples: int) -> None:
+    """Let what predictions of so many samples need most be compiled with the kernels of the first step."""
+    if name_of(chain.kernels) != "numba":
+        return
+    from npnet.kernels.machine import helper
+    from npnet.kernels.products.blocked import product_job
+
+    jobs = set()
+    for link in chain.links:
+        if isinstance(link, Dense) and link.kernels is chain.kernels:
+            inputs, units = link.weight.shape
+            jobs.add(product_job(samples, inputs, units, chain.dtype))
+    helper.expect([job for job in jobs if job is not None])
 
 
 def _convolved(links: list[Layer], x: np.ndarray) -> tuple[np.ndarray, list[Layer]]:
