@@ -18,7 +18,10 @@ from npnet.runs import recipes
 
 __all__ = ["BATCHES", "compile_kernels"]
 
-BATCHES = 32, 128  # the first for vector units, the second for a matrix unit where there is one
+# The first goes through kernels for a few samples, the second through those of vector units, the last through
+# those of a matrix unit where there is one.
+BATCHES = 2, 32, 128
+STEPS = 2  # at once: the first layer's update and its next forward pass are then one kernel
 
 
 def compile_kernels(dtype: str = "float32") -> None:
@@ -46,9 +49,11 @@ def _run(part: tuple[str, int, int]) -> None:
         warnings.simplefilter("ignore")  # some networks make no sense beyond being run
         for make in itertools.islice(_networks(dtype), first, None, processes):
             model, x, y = make()
-            for size in sorted({min(size, len(x)) for size in BATCHES}):
-                model.fit(x[:size], y[:size], batch_size=size, verbose=0)
-                model.evaluate(x[:size], y[:size], batch_size=size, verbose=0)
+            for size in BATCHES:
+                rows = np.arange(STEPS * size)
+                some_x, some_y = x[rows % len(x)], y[rows % len(y)]
+                model.fit(some_x, some_y, batch_size=size, verbose=0)
+                model.evaluate(some_x, some_y, batch_size=size, verbose=0)
 
 
 Network = tuple[Sequential, Any, Any]  # with samples and targets
@@ -61,16 +66,23 @@ def _networks(dtype: str) -> Iterator[Callable[[], Network]]:
             yield partial(_of_recipe, dataclasses.replace(recipe, epochs=1))
         tutorial = dataclasses.replace(recipes.TUTORIAL, epochs=1)
         yield partial(_of_recipe, dataclasses.replace(tutorial, dtype="mixed_bfloat16"))
-        for optimizer, fused in itertools.product(optimizers.NAMES, (True, False)):
-            yield partial(_of_recipe, tutorial, optimizer, fused)
+        for optimizer in optimizers.NAMES:
+            yield partial(_of_recipe, tutorial, optimizer)
+            yield partial(_of_recipe, tutorial, optimizer, pixels=False)
+            yield partial(_of_recipe, tutorial, optimizer, fused=False)
     for case in gradient_cases.everything():
         if case.group != "models":
             for fused in (True, False):
                 yield partial(_of_case, case, fused, dtype)
 
 
-def _of_recipe(recipe: recipes.Recipe, optimizer: str | None = None, fused: bool = True) -> Network:
-    x, y = np.zeros((max(BATCHES), 32, 32, 3), np.uint8), np.eye(10)[np.arange(max(BATCHES)) % 10]
+def _of_recipe(
+    recipe: recipes.Recipe, optimizer: str | None = None, fused: bool = True, pixels: bool = True
+) -> Network:
+    x: np.ndarray = np.zeros((max(BATCHES), 32, 32, 3), np.uint8)
+    if not pixels:  # a matrix unit needs other kernels for floats
+        x = np.random.default_rng(0).random(x.shape, np.float32)
+    y = np.eye(10)[np.arange(len(x)) % 10]
     model = recipes.build(recipe, x.shape[1:], 10, 10, 0, "numba", np.zeros(3), np.ones(3), x)
     if optimizer is not None:
         model.compile(optimizer, model.loss, kernels="numba", fused=fused)

@@ -110,26 +110,33 @@ def test_hints():
     assert "pip install numba" in installation.hints({"kernels": "numpy"})[0]
 
 
+TRAIN = """
+import numpy as np, npnet
+from npnet.layers import Dense
+x, y = np.random.default_rng(0).random((300, 784), np.float32), np.eye(10)[np.arange(300) % 10]
+for optimizer, fused in ("adam", True), ("lion", True), ("sgd", False):
+    layers = [Dense(300, "relu", input_shape=(784,)), Dense(100, "tanh"), Dense(10, "softmax")]
+    model = npnet.Sequential(layers)
+    model.compile(optimizer, "categorical_crossentropy", ["accuracy"], fused=fused)
+    for n in (1, 2, 32, 150):
+        model.train_on_batch(x[:n], y[:n])
+        model.predict(x[:n], verbose=0)
+        model.evaluate(x[:n], y[:n], verbose=0)
+    model.fit(x, y, validation_split=0.2, verbose=0)
+"""
+
+
 @pytest.mark.slow
 def test_after_warmup_nothing_is_compiled(tmp_path):
-    """By the recipes, and by the tutorial's network with any optimizer."""
+    """By the recipes, by the tutorial's network with any optimizer, and by single calls."""
     environment = os.environ | {"NPNET_CACHE": str(tmp_path)}
     subprocess.run([sys.executable, "-m", "npnet", "warmup"], env=environment, check=True)
     before = sorted(tmp_path.rglob("*.kernel"))
+    subprocess.run([sys.executable, "-c", TRAIN], env=environment, check=True)
+    run = [sys.executable, "-m", "npnet", "train", "shapes", "--limit", "256", "--epochs", "1"]
     for options in (["--optimizer", "nadam"], ["--recipe", "cnn"]):
-        command = [
-            sys.executable,
-            "-m",
-            "npnet",
-            "train",
-            "shapes",
-            "--limit",
-            "256",
-            "--epochs",
-            "1",
-            *options,
-        ]
-        subprocess.run([*command, "--run-dir", str(tmp_path / options[1])], env=environment, check=True)
+        command = [*run, *options, "--run-dir", str(tmp_path / options[1])]
+        subprocess.run(command, env=environment, check=True)
     assert sorted(tmp_path.rglob("*.kernel")) == before
 
 
