@@ -31,7 +31,6 @@ from npnet.models import Sequential
 from npnet.optimizers import NAMES, SGD, Adam, Optimizer
 from npnet.regularizers import L2
 from npnet.training.batches import cut, epoch_order
-from npnet.training.setup import blas_threads
 from npnet.utils.seeds import seeded
 
 try:
@@ -293,10 +292,9 @@ class _Estimator(BaseEstimator):
             call("on_epoch_begin", epoch, {})
             means: Logs = {}
             for number, rows in enumerate(cut(epoch_order(n, shuffle, model.seed, epoch), batch_size)):
-                with blas_threads(model):
-                    logs: Any = model.train_on_batch(
-                        X[rows].toarray(), y[rows], sample_weight[rows], return_dict=True
-                    )
+                logs: Any = model.train_on_batch(
+                    X[rows].toarray(), y[rows], sample_weight[rows], return_dict=True
+                )
                 weight = sample_weight[rows].sum() / sample_weight.sum()
                 for name, value in logs.items():
                     share = len(rows) / n if name == "loss" else weight

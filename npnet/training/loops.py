@@ -74,7 +74,8 @@ class Trainee(Chain):
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """Return the predictions for a batch in the model's dtype."""
         fused = self.setup is None or self.setup.fused
-        return inference.outputs(self, x) if fused else self.forward(x)
+        with blas_threads(self):
+            return inference.outputs(self, x) if fused else self.forward(x)
 
     def prepare(self, sample_shape: Shape) -> None:
         """Build the model for samples of a shape if it is not, and give its links their kernels."""
@@ -369,7 +370,7 @@ def train_on_batch(
     batch = setup.samples(x, y, sample_weight, class_weight)
     setup.prepare(batch.x)
     step = setup.step()
-    with interrupts.deferred():
+    with interrupts.deferred(), blas_threads(model):
         [(loss, y_pred)] = step(batch.x, [batch.batch(np.arange(len(batch)))])
     means = setup.means(batch, y_pred.shape[-1])
     means.update(loss, batch.y, y_pred, batch.weight)

@@ -12,6 +12,7 @@ from npnet import losses, optimizers
 from npnet import metrics as metric_names
 from npnet.callbacks.callback import Callback
 from npnet.internal import checks, processes
+from npnet.internal.strict import is_own
 from npnet.kernels import Kernels, load, name_of, why_no_numba
 from npnet.kernels.machine.threads import one_blas_thread
 from npnet.layers.chain import Chain
@@ -278,9 +279,16 @@ def is_small(chain: Chain) -> bool:
 
 
 def blas_threads(chain: Chain) -> AbstractContextManager[None]:
-    """Return a block in which a small chain computes with one thread of NumPy's BLAS, others with all."""
-    small = name_of(chain.kernels) == "numpy" and is_small(chain)
-    return one_blas_thread() if small else nullcontext()
+    """Return a block in which NumPy's BLAS takes one thread where more would do harm, else all of them.
+
+    The products of a small chain are too small to share. And beside compiled kernels BLAS's threads, which
+    wait awake for 30 ms, keep kernels from their cores: layers of one's own that multiply take one thread.
+    """
+    if name_of(chain.kernels) == "numpy":
+        one = is_small(chain)
+    else:
+        one = not all(is_own(type(link)) for link in chain.links)
+    return one_blas_thread() if one else nullcontext()
 
 
 def check_features(chain: Chain, x: Any, name: str = "x", least: int = 1) -> np.ndarray:

@@ -9,7 +9,7 @@ from npnet import Sequential
 from npnet.callbacks import LambdaCallback
 from npnet.kernels import name_of
 from npnet.kernels.machine import threads
-from npnet.layers import Conv1D, Dense, Flatten, Input
+from npnet.layers import Conv1D, Dense, Flatten, Input, Layer
 from npnet.models import load_model
 from npnet.training.setup import SMALL
 
@@ -111,6 +111,40 @@ def test_a_small_network_takes_one_thread_of_blas_and_gives_the_others_back(two_
     assert set(map(tuple, fitted(DEEP)[1])) == {tuple(1 for _ in blas_threads())}
     assert set(blas_threads()) == {2}
     assert set(map(tuple, fitted([*DEEP, Dense(1)])[1])) == {tuple(2 for _ in blas_threads())}
+
+
+class Multiplies(Layer):
+    """A layer of one's own, which looks how many threads it has."""
+
+    seen: list
+
+    def forward(self, x, training=False):
+        self.seen.append(set(blas_threads()))
+        return x
+
+    def backward(self, dy):
+        self.seen.append(set(blas_threads()))
+        return dy
+
+
+@pytest.mark.parametrize(("kernels", "count"), [("numba", 1), ("numpy", 2)])
+def test_a_layer_of_ones_own_has_one_thread_of_blas_beside_compiled_kernels(two_threads, kernels, count):
+    """Idle threads of BLAS wait awake, on the cores of the kernels' threads."""
+    model = compiled([Dense(200, "relu"), Multiplies(), Dense(3)], kernels=kernels)
+    seen = model.layers[1].seen = []
+    x, y = np.ones((40, 99), np.float32), np.eye(3)[np.arange(40) % 3]
+    for call in (
+        lambda: model.fit(x, y, verbose=0, validation_data=(x, y)),
+        lambda: model.train_on_batch(x, y),
+        lambda: model.evaluate(x, y, verbose=0),
+        lambda: model.predict(x, verbose=0),
+        lambda: model.predict(x[:1], verbose=0),
+        lambda: model(x),
+    ):
+        seen.clear()
+        call()
+        assert seen == [{count}] * len(seen) != []
+        assert set(blas_threads()) == {2}
 
 
 def test_blas_gets_its_threads_back_when_the_last_of_several_trainings_ends(two_threads):
