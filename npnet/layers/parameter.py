@@ -104,10 +104,15 @@ class Parameter(Strict):
 
     @property
     def value(self) -> np.ndarray:
-        """The array itself, not a copy."""
+        """The array itself, not a copy; what is assigned is copied into it."""
         if self.home is not None:
             self.home.give_back()
         return self.array
+
+    @value.setter
+    def value(self, value: np.ndarray) -> None:
+        if value is not self.array:  # after ``value *= 0.9`` it is
+            self.assign(value)
 
     @property
     def numbers(self) -> np.ndarray:

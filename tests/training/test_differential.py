@@ -14,6 +14,7 @@ from npnet.layers import (
     Dense,
     Dropout,
     Flatten,
+    Layer,
     Normalization,
     Rescaling,
 )
@@ -47,6 +48,39 @@ LOSSES = [
 ]
 
 
+class Looks(Layer):
+    """A layer that looks at the weights of one of its model's Dense layers, or at the optimizer's memory."""
+
+    model: Sequential
+
+    def __init__(self, number, action, **options):
+        super().__init__(**options)
+        self.number, self.action = number, action
+
+    def look(self):
+        dense = [layer for layer in self.model.layers if isinstance(layer, Dense)]
+        kernel = dense[self.number % len(dense)].kernel
+        if self.action == "write":
+            kernel.value *= 0.99
+        elif self.action == "read":
+            kernel.value.sum()
+        elif self.action == "slots":
+            sum(slot.sum() for slot in kernel.slots.values())
+        elif self.action == "numbers":
+            np.asarray(kernel)
+        else:
+            self.model.get_weights()
+
+    def forward(self, x, training=False):
+        if training:
+            self.look()
+        return x
+
+    def backward(self, dy):
+        self.look()
+        return dy
+
+
 def layers(choose):
     """A random chain; the layers' own choices come from the same numbers each time."""
     chain = [Rescaling(0.5, 0.1)] if choose.random() < 0.3 else []
@@ -64,7 +98,18 @@ def layers(choose):
         )
         if choose.random() < 0.2:
             chain.append(choose.choice([Dropout(0.2), BatchNormalization(), Activation("tanh")]))
+    if choose.random() < 0.3:
+        action = choose.choice(["read", "write", "slots", "numbers", "weights"])
+        chain.insert(choose.randint(0, len(chain)), Looks(choose.randint(0, 3), action))
     return chain
+
+
+def introduced(model):
+    """The model, which its layers know."""
+    for layer in model.layers:
+        if isinstance(layer, Looks):
+            layer.model = model
+    return model
 
 
 def optimizer(choose):
@@ -79,7 +124,7 @@ def story(seed, kernels, folder):
     last, loss, kind = choose.choice(LOSSES)
     y = LABELS if kind == "labels" else np.eye(3)[LABELS]
     dtype = choose.choice(["float32", "float64"])
-    model = Sequential([*layers(choose), Dense(3, last)], seed=seed, dtype=dtype)
+    model = introduced(Sequential([*layers(choose), Dense(3, last)], seed=seed, dtype=dtype))
     options = {"kernels": kernels, "steps_per_execution": choose.choice(["auto", 1, 3])}
     metrics = choose.choice([[], ["accuracy"], ["mae"]]) if kind == "one-hot" else ["accuracy"]
     model.compile(optimizer(choose), loss(), metrics, **options)
@@ -98,7 +143,7 @@ def story(seed, kernels, folder):
             model.compile(optimizer(choose), loss(), metrics, **options)
         elif event == "save":
             model.save(folder / "model")
-            model = load_model(folder / "model")
+            model = introduced(load_model(folder / "model", {"Looks": Looks}))
         elif event == "rate":
             model.optimizer.learning_rate *= 0.5
         elif event == "write":

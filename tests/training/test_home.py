@@ -273,6 +273,7 @@ def test_code_within_a_step_sees_the_weights_as_they_are_and_may_change_them(pla
         model = Sequential(layers, seed=1)
         model.compile(copy.deepcopy(optimizer), loss, kernels="numba", fused=fused)
         losses = [model.train_on_batch(X, Y) for _ in range(4)]
+        losses += model.fit(X, Y, 6, epochs=2, verbose=0).history["loss"]  # several steps at once, if it can
         slots = [p.slots[name] for p in model.parameters for name in sorted(p.slots)]
         return losses, looks[0].seen, looks[1].seen, *model.get_weights(), *slots
 
@@ -299,6 +300,22 @@ def test_predictions_leave_the_numbers_in_the_plan():
         one.layers[0].kernel.value[...] *= 0.5
     assert not home.here
     np.testing.assert_allclose(model.predict(X, verbose=0), twin.predict(X, verbose=0), rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_assigned_to_a_parameter_s_value_is_copied_into_it():
+    models = network(), network(fused=False)
+    for model in models:
+        model.train_on_batch(X, Y)
+        kernel, bias = model.layers[0].parameters
+        array = kernel.value
+        kernel.value *= 0.5
+        bias.value = np.arange(9.0)
+        assert kernel.value is array
+        with pytest.raises(ValueError, match="shape"):
+            bias.value = np.zeros(8)
+        model.train_on_batch(X, Y)
+    for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_a_fused_step_leaves_no_gradient_of_an_earlier_one():

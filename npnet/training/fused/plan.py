@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from npnet.internal.exact import Settings
+from npnet.internal.strict import is_own
 from npnet.layers.core import Dense
 from npnet.layers.layer import Layer
 from npnet.losses import CategoricalCrossentropy
@@ -517,6 +518,8 @@ class Plan:
         ]
         self.todos = todos + self._updates(learns)
         self.whole = all(isinstance(todo, Todo) for todo in self.todos)
+        # A layer of one's own sees the weights after the step before, wherever it is.
+        self.takes_several = self.whole and all(is_own(type(link)) for link in self.start.prefix)
         if self.whole:
             first_dense, x, dy = learns[-1]
             self.second_batch = self.new_panels(x.columns)
@@ -571,7 +574,7 @@ class Plan:
                 zip(self.start.on_levels(x, group), group, strict=True), itemgetter(0)
             ):
                 together = [batch for _, batch in alike]
-                if self.whole:
+                if self.takes_several:
                     results += self.take(x, together, on_levels)
                 else:
                     for batch in together:
@@ -584,7 +587,7 @@ class Plan:
         So many that starting threads no longer matters, so few that progress bars move and Ctrl-C works, and
         that the predictions they all return need little memory.
         """
-        if not self.whole:
+        if not self.takes_several:
             return 1
         work = batch_size * sum(inputs * units for inputs, units, _ in self.layers)
         output = batch_size * self.fused[-1].units

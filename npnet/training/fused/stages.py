@@ -102,6 +102,8 @@ class Stage(Protocol):
 class GatherRows:
     """The batch as rows in the chain's dtype."""
 
+    prefix: list[Layer] = []  # noqa: RUF012 (never written to)
+
     def __init__(self, chain: Chain):
         self.dtype = self.samples = chain.dtype
 
