@@ -3,6 +3,7 @@
 Where several processes train together they stop after the same step, whichever heard of it first.
 """
 
+import _signal  # type: ignore[import-not-found]  # what ``signal`` is made of: see _handling
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -90,16 +91,17 @@ def terminable() -> Iterator[None]:
 @contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Give Ctrl-C to ``handler`` inside the block, unless the program or another block handles it."""
+    # ``signal`` itself looks for each handler among enumerations: 3 us each, of 1 for all here.
     own = {}
     if _in_main_thread():
-        own = {signum: free for signum, free in _free.items() if signal.getsignal(signum) is free}
+        own = {signum: free for signum, free in _free.items() if _signal.getsignal(signum) is free}
     for signum in own:
-        signal.signal(signum, handler)
+        _signal.signal(signum, handler)
     try:
         yield
     finally:
         for signum, free in own.items():
-            signal.signal(signum, free)
+            _signal.signal(signum, free)
 
 
 def _leave(signum: int, frame: FrameType | None = None) -> None:
