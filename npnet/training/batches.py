@@ -10,6 +10,7 @@ from npnet.internal.streams import SHUFFLE, stream
 __all__ = ["Batch", "Position", "check_shuffle", "cut", "epoch_order", "gather", "split"]
 
 BLOCK, MIXED = 4096, 8  # rows that are read together, and how many such blocks are mixed
+CONVERTED = 32  # rows that are converted to another dtype at a time
 
 
 class Position(NamedTuple):
@@ -69,7 +70,13 @@ def cut(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 def gather(x: np.ndarray, rows: np.ndarray, dtype: Any) -> np.ndarray:
     """Return a new C-ordered array of some rows of ``x`` in ``dtype``."""
-    return np.ascontiguousarray(x[rows], dtype)
+    if x.dtype == dtype:
+        return np.ascontiguousarray(x[rows])
+    # A few rows at a time are still in the cache when they are converted.
+    out = np.empty((len(rows), *x.shape[1:]), dtype)
+    for start in range(0, len(rows), CONVERTED):
+        out[start : start + CONVERTED] = x[rows[start : start + CONVERTED]]
+    return out
 
 
 def split(n: int, validation_split: float) -> int:

@@ -21,6 +21,7 @@ from npnet.layers import (
 )
 from npnet.losses import BinaryCrossentropy, CategoricalCrossentropy, SparseCategoricalCrossentropy
 from npnet.optimizers import SGD, Adam, AdamW, RMSprop
+from npnet.training.batches import gather
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(12, 6))
@@ -292,6 +293,17 @@ def test_samples_of_every_dtype_are_the_numbers_they_hold(dtype):
     x = (X > 0).astype(dtype)
     np.testing.assert_array_equal(model().predict(x, verbose=0), model().predict(x.astype("f4"), verbose=0))
     assert model().fit(x, Y, verbose=0).history == model().fit((X > 0).astype("f4"), Y, verbose=0).history
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f8", ">f4", "?", "i8", "f4"])
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 100])
+def test_the_rows_of_a_batch_are_a_new_array(dtype, count):
+    rng = np.random.default_rng(0)
+    x = (9 * rng.random((200, 2, 3))).astype(dtype)[::2]
+    rows = rng.permutation(100)[:count]
+    batch = gather(x, rows, np.float32)
+    assert batch.dtype == np.float32 and batch.flags.c_contiguous and batch.flags.owndata
+    np.testing.assert_array_equal(batch, x[rows].astype(np.float32))
 
 
 def test_bytes_do_not_wrap_around():
