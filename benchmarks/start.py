@@ -119,7 +119,8 @@ print(json.dumps({"predict": timed(lambda: predict(x[:1]))}))"""),
 one, all_x, all_labels = torch.from_numpy(x[:1]), torch.from_numpy(x), torch.from_numpy(labels)
 with torch.inference_mode():
     found = {"predict": timed(lambda: net(one).softmax(1).numpy())}
-print(json.dumps(found | {"train_on_batch": timed(lambda: step(all_x[two := next(pairs)], all_labels[two]))}))"""),
+found["train_on_batch"] = timed(lambda: step(all_x[two := next(pairs)], all_labels[two]))
+print(json.dumps(found))"""),
     "scikit-learn": ("sklearn", DATA + TIMED + """
 import warnings
 from sklearn.neural_network import MLPClassifier

@@ -1,7 +1,6 @@
 """The progress line, as Keras draws it."""
 
 import os
-import shutil
 import stat
 import sys
 import time
@@ -24,6 +23,7 @@ __all__ = [
     "is_watched",
     "listed",
     "per_step",
+    "terminal_columns",
 ]
 
 BAR_CELLS = 20
@@ -111,7 +111,7 @@ class Progress:
         time_shown = elapsed
         if self.target is not None:
             time_shown = elapsed / done * (self.target - done) if done else 0.0
-        columns = shutil.get_terminal_size().columns
+        columns = terminal_columns()
         line = self._line(done, f"{clock(time_shown)} {per_step(elapsed, done)}", values, columns - 1)
         self._draw(line[: columns - 1])
 
@@ -122,7 +122,7 @@ class Progress:
         if self.target is None:
             self.target = self.done
         if self.live:
-            columns = shutil.get_terminal_size().columns
+            columns = terminal_columns()
             timing = f"{clock(elapsed)} {per_step(elapsed, self.target)}"
             first, *more = folded(self._line(self.target, timing, values, columns - 1), columns - 1)
             self._draw(first, end="\n" + "".join(f"{line}\n" for line in more))
@@ -159,6 +159,13 @@ class Progress:
         """Replace what the line showed."""
         print("\r" + line.ljust(self.length), end=end, file=self.stream, flush=True)
         self.length = len(line)
+
+
+def terminal_columns() -> int:
+    """Return how many columns the terminal has."""
+    import shutil  # which loads compressors: only where a line is drawn
+
+    return shutil.get_terminal_size().columns
 
 
 def is_watched(stream: TextIO | None) -> bool:

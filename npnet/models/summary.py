@@ -1,12 +1,11 @@
 """The table of layers."""
 
-import shutil
 import sys
 from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from npnet.internal.progress import can_encode
+from npnet.internal.progress import can_encode, terminal_columns
 from npnet.layers.chain import Chain
 from npnet.plotting import markup
 
@@ -38,7 +37,7 @@ def print_summary(model: Chain, line_length: int | None, print_fn: Callable[[str
     print_fn
         Called once with each line.
     """
-    width = line_length or min(88, shutil.get_terminal_size().columns - 4)
+    width = line_length or min(88, terminal_columns() - 4)
     print_fn(f'Model: "{model.name}"')
     plain = print_fn is print and not can_encode(BOX, sys.stdout)
     for line in table([HEADER, *layer_rows(model)], width):

@@ -1,6 +1,5 @@
 """The line that says kernels are being compiled, so that nobody waits in silence."""
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -41,6 +40,8 @@ class Compilations:
     def announce(self) -> None:
         """Begin the line, unless it has been."""
         if not self._open:
+            import shutil  # which loads compressors
+
             self._open = True
             wipe = "\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r" if self.live else ""
             print(f"{wipe}Compiling kernels ...", end="", file=self.stream, flush=True)

@@ -11,19 +11,14 @@ Fused is only what is exactly known (``stages.KNOWN``), and everything the plan 
 what it was before each call: a subclass with a formula of its own runs as it is written, and a setting that
 has changed makes a new plan.
 
-While a plan trains, its layout of the weights holds the truth. Who reads a parameter's ``value`` waits for
-the end of the step and gets the numbers copied back first (``Weights.give_back``). Code that a step itself
-calls, such as a loss of one's own, gets them as they are then, and may change them: the plan takes them again
-before it goes on. Who only reads (``numbers``: predictions do) leaves them in the plan.
+Where the weights are meanwhile, and who gets them back when, is in ``weights.py``.
 """
 
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import is_, itemgetter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -39,19 +34,15 @@ from npnet.training.fused.convolutions import FusedConvolution, can_convolve
 from npnet.training.fused.flows import AddUp, Call, Flow, Meeting, Memory, Precisions, Todo
 from npnet.training.fused.normalization import FusedNormalization, can_normalize
 from npnet.training.fused.stages import KNOWN, FusedDense, Stage, Todos, multiplies_bfloat16
+from npnet.training.fused.weights import GivesBack, Weights, taking_steps
 from npnet.training.step import Result, Step, joined
 
-__all__ = [
-    "FusedStep", "Plan", "Weights", "Writer", "can_fuse", "copy_back", "lay_out", "plan", "slots_of",
-    "taking_steps",
-]  # fmt: skip
+__all__ = ["FusedStep", "Plan", "Writer", "can_fuse", "plan"]
 
 MOST_STEPS = 32  # in one call
 WORK_AT_ONCE = 1 << 33  # multiplications of their forward passes: 0.15 s on two cores of a server
 SIZES_KEPT = 2  # of batches whose memories are kept
 OUTPUT_AT_ONCE = 1 << 22  # predictions of one call: 16 MiB of float32
-
-_this_thread = threading.local()  # ``steps``: it is taking a fused step
 
 
 def plan(step: Step, whole_gradients: bool = False, begin_update: Meeting | None = None) -> "Plan | None":
@@ -89,16 +80,6 @@ def can_fuse(link: Layer) -> bool:
     if multiplies_bfloat16(link) and not stages.program().AMX:
         return False
     return all(p.trainable and p.regularizer is None and p.constraint is None for p in link.parameters)
-
-
-@contextmanager
-def taking_steps() -> Iterator[None]:
-    """Take fused steps in this block and thread, which then does not wait for their end to read weights."""
-    _this_thread.steps = True
-    try:
-        yield
-    finally:
-        _this_thread.steps = False
 
 
 class FusedStep:
@@ -201,142 +182,6 @@ class MadeFrom:
         )
 
 
-class Weights:
-    """The home of a fused Dense's parameters and their slots while a plan trains them.
-
-    Of a plan whose slots are apart it is the home of the parameters alone.
-
-    Attributes
-    ----------
-    here
-        Whether the numbers here are the truth. They are from the end of ``take`` to the end of ``give_back``,
-        so an interrupt or an error within either loses nothing: it begins again with the next call.
-    shown
-        Whether the parameters' arrays hold the same numbers, for who only reads them.
-    """
-
-    def __init__(self, stage: FusedDense, plan: "Plan"):
-        self.stage, self.plan = stage, plan
-        self.lock = plan.step.chain.lock
-        self.squares, self.biases = plan.weights_of(stage.layer)
-        self.here = self.shown = False
-        self.arrays: list[Pair] = []
-
-    def take(self) -> None:
-        """Copy the parameters and their slots here, unless this is where they are, to be changed."""
-        self.shown = False
-        if self.here:
-            return
-        link = self.stage.link
-        self.arrays = [(link.weight.value, None if link.bias is None else link.bias.value)]
-        if not self.plan.slots_apart:
-            self.arrays += slots_of(self.stage)
-        for plane, pair in enumerate(self.arrays):
-            lay_out(pair, self.squares, self.biases, plane)
-        for parameter in link.parameters:
-            parameter.home = self
-            vars(parameter).pop("grad", None)  # of a step before: there will be no other
-        self.here = True
-
-    def show(self) -> None:
-        """Copy the parameters to where others read them, and keep them.
-
-        Raises
-        ------
-        RuntimeError
-            As ``give_back``.
-        """
-        if self.here and not self.shown:
-            self._between_steps(self._show)
-
-    def give_back(self) -> None:
-        """Copy the parameters and their slots to where others read them, if they are here.
-
-        Raises
-        ------
-        RuntimeError
-            Asked for by another model's step while this one's is under way: they share a layer.
-        """
-        if self.here:
-            self._between_steps(self._copy_back)
-
-    def give_back_slots(self) -> None:
-        """Copy the slots as well.
-
-        Raises
-        ------
-        RuntimeError
-            As ``give_back``; or if processes divide them among them.
-        """
-        self.give_back()
-        if self.plan.slots is not None:
-            self._between_steps(self.plan.slots.give_back)
-
-    def _between_steps(self, copy: Callable[[], None]) -> None:
-        if not getattr(_this_thread, "steps", False):
-            with self.lock:  # a step that another thread is taking ends first
-                copy()
-        elif self.lock.acquire(blocking=False):
-            try:
-                copy()
-            finally:
-                self.lock.release()
-        else:  # two steps might wait for each other for ever
-            raise RuntimeError(
-                f"layer {self.stage.link.name!r} belongs to two models that train in two threads at once;"
-                " train one after the other."
-            )
-
-    def _show(self) -> None:
-        if self.here and not self.shown:
-            copy_back(self.arrays[0], self.squares, self.biases)
-            self.shown = True
-
-    def _copy_back(self) -> None:
-        if self.here:
-            for plane, pair in enumerate(self.arrays):
-                copy_back(pair, self.squares, self.biases, plane)
-            self.here = False
-
-
-Pair = tuple[np.ndarray, np.ndarray | None]  # weights and biases of a layer, or a slot of each
-
-
-def lay_out(pair: Pair, squares: np.ndarray, biases: np.ndarray, plane: int = 0) -> None:
-    """Copy weights and biases, or a slot of each, into one plane of a layer's squares and biases."""
-    from npnet.kernels.products.layouts import to_squares
-
-    weight, bias = pair
-    to_squares(weight, squares, plane)
-    if bias is not None:
-        biases[plane, : len(bias)] = bias
-
-
-def copy_back(pair: Pair, squares: np.ndarray, biases: np.ndarray, plane: int = 0) -> None:
-    """Copy one plane of a layer's squares and biases to where others read it."""
-    from npnet.kernels.products.layouts import from_squares
-
-    weight, bias = pair
-    from_squares(squares, plane, weight)
-    if bias is not None:
-        bias[...] = biases[plane, : len(bias)]
-
-
-class GivesBack(Protocol):
-    """Whoever has the slots of a plan in a layout of its own."""
-
-    def give_back(self) -> None:
-        """Copy them to where others read them, if they are not there."""
-
-
-def slots_of(stage: FusedDense) -> list[Pair]:
-    """Return each slot of a fused Dense: of its weights, and of its biases if it has any."""
-    link, optimizer = stage.link, stage.optimizer
-    weights = optimizer.slots_of(link.weight)
-    biases = [None] * len(weights) if link.bias is None else optimizer.slots_of(link.bias)
-    return list(zip(weights, biases, strict=True))
-
-
 class Plan:
     """Fused training steps of one chain, loss and optimizer, as they are now.
 
@@ -348,7 +193,7 @@ class Plan:
         Who has them then.
     """
 
-    slots: "GivesBack | None" = None
+    slots: GivesBack | None = None
 
     def __init__(
         self,
@@ -471,7 +316,7 @@ class Plan:
         self.layer_table = np.array(table, np.int64).reshape(-1, 9)
         self.weights = aligned_zeros(place, dtype)
         self.gradient_size = gradient if self.whole_gradients else 0
-        self.homes = [Weights(stage, self) for stage in self.fused]
+        self.homes = [Weights(stage, self, self.step.chain.lock) for stage in self.fused]
 
     def _make_todos(self) -> None:
         """Write down what a step does, in order."""

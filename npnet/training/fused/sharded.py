@@ -22,7 +22,8 @@ from npnet.training.batches import Batch
 from npnet.training.distributed import DistributedStep, normalizes_batches, twins
 from npnet.training.fused.flows import AddUp, Meeting, Memory
 from npnet.training.fused.normalization import can_normalize
-from npnet.training.fused.plan import FusedStep, Plan, copy_back, lay_out, slots_of, taking_steps
+from npnet.training.fused.plan import FusedStep, Plan
+from npnet.training.fused.weights import copy_back, lay_out, slots_of, taking_steps
 from npnet.training.shards import Space, Sums
 from npnet.training.step import Result, Step
 
