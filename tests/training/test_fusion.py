@@ -382,6 +382,16 @@ def test_batch_normalisation_may_be_frozen_between_steps():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_a_deep_network_keeps_its_plan():
+    model = Sequential([Dense(4, "tanh") for _ in range(150)] + [Dense(3, "softmax")], seed=0)
+    model.compile("sgd", "categorical_crossentropy", kernels="numba")
+    x, y = np.ones((5, 4), np.float32), np.eye(3)[np.arange(5) % 3]
+    model.train_on_batch(x, y)
+    plan = model.setup._fused_step.plan
+    model.train_on_batch(x, y)
+    assert model.setup._fused_step.plan is plan is not None
+
+
 # --- weights come back when someone looks ----------------------------------------------------------------
 
 

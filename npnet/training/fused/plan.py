@@ -169,7 +169,7 @@ class MadeFrom:
     def _objects(self) -> list[Any]:
         step, links = self.step, self.step.chain.links
         parameters = [parameter for link in links for parameter in link.parameters]
-        return [step.chain.dtype, step.loss, step.optimizer, len(links), *links, *parameters]
+        return [step.chain.dtype, step.loss, step.optimizer, *links, *parameters]
 
     def holds(self) -> bool:
         """Whether all of it is the same now."""
