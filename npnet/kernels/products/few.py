@@ -19,7 +19,7 @@ FEW_ROWS = 3  # rows up to which this is quicker than tiles
 FEW_STEPS = 8  # numbers in a sum up to which an outer product is
 PART = 256  # rows of the matrix that a task takes, whatever the number of threads
 GROUP = 4  # rows of the matrix that are added at a time
-SERIAL = 3 << 17  # numbers of the matrix below which waking the other threads costs more than they save
+SERIAL = 1 << 17  # numbers of the matrix below which waking the other threads costs more than they save
 
 
 def multiply_few(a, b, bias, out):
