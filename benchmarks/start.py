@@ -85,7 +85,7 @@ TIMED = """
 import json, time
 from itertools import cycle
 # Two other samples in each step: gradients of the same two fade until their products are subnormal, which
-# x86 takes a hundred times as long for.
+# x86 takes many times as long for.
 pairs = cycle(slice(i, i + 2) for i in range(0, 320, 2))
 def timed(call, times=300):
     for _ in range(20):

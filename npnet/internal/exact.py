@@ -96,8 +96,7 @@ class Settings:
             if list(map(operator.sub, keys, self.without)) != self.names:
                 return False
             self.keys = list(map(frozenset, keys))
-        values = self._values()
-        return same(self.values, values)
+        return same(self.values, self._values())
 
 
 def same(before: Any, now: Any) -> bool:
@@ -107,7 +106,7 @@ def same(before: Any, now: Any) -> bool:
     if type(before) is not type(now):
         return False
     if isinstance(before, (tuple, list)):
-        return len(before) == len(now) and (
-            all(map(operator.is_, before, now)) or all(map(same, before, now))
-        )
+        if len(before) != len(now):
+            return False
+        return all(map(operator.is_, before, now)) or all(map(same, before, now))
     return isinstance(before, (bool, int, float, str)) and before == now

@@ -14,7 +14,6 @@ from npnet.internal import processes
 
 __all__ = ["Interrupt", "Terminated", "deferred", "immediate", "terminable"]
 
-
 # Signals that are free have these handlers, which no ``_handling`` installs: its outermost block decides.
 _free: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
     signal.SIGINT: signal.default_int_handler
@@ -91,7 +90,7 @@ def terminable() -> Iterator[None]:
 @contextmanager
 def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Give Ctrl-C to ``handler`` inside the block, unless the program or another block handles it."""
-    # ``signal`` itself looks for each handler among enumerations: 3 us each, of 1 for all here.
+    # Not by ``signal`` itself, which looks each handler up among enumerations: that takes ten times as long.
     own = {}
     if _in_main_thread():
         own = {signum: free for signum, free in _free.items() if _signal.getsignal(signum) is free}

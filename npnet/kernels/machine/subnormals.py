@@ -1,8 +1,8 @@
 """Subnormal numbers, nearer to zero than 1e-38 (of float32): zero where weights are trained.
 
-x86 takes some hundred cycles for an operation that meets one. The square of a gradient of 1e-20 is such a
-number, so a network that knew its batch by heart took six times as long for a step. Other processors are as
-quick with them as with all others.
+x86 takes many times as long for an operation that meets one. The square of a gradient of 1e-20 is such a
+number, so a network that knew its batch by heart took six times as long for a step. On other processors
+nothing is changed.
 """
 
 import platform

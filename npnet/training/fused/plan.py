@@ -410,8 +410,6 @@ class Plan:
 
     def __call__(self, x: np.ndarray, batches: list[Batch]) -> list[Result]:
         """Take a step for each batch; those of one kind together where no Python code runs in a step."""
-        if len(batches) == 1:
-            return self.take(x, batches, *self.start.on_levels(x, batches))
         results = []
         for _, of_one_size in groupby(batches, lambda batch: len(batch.rows)):
             group = list(of_one_size)
@@ -503,14 +501,12 @@ class Plan:
             return decay, np.empty((steps, 0))
         try:
             for step in range(steps):
-                if step:
-                    optimizer.iterations = before + step
+                optimizer.iterations = before + step
                 if optimizer.weight_decay:
                     decay[step] = 1 - optimizer.learning_rate * optimizer.weight_decay
                 numbers.append(optimizer.hyperparameters())
         finally:
-            if steps > 1:
-                optimizer.iterations = before
+            optimizer.iterations = before
         return decay, np.array(numbers, np.float64)
 
     def memory(self, n: int, shard: int = 0) -> Memory:
