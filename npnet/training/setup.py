@@ -282,7 +282,7 @@ def blas_threads(chain: Chain) -> AbstractContextManager[None]:
     """Return a block in which NumPy's BLAS takes one thread where more would do harm, else all of them.
 
     The products of a small chain are too small to share. And beside compiled kernels BLAS's threads, which
-    wait awake for 30 ms, keep kernels from their cores: layers of one's own that multiply take one thread.
+    wait awake for 0.1 s, keep kernels from their cores: layers of one's own that multiply take one thread.
     """
     if name_of(chain.kernels) == "numpy":
         one = is_small(chain)

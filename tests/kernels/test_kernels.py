@@ -68,7 +68,7 @@ MATRIX_UNIT = pytest.param(
 def every_product(request, monkeypatch):
     """With our own tiles whatever the size, as users get it, and on the matrix unit whatever the size."""
     if request.param != "small products by BLAS":
-        for limit in ("SMALL", "SMALL_OUTER"):
+        for limit in ("SMALL", "SMALL_BY_ROWS", "SMALL_VECTOR", "SMALL_OUTER"):
             monkeypatch.setattr(blocked, limit, 0)
         on_unit = request.param == "matrix unit"
         monkeypatch.setattr(

@@ -44,7 +44,7 @@ def dense_backward_parameters(x, dy):
 
 def dense_backward_input(dy, weight):
     """dx = dy W'."""
-    if is_small(*dy.shape, len(weight)):
+    if is_small(*dy.shape, len(weight), by_rows=False):
         return reference.dense_backward_input(dy, weight)
     return multiply(plain(dy), plain(weight).T)
 

@@ -15,7 +15,9 @@ number of threads.
 """
 
 import threading
+from collections.abc import Callable
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import from_dtype, types
@@ -52,6 +54,7 @@ from npnet.kernels.products.tiles import (
     width_of,
 )
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store, store_parts, total, transpose
+from npnet.kernels.vectors.registers import REGISTER_BYTES
 
 __all__ = [
     "DEPTH", "aligned_empty", "is_small", "multiply", "multiply_bfloat16", "product_job", "suits_bfloat16",
@@ -64,9 +67,12 @@ GAP = 16  # elements between packed tiles, which would otherwise compete for the
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
 COPIED = 2  # panels of B up to which A is read where it lies
 MOST_TRANSPOSED = 96  # rows up to which it pays to transpose A and not a transposed B, which is larger
-# Multiplications up to which a product is NumPy's: OpenBLAS is as quick there, on one thread. In larger ones
-# it wakes threads that keep a core busy for 30 ms after the product.
-SMALL = 1 << 18
+# Multiplications up to which a product is NumPy's. OpenBLAS, which has a thread for each 2^18, is quicker
+# there, on one; for larger products it wakes threads that keep a core busy for a tenth of a second. With
+# 512-bit registers it has small kernels, except for a transposed B.
+SMALL = (1 << 19) - 1
+SMALL_BY_ROWS = 100**3 if REGISTER_BYTES == 64 else SMALL
+SMALL_VECTOR = 1 << 18  # where A is a few rows or B one column
 SMALL_OUTER = 2048  # of sums of one product, for which NumPy asks no BLAS
 SERIAL = 1 << 20  # multiplications below which waking the other threads costs more than they save
 LARGE = 1 << 24  # multiplications from which on the matrix unit is quicker
@@ -80,7 +86,7 @@ def multiply(a, b, bias=None):
     are done in one pass over b (``few.py``).
     """
     (rows, depth), columns = a.shape, b.shape[1]
-    if is_small(rows, depth, columns):
+    if is_small(rows, depth, columns, b.flags.c_contiguous):
         out = a @ b
         if bias is not None:
             out += bias
@@ -139,26 +145,52 @@ def _multiply_into(a, b, bias, out, precision=None):
 
     Return whether all numbers are finite on the matrix unit; otherwise True.
     """
-    (rows, columns), depth = out.shape, len(b)
-    transposed = not b.flags.c_contiguous and rows <= MOST_TRANSPOSED and rows < columns
-    if transposed:  # out' = b' a'
-        a, b = b.T, a.T
-    (a, a_row, a_step), (b, b_step, b_column) = _flat(a), _flat(b)
-    shape = (columns, rows) if transposed else (rows, columns)
-    threads, work = get_threads(), out.size * depth + MOVING * (a.size + b.size + out.size)
+    (rows, columns), depth, threads = out.shape, len(b), get_threads()
+    by_rows = a.flags.c_contiguous, b.flags.c_contiguous
+    way = _way(rows, depth, columns, by_rows, out.dtype, precision, threads)
+    if way.transposed:
+        a, b = b, a
     share, scratch = _scratch(out.dtype, threads)
-    strides = a_row, a_step, b_step, b_column
-    tile, task = (ROWS, width(out.dtype)), _do_task
+    operands = a.ravel("K"), b.ravel("K"), way.strides, bias, out, way.transposed, way.shape, depth
+    return way.kernel(*operands, way.grid, way.work, scratch, share)
+
+
+class _Way(NamedTuple):
+    """How products of one shape and layout are computed: by a kernel from ``_multiply``, told this."""
+
+    kernel: Callable[..., bool]
+    strides: tuple[int, int, int, int]
+    transposed: bool  # the kernel's A and B are b' and a'
+    shape: tuple[int, int]
+    grid: tuple[tuple[int, int], tuple[int, int]]
+    work: int
+
+
+@lru_cache(maxsize=1024)
+def _way(rows, depth, columns, by_rows, dtype, precision, threads):
+    """The way to (rows, depth) (depth, columns); ``by_rows`` says of both whether their rows lie in order."""
+    a_by_rows, b_by_rows = by_rows
+    left, right = (depth, 1) if a_by_rows else (1, rows), (columns, 1) if b_by_rows else (1, depth)
+    transposed, shape = not b_by_rows and rows <= MOST_TRANSPOSED and rows < columns, (rows, columns)
+    if transposed:
+        left, right, shape = right[::-1], left[::-1], shape[::-1]
+    tile, task = (ROWS, width(dtype)), _do_task
     if precision is not None:
         tile, task = (SIDE, SIDE), _task_on_unit(precision)
-    operands = a, b, strides, bias, out, transposed, shape, depth
-    grid = _grid(*shape, depth, tile, threads)
-    return _multiply(task).below(SERIAL, work)(*operands, grid, work, scratch, share)
+    work = rows * depth * columns + MOVING * (rows * depth + depth * columns + rows * columns)
+    grid = _grid(*shape, depth, tile, threads if work >= SERIAL else 1)
+    return _Way(_multiply(task).below(SERIAL, work), (*left, *right), transposed, shape, grid, work)
 
 
-def is_small(rows, depth, columns):
-    """Whether a product (rows, depth) (depth, columns) is left to NumPy."""
-    return rows * depth * columns <= (SMALL if depth > 1 else SMALL_OUTER)
+def is_small(rows, depth, columns, by_rows=True):
+    """Whether (rows, depth) (depth, columns) is left to NumPy; ``by_rows``: the second is not transposed."""
+    if depth == 1:
+        most = SMALL_OUTER
+    elif rows <= FEW_ROWS or columns == 1:
+        most = SMALL_VECTOR
+    else:
+        most = SMALL_BY_ROWS if by_rows else SMALL
+    return rows * depth * columns <= most
 
 
 def _suits_matrix_unit(rows, columns, depth, dtype):
@@ -170,13 +202,6 @@ def _suits_matrix_unit(rows, columns, depth, dtype):
 def suits_bfloat16(rows, columns, depth, dtype):
     """Whether ``multiply_bfloat16`` is there for this dtype, and quicker than to round first and multiply."""
     return AMX and dtype == np.float32 and min(columns, depth) >= SIDE and not is_small(rows, depth, columns)
-
-
-def _flat(matrix):
-    """A contiguous matrix or its transpose as (all elements in memory order, row stride, column stride)."""
-    if matrix.flags.c_contiguous:
-        return matrix.reshape(-1), matrix.shape[1], 1
-    return matrix.T.reshape(-1), 1, matrix.shape[0]
 
 
 _kept = threading.local()
@@ -197,11 +222,10 @@ def _scratch(dtype, threads):
     return share, memory
 
 
-@lru_cache(maxsize=1024)
 def _grid(rows, columns, depth, tile, threads):
     """Return into how many tasks to cut out, (down, across), and the tile between which to cut.
 
-    Tasks are large, as equal as can be, and enough for all threads.
+    Tasks are large, as equal as can be, and enough for all threads to share.
 
     A deep product is cut into tall tasks, because B is packed once for each; a shallow one, whose cost is to
     write out, into wide ones, which write whole rows.
@@ -210,7 +234,7 @@ def _grid(rows, columns, depth, tile, threads):
     most_down, most_across = -(-rows // tile[0]), -(-columns // tile[1])
     while True:
         tasks = down * across
-        if tasks >= 8 * threads or (tasks >= 2 * threads and tasks % threads == 0):
+        if threads == 1 or tasks >= 8 * threads or (tasks >= 2 * threads and tasks % threads == 0):
             break
         can_narrow, can_shorten = across < most_across, down < most_down and rows > 32 * down
         if can_narrow and (depth > DEPTH or not can_shorten):
