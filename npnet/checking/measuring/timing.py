@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["PAUSE", "calibrated", "interleave", "median", "stopwatch", "table"]
 
-PAUSE = 0.15  # seconds; OpenBLAS's idle threads keep a core busy for 0.13 after their last product
+PAUSE = 0.13  # seconds; OpenBLAS's idle threads keep a core busy as long after their last product
 
 median = statistics.median
 
