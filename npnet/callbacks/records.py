@@ -66,8 +66,8 @@ class ProgbarLogger(Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Start the line."""
         title = f"Epoch {epoch + 1}/{self.params['epochs']}"
-        live = self.params["verbose"] == 1
-        self.progress = Progress(self.params["steps"], f"{title} - ", live, pauses=self.pauses)
+        live, before = self.params["verbose"] == 1, self.model.position.batch
+        self.progress = Progress(self.params["steps"], f"{title} - ", live, pauses=self.pauses, before=before)
         if self.progress.live:
             print(title)
 

@@ -73,6 +73,8 @@ class Progress:
         Where to write; standard output by default.
     pauses
         Times that are not counted.
+    before
+        Steps that were taken earlier: of an epoch that goes on after an interrupt.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Progress:
         live: bool = True,
         stream: TextIO | None = None,
         pauses: Pauses | None = None,
+        before: int = 0,
     ):
         self.target = target
         self.prefix = prefix
@@ -93,7 +96,7 @@ class Progress:
         self.started = time.monotonic() - self.pauses.seconds
         self.drawn = -1.0
         self.length = 0
-        self.done = 0
+        self.before = self.done = before
 
     def update(self, done: int, values: dict[str, float]) -> None:
         """Redraw the line, at most every 50 ms."""
@@ -107,12 +110,12 @@ class Progress:
         if now - self.drawn < REFRESH_SECONDS and self.drawn >= 0:
             return
         self.drawn = now
-        elapsed = self._elapsed()
+        elapsed, taken = self._elapsed(), done - self.before
         time_shown = elapsed
         if self.target is not None:
-            time_shown = elapsed / done * (self.target - done) if done else 0.0
+            time_shown = elapsed / taken * (self.target - done) if taken else 0.0
         columns = terminal_columns()
-        line = self._line(done, f"{clock(time_shown)} {per_step(elapsed, done)}", values, columns - 1)
+        line = self._line(done, f"{clock(time_shown)} {per_step(elapsed, taken)}", values, columns - 1)
         self._draw(line[: columns - 1])
 
     def finish(self, values: dict[str, float]) -> None:
@@ -121,15 +124,16 @@ class Progress:
         elapsed = self._elapsed()
         if self.target is None:
             self.target = self.done
+        each = per_step(elapsed, self.target - self.before)
         if self.live:
             columns = terminal_columns()
-            timing = f"{clock(elapsed)} {per_step(elapsed, self.target)}"
+            timing = f"{clock(elapsed)} {each}"
             first, *more = folded(self._line(self.target, timing, values, columns - 1), columns - 1)
             self._draw(first, end="\n" + "".join(f"{line}\n" for line in more))
         else:
             if self.grows:
                 self._grow(self.target, end="\n")
-            timing = f"{clock(elapsed)} - {per_step(elapsed, self.target)}"
+            timing = f"{clock(elapsed)} - {each}"
             line = f"{self.prefix}{self.target}/{self.target} - {timing}{listed(values)}"
             print(line, file=self.stream, flush=True)
 

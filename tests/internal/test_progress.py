@@ -109,6 +109,22 @@ def test_the_line_is_keras_line(clocked, columns):
     assert screen.getvalue().endswith("\n")
 
 
+def test_times_of_an_epoch_that_goes_on_are_of_the_steps_taken_now(clocked, columns):
+    columns(120)
+    screen, file = Screen(), io.StringIO()
+    bar, line = (Progress(391, stream=stream, before=291) for stream in (screen, file))
+    clocked[0] = 1.0
+    bar.update(341, {"loss": 1.65321})
+    clocked[0] = 2.0
+    for progress in (bar, line):
+        progress.finish({"loss": 1.6532})
+    assert drawn(screen.getvalue()) == [
+        "341/391 ━━━━━━━━━━━━━━━━━─── 1s 20ms/step - loss: 1.6532",
+        "391/391 ━━━━━━━━━━━━━━━━━━━━ 2s 20ms/step - loss: 1.6532",
+    ]
+    assert file.getvalue() == "391/391 - 2s - 20ms/step - loss: 1.6532\n"
+
+
 def test_counts_keep_their_width_and_a_shorter_line_wipes_the_longer(clocked, columns):
     columns(100)
     screen = Screen()
