@@ -5,6 +5,7 @@ import pickle
 import random
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,6 +100,18 @@ def test_the_products_of_a_validation_are_expected(monkeypatch):
     model.fit(x, y, validation_data=(x, y), verbose=0)
     (job,) = expected  # one kernel for both large layers; the small one is NumPy's
     assert job.arguments in job.make().overloads
+
+
+@pytest.mark.parametrize(("rank", "order"), [(0, "012"), (1, "120"), (2, "201")])
+def test_each_process_of_mpi_begins_with_other_kernels(monkeypatch, jobs, started, rank, order):
+    world = SimpleNamespace(rank=rank, size=3)
+    mpi = SimpleNamespace(COMM_WORLD=world, Is_initialized=lambda: True, Is_finalized=lambda: False)
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", mpi)
+    compiled = []
+    monkeypatch.setattr(Job, "compile", lambda job: compiled.append(str(jobs.index(job))))
+    compile_all(jobs)
+    assert "".join(compiled) == order
+    assert started == []
 
 
 @pytest.mark.parametrize("ending", ["import os; os.abort()", "raise ImportError", "sys.stdin.read()"])

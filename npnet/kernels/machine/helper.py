@@ -71,8 +71,17 @@ def compile_all(jobs: Sequence[Job]) -> None:
         with announce.waiting(), _helper(missing) as helper:
             if helper is not None:
                 _share(missing, *helper)
-    for job in jobs:
+    for job in _in_turn(jobs):
         job.compile()
+
+
+def _in_turn(jobs: Sequence[Job]) -> Sequence[Job]:
+    """The jobs, in each process of MPI from another one on: what others have compiled is loaded."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
+        return jobs
+    first = mpi.COMM_WORLD.rank * len(jobs) // mpi.COMM_WORLD.size
+    return [*jobs[first:], *jobs[:first]]
 
 
 def _share(jobs: list[Job], claims: str, process: subprocess.Popen) -> None:
