@@ -42,8 +42,7 @@ class Strict:
                 value = self._assigned_again(name, value)
         elif not hasattr(cls, name):
             _require_known(cls, name)
-        elif isinstance(there := inspect.getattr_static(cls, name), property) and there.fset is None:
-            what = (there.__doc__ or "").partition("\n")[0]
+        elif (what := _read_only(cls, name)) is not None:
             raise AttributeError(f"{name} of {cls.__name__} cannot be assigned. It is: {what}")
         object.__setattr__(self, name, value)
 
@@ -63,6 +62,15 @@ class Strict:
 
 
 STORE_ATTR = dis.opmap["STORE_ATTR"]
+
+
+@cache  # to look it up takes longer than to assign
+def _read_only(cls: type, name: str) -> str | None:
+    """Return what a property without a setter is; None for any other attribute of a class."""
+    there = inspect.getattr_static(cls, name)
+    if isinstance(there, property) and there.fset is None:
+        return (there.__doc__ or "").partition("\n")[0]
+    return None
 
 
 def _require_known(cls: type, name: str) -> None:
