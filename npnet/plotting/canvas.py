@@ -149,3 +149,9 @@ def percent(share: float, digits: int = 0) -> str:
 def quantity(number: int, noun: str) -> str:
     """1 epoch, 20 epochs, 10,000 images."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def so_far(epochs: int, steps: int) -> str:
+    """Return how far a training came: "2 epochs and 1 step"."""
+    parts = [quantity(epochs, "epoch")] if epochs or not steps else []
+    return " and ".join([*parts, *([quantity(steps, "step")] if steps else [])])

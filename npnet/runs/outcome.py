@@ -62,6 +62,7 @@ def conclude(
     result = {
         **known,
         "epochs": last.position.epoch,
+        "steps": last.position.batch,  # of the epoch after these
         "best_epoch": best.position.epoch if best else None,
         "held_out": len(dataset.x_held),
         **examine(model, dataset, answers, views),

@@ -11,7 +11,7 @@ from npnet.internal.progress import can_encode, clock
 from npnet.kernels import name_of
 from npnet.kernels.machine import threads
 from npnet.models import Sequential
-from npnet.plotting.canvas import quantity
+from npnet.plotting.canvas import quantity, so_far
 from npnet.runs.clock import NAMES
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
@@ -57,9 +57,7 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
     say("Folder", f"{folder.path}{hint if processes.group().size > 1 else ''}")
     epoch, steps, _ = model.position
     if epoch or steps:
-        done = [quantity(epoch, "epoch")] if epoch else []
-        done += [quantity(steps, "step")] if steps else []
-        say("Goes on", f"after {' and '.join(done)}")
+        say("Goes on", f"after {so_far(epoch, steps)}")
     print(flush=True)
 
 
@@ -97,9 +95,11 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     if result["status"] == "failed":
         say("Failed", result["reason"])
     best, test = result["best_epoch"], result["test"]
-    which = f"weights of epoch {result['epochs']}, the last" + (
-        " saved" if result["status"] == "failed" else ""
-    )
+    which = f"weights of epoch {result['epochs']}, the last"
+    if result["steps"]:
+        which = f"weights after {so_far(result['epochs'], result['steps'])}"
+    elif result["status"] == "failed":
+        which += " saved"
     if best is not None:
         say("Best epoch", f"{best} of {result['epochs']}, chosen on {result['held_out']:,} samples held out")
         which = f"weights of epoch {best}"

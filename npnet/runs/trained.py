@@ -10,6 +10,7 @@ import numpy as np
 from npnet.datasets import tables
 from npnet.datasets.picture_file import read_picture
 from npnet.models import Sequential, load_model
+from npnet.plotting.canvas import quantity, so_far
 from npnet.runs import datasets
 from npnet.runs.folder import DATA, RunFolder
 from npnet.runs.outcome import BATCH, examine
@@ -42,9 +43,12 @@ class Trained:
         return dict(self.folder.read_json(DATA))
 
     def __str__(self) -> str:
-        done, planned = self.model.position.epoch, self.settings["epochs"]
+        done, planned = self.model.position, self.settings["epochs"]
         chosen = "the last" if self.which == "last" else "the best on the samples held out of training"
-        return f"{self.folder.path} after epoch {done} of {planned}, {chosen}"
+        when = f"epoch {done.epoch} of {planned}"
+        if done.batch:
+            when = f"{so_far(done.epoch, done.batch)} of {quantity(planned, 'epoch')}"
+        return f"{self.folder.path} after {when}, {chosen}"
 
     def examine(self, data: str | None = None, views: int | None = None) -> dict[str, Any]:
         """Return loss, accuracy, confusion and mistakes on the test part; see ``outcome.examine``.

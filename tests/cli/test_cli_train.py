@@ -15,6 +15,7 @@ from undrawn import UNDRAWN
 import npnet
 from npnet.cli import COMMANDS, main
 from npnet.models import load_model
+from npnet.plotting.canvas import so_far
 from npnet.runs import outcome, train
 from npnet.runs.folder import RunFolder
 
@@ -215,6 +216,9 @@ def test_who_is_stopped_saves_reports_and_goes_on_to_the_same_bits(how, code, st
     assert (process.returncode, err) == (code, "")
     assert "Go on      npnet train --resume run" in out
     assert RunFolder("run").read_json("result.json")["status"] == status
+    epochs, steps, _ = load_model("run/last.safetensors").position
+    weights = f"after {so_far(epochs, steps)}" if steps else f"of epoch {epochs}, the last"
+    assert f"weights {weights})" in " ".join(out.split())
     assert "nothing is lost" in Path("run/report.html").read_text(encoding="utf-8")
     finish("run")
 

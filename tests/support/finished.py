@@ -74,6 +74,7 @@ def make_run(path, names=None, **settings):
             "status": "finished",
             "reason": None,
             "epochs": config["epochs"],
+            "steps": 0,
             "best_epoch": None,
             "held_out": 0,
             "test": {"loss": history.history["val_loss"][-1], "accuracy": accuracies[-1]},

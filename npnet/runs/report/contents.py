@@ -8,7 +8,7 @@ import numpy as np
 
 from npnet.models import Sequential, load_model, summary
 from npnet.plotting import markup
-from npnet.plotting.canvas import percent, quantity
+from npnet.plotting.canvas import percent, quantity, so_far
 from npnet.plotting.curves import Curve, Panel, panels
 from npnet.runs import dataset
 from npnet.runs.datasets import OWN
@@ -131,6 +131,7 @@ def _headline(result: Content, shown: list[Panel], confusion: np.ndarray | None)
             "right": f"{right:,}",
             "count": f"{count:,}",
             "epoch": epoch,
+            "done": so_far(result["epochs"], result.get("steps", 0)),
             "chance": chance,
         }
     accuracy = next((panel for panel in shown if panel.metric == "accuracy" and panel.points), None)
