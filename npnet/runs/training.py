@@ -217,10 +217,10 @@ def _check_that_it_can_go_on(
             f"{run.path} failed and would fail again: {result['reason']} {anew} and what you change."
         )
     if done >= wanted:
-        raise ValueError(
-            f"{run.path} has done all of its {done} epochs. To train it longer:"
-            f" npnet train --resume {run.path} --epochs {2 * done}"
-        )
+        longer = f"To train it longer: npnet train --resume {run.path}"
+        if settings["schedule"] != "constant":
+            longer = f"Its schedule of the learning rate ends there. {anew}"
+        raise ValueError(f"{run.path} has done all of its {done} epochs. {longer} --epochs {2 * done}")
     return {name: seconds for name, seconds in result["seconds"].items() if name != "total"}
 
 

@@ -347,6 +347,10 @@ def test_a_finished_run_can_be_trained_longer(plain, tmp_path):
     train({**RANDOM, "epochs": 2}, tmp_path / "run")
     with pytest.raises(ValueError, match=r"has done all of its 2 epochs.*--epochs 4"):
         train({}, tmp_path / "run", resume=True)
+    scheduled = train({**SMALL, "schedule": "cosine", "epochs": 1}, tmp_path / "scheduled")
+    assert scheduled["status"] == "finished"
+    with pytest.raises(ValueError, match=r"ends there. Start a new run: .*config.json --epochs 2"):
+        train({}, tmp_path / "scheduled", resume=True)
     longer = train({"epochs": 4, "threads": 1}, tmp_path / "run", resume=True)
     assert longer["digest"] == whole["digest"]
     assert RunFolder(tmp_path / "run").read_json("config.json")["epochs"] == 4
