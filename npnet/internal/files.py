@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -68,6 +69,8 @@ def write_atomically(path: Path, *content: Buffer) -> None:
     """
     target = Path(os.path.realpath(path))
     try:
+        if not target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, f"There is no folder {target.parent}; make it first", path)
         before = target.stat() if target.exists() else None
         if target.is_dir():
             raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
@@ -78,7 +81,8 @@ def write_atomically(path: Path, *content: Buffer) -> None:
         sync_folder(target.parent)
     except OSError as error:
         if error.errno is not None:
-            error.filename, error.filename2 = str(path), None  # nobody knows the unfinished file by its name
+            error.filename = str(path)  # nobody knows the unfinished file by its name
+            del error.filename2
         raise
 
 

@@ -40,6 +40,15 @@ def test_the_longest_names_are_written(tmp_path):
     assert len(names(tmp_path)) == 3
 
 
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*missing; make it first: '.*file'$"):
+        write_atomically(tmp_path / "missing" / "file", b"")
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path, b"")
+    with pytest.raises(OSError, match=r"too long: '[^']*'$"):
+        write_atomically(tmp_path / ("n" * 256), b"")
+
+
 @posix
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
 def test_a_file_keeps_its_mode(mode, tmp_path):
