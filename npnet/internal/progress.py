@@ -121,20 +121,19 @@ class Progress:
     def finish(self, values: dict[str, float]) -> None:
         """Draw the line for the last time, with the steps that were taken, and end it."""
         self.pauses.settle()
-        elapsed = self._elapsed()
-        each = per_step(elapsed, self.done - self.before)
+        elapsed, taken = self._elapsed(), self.done - self.before
+        timing = [clock(elapsed), *([per_step(elapsed, taken)] if taken else [])]
         if self.target is None:
             self.target = self.done
         if self.live:
             columns = terminal_columns()
-            timing = f"{clock(elapsed)} {each}"
-            first, *more = folded(self._line(self.done, timing, values, columns - 1), columns - 1)
+            line = self._line(self.done, " ".join(timing), values, columns - 1)
+            first, *more = folded(line, columns - 1)
             self._draw(first, end="\n" + "".join(f"{line}\n" for line in more))
         else:
             if self.grows:
                 self._grow(self.done, end="\n")
-            timing = f"{clock(elapsed)} - {each}"
-            line = f"{self.prefix}{self.done}/{self.target} - {timing}{listed(values)}"
+            line = f"{self.prefix}{self.done}/{self.target} - {' - '.join(timing)}{listed(values)}"
             print(line, file=self.stream, flush=True)
 
     def _elapsed(self) -> float:

@@ -141,6 +141,14 @@ def test_a_loop_that_ended_early_shows_the_steps_it_took(clocked, columns):
     assert file.getvalue() == "100/400 - 2s - 20ms/step - loss: 1.6532\n"
 
 
+def test_an_epoch_without_a_step_has_no_time_a_step(clocked):
+    file = io.StringIO()
+    progress = Progress(19, stream=file, before=19)
+    clocked[0] = 3.0
+    progress.finish({"val_loss": 1.5})
+    assert file.getvalue() == "19/19 - 3s - val_loss: 1.5000\n"
+
+
 def test_counts_keep_their_width_and_a_shorter_line_wipes_the_longer(clocked, columns):
     columns(100)
     screen = Screen()
