@@ -19,7 +19,7 @@ class Constraint(config.Configurable):
 
     def __call__(self, weight: np.ndarray) -> np.ndarray:
         """Return the weight as it may be."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no __call__(weight).")
 
 
 class MaxNorm(Constraint):

@@ -56,7 +56,7 @@ class Initializer(config.Configurable):
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
         """Return a new array of ``shape`` and ``dtype``, drawing from ``rng`` if it draws at all."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no __call__(shape, rng, dtype).")
 
 
 class Constant(Initializer):

@@ -14,11 +14,11 @@ class Regularizer(config.Configurable):
 
     def penalty(self, weight: np.ndarray) -> float:
         """Return the term added to the loss."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no penalty(weight).")
 
     def gradient(self, weight: np.ndarray) -> np.ndarray:
         """Return d penalty / d weight."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no gradient(weight).")
 
     def __call__(self, weight: np.ndarray) -> float:
         """Return the penalty, as calling Keras's regularizers does."""

@@ -406,3 +406,12 @@ def test_targets_outside_0_to_1_are_refused_where_they_are_probabilities():
             model = compiled([Dense(3, input_shape=(2,))], name)
             with pytest.raises(ValueError, match="probabilities, 0 to 1"):
                 model.fit(np.ones((2, 2)), np.full((2, 3), 2.0), verbose=0)
+
+
+def test_a_loss_of_ones_own_without_its_formulas_says_which():
+    class Keras(losses.Loss):
+        def call(self, y_true, y_pred):
+            return 0
+
+    with pytest.raises(NotImplementedError, match=r"Keras has no values\(y_true, y_pred\)"):
+        Keras()(np.ones((2, 1)), np.ones((2, 1)))

@@ -324,3 +324,33 @@ def test_a_mean_takes_one_weight_for_all():
     mean.update_state([1, 2, 3])
     mean.update_state(5, sample_weight=2)
     assert mean.result() == 3.2  # Keras's
+
+
+def test_metrics_of_ones_own_that_lack_something_say_what():
+    class Empty(metrics.Metric):
+        key = "empty"
+
+    class Early(Empty):
+        def reset_state(self):
+            self.seen *= 0
+
+    class Unnamed(Empty):
+        def reset_state(self):
+            self.seen = 0
+
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            self.seen += len(y_pred)
+
+        def result(self):
+            return self.seen
+
+    class Named(Unnamed):
+        state_names = ("seen",)
+
+    with pytest.raises(NotImplementedError, match=r"Empty has no values\(y_true, y_pred\)"):
+        Empty()(np.ones((2, 1)), np.ones((2, 1)))
+    with pytest.raises(AttributeError, match=r"no attribute 'seen'\. Metric's constructor calls reset_state"):
+        Early()
+    with pytest.raises(AttributeError, match=r"Unnamed has no attribute 'total'\. Name in state_names"):
+        Unnamed().state  # noqa: B018
+    assert Named().state == [0.0]

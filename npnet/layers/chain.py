@@ -15,7 +15,7 @@ from npnet.internal.streams import WEIGHTS, stream
 from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, UsesKernels
 from npnet.layers.core import Flatten, Input
-from npnet.layers.layer import Layer, Shape, check_shape, output_shape
+from npnet.layers.layer import Layer, Shape, check_arguments, check_shape, output_shape
 from npnet.layers.more import Whole
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
@@ -210,6 +210,7 @@ class Chain(Strict, UsesKernels, WeightNames):
             if any(parameter.dtype != self.dtype for parameter in layer.parameters):
                 raise ValueError(f"Layer {layer.name!r} has weights of another dtype than {self.dtype}.")
             return
+        check_arguments(layer)
         layer.parameters.clear()  # of a build that failed
         layer.build(input_shape, stream(self.seed, WEIGHTS, index), self.dtype)
         layer.input_shape = input_shape

@@ -43,11 +43,20 @@ class Metric(config.Configurable):
     @config.keras_arguments(dtype=None)
     def __init__(self, name: str | None = None):
         self.name = self.key if name is None else checks.text("name", name)
-        self.reset_state()
+        try:
+            self.reset_state()
+        except AttributeError as error:
+            raise AttributeError(
+                f"{error}. Metric's constructor calls reset_state: make what update_state adds up there, as"
+                " attributes that state_names names."
+            ) from error
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return one number a sample, shape (N,)."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} has no values(y_true, y_pred), one number a sample, nor update_state,"
+            " result and reset_state of its own."
+        )
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch."""
@@ -78,6 +87,12 @@ class Metric(config.Configurable):
     @property
     def state(self) -> list[float]:
         """What has been added up, as plain numbers; assign to go on from there."""
+        for name in self.state_names:
+            if not hasattr(self, name):
+                raise AttributeError(
+                    f"{type(self).__name__} has no attribute {name!r}. Name in state_names, a tuple of the"
+                    " class, the attributes that hold what update_state adds up."
+                )
         return [float(number) for name in self.state_names for number in np.ravel(getattr(self, name))]
 
     @state.setter

@@ -107,11 +107,11 @@ class Optimizer(config.Configurable):
     @property
     def rule(self) -> Callable[..., tuple]:
         """The function of ``kernels.rules`` that makes the step."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no property rule.")
 
     def hyperparameters(self) -> tuple[float, ...]:
         """Return the numbers of the next step, in the order of the rule's last arguments."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no hyperparameters().")
 
     def slots_of(self, parameter: Parameter, names: tuple[str, ...] | None = None) -> list[np.ndarray]:
         """Return this optimizer's memory of a parameter in the rule's order, created when first needed."""

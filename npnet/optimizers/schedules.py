@@ -28,7 +28,7 @@ class LearningRateSchedule(config.Configurable):
 
     def __call__(self, step: int) -> float:
         """Return the learning rate after ``step`` steps."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no __call__(step).")
 
 
 class ExponentialDecay(LearningRateSchedule):

@@ -188,6 +188,29 @@ def test_layer_of_ones_own_without_its_methods_says_which():
         Half().backward(np.ones((1, 1)))
 
 
+def test_methods_of_a_layer_of_ones_own_take_what_they_are_given():
+    class Keras(Layer):
+        def build(self, input_shape):
+            pass
+
+    class Short(Layer):
+        def forward(self, x):
+            return x
+
+    class Right(Layer):
+        def forward(self, x, training=False, **more):
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    with pytest.raises(TypeError, match=r"Keras\.build must be build\(self, input_shape, rng, dtype\)"):
+        npnet.Sequential([Keras()]).build((None, 3))
+    with pytest.raises(TypeError, match=r"Short\.forward must be .*training\), got forward\(self, x\)"):
+        npnet.Sequential([Short()]).build((None, 3))
+    npnet.Sequential([Right()]).build((None, 3))
+
+
 def test_input_shapes():
     for shape in ((0,), (3.5,), (-1,), 3, ()):
         with pytest.raises(ValueError, match="shape must"):
