@@ -171,6 +171,7 @@ def test_who_asks_for_other_kernels_gets_them(options, calls):
     assert calls == []
 
 
+@pytest.mark.filterwarnings("ignore:mixed_bfloat16 is no faster")
 def test_layers_in_mixed_precision_round_as_ever(calls):
     model = built(Dense(9, "relu"), Dense(9, "relu"), Dense(9, dtype="float32"), Dense(3, dtype="float32"),
                   dtype="mixed_bfloat16")  # fmt: skip
