@@ -108,9 +108,8 @@ every_kernel = pytest.mark.parametrize("name", OPERANDS)
 @pytest.fixture(autouse=True)
 def _nothing_is_left_to_numpy(monkeypatch):
     monkeypatch.setattr(arrays, "LEAST", {})
-    for limit in ("SMALL", "SMALL_BY_ROWS", "SMALL_VECTOR", "SMALL_OUTER"):
+    for limit in ("SMALL", "SMALL_BY_ROWS", "SMALL_VECTOR", "SMALL_OUTER", "LARGE", "LARGE_BFLOAT16"):
         monkeypatch.setattr(blocked, limit, 0)
-    monkeypatch.setattr(blocked, "LARGE", 0)
 
 
 def run(kernels, name, operands):

@@ -135,6 +135,15 @@ def test_numbers_that_bfloat16_would_round_to_infinity(every_product):
 
 
 @pytest.mark.skipif(not amx.AMX, reason="this processor has no matrix unit")
+def test_products_of_bfloat16_run_on_the_matrix_unit_where_those_of_float32_are_numpy_s(monkeypatch):
+    monkeypatch.setattr(blocked, "AMX", True)
+    for by_rows in (True, False):
+        assert blocked.is_small(80, 80, 80, by_rows)
+    assert blocked.suits_bfloat16(80, 80, 80, np.float32)
+    assert not blocked.suits_bfloat16(64, 64, 64, np.float32)
+    assert not blocked.suits_bfloat16(80, 80, 80, np.float64)
+
+
 def test_large_products_run_on_the_matrix_unit(monkeypatch):
     precisions = []
 

@@ -76,6 +76,7 @@ SMALL_VECTOR = 1 << 18  # where A is a few rows or B one column
 SMALL_OUTER = 2048  # of sums of one product, for which NumPy asks no BLAS
 SERIAL = 1 << 20  # multiplications below which waking the other threads costs more than they save
 LARGE = 1 << 24  # multiplications from which on the matrix unit is quicker
+LARGE_BFLOAT16 = 1 << 18  # multiplications of bfloat16 above which it is
 MOVING = 8  # multiplications in the time in which a number comes from memory
 
 
@@ -201,7 +202,8 @@ def _suits_matrix_unit(rows, columns, depth, dtype):
 
 def suits_bfloat16(rows, columns, depth, dtype):
     """Whether ``multiply_bfloat16`` is there for this dtype, and quicker than to round first and multiply."""
-    return AMX and dtype == np.float32 and min(columns, depth) >= SIDE and not is_small(rows, depth, columns)
+    large = min(columns, depth) >= SIDE and rows * depth * columns > LARGE_BFLOAT16
+    return AMX and dtype == np.float32 and large
 
 
 _kept = threading.local()
