@@ -74,7 +74,7 @@ class Progress:
     pauses
         Times that are not counted.
     before
-        Steps that were taken earlier: of an epoch that goes on after an interrupt.
+        Steps that were taken before this loop: those of an epoch that goes on after an interrupt.
     """
 
     def __init__(
@@ -127,8 +127,8 @@ class Progress:
             self.target = self.done
         if self.live:
             columns = terminal_columns()
-            line = self._line(self.done, " ".join(timing), values, columns - 1)
-            first, *more = folded(line, columns - 1)
+            whole = self._line(self.done, " ".join(timing), values, columns - 1)
+            first, *more = folded(whole, columns - 1)
             self._draw(first, end="\n" + "".join(f"{line}\n" for line in more))
         else:
             if self.grows:

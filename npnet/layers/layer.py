@@ -327,6 +327,7 @@ def output_shape(layer: Layer, input_shape: Shape) -> Shape:
     return shape
 
 
+# What a model gives the methods of its layers.
 ARGUMENTS = {"build": ("input_shape", "rng", "dtype"), "forward": ("x", "training"), "backward": ("dy",)}
 
 

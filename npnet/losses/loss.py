@@ -60,12 +60,12 @@ class Loss(config.Configurable, UsesKernels):
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return the loss of each sample, shape (N,)."""
         raise NotImplementedError(
-            f"{type(self).__name__} has no values(y_true, y_pred), one number a sample."
+            f"{type(self).__name__} has no values(y_true, y_pred), the loss of each sample."
         )
 
     def gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return d values[n] / d y_pred[n], shape (N, K)."""
-        raise NotImplementedError(f"{type(self).__name__} has no gradient(y_true, y_pred), of values.")
+        raise NotImplementedError(f"{type(self).__name__} has no gradient(y_true, y_pred).")
 
     def joint_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """Return d values[n] / d z[n], where y_pred = activation(z)."""

@@ -47,8 +47,8 @@ class Metric(config.Configurable):
             self.reset_state()
         except AttributeError as error:
             raise AttributeError(
-                f"{error}. Metric's constructor calls reset_state: make what update_state adds up there, as"
-                " attributes that state_names names."
+                f"{error}. Metric's constructor calls reset_state: set there the attributes in which"
+                " update_state adds up, and name them in state_names."
             ) from error
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
@@ -87,13 +87,13 @@ class Metric(config.Configurable):
     @property
     def state(self) -> list[float]:
         """What has been added up, as plain numbers; assign to go on from there."""
-        for name in self.state_names:
-            if not hasattr(self, name):
-                raise AttributeError(
-                    f"{type(self).__name__} has no attribute {name!r}. Name in state_names, a tuple of the"
-                    " class, the attributes that hold what update_state adds up."
-                )
-        return [float(number) for name in self.state_names for number in np.ravel(getattr(self, name))]
+        try:
+            return [float(number) for name in self.state_names for number in np.ravel(getattr(self, name))]
+        except AttributeError as error:
+            raise AttributeError(
+                f"{type(self).__name__} has no attribute {error.name!r}. Name in state_names, a tuple of the"
+                " class, the attributes that hold what update_state adds up."
+            ) from error
 
     @state.setter
     def state(self, numbers: list[float]) -> None:

@@ -153,5 +153,5 @@ def quantity(number: int, noun: str) -> str:
 
 def so_far(epochs: int, steps: int) -> str:
     """Return how far a training came: "2 epochs and 1 step"."""
-    parts = [quantity(epochs, "epoch")] if epochs or not steps else []
-    return " and ".join([*parts, *([quantity(steps, "step")] if steps else [])])
+    parts = [quantity(number, noun) for number, noun in ((epochs, "epoch"), (steps, "step")) if number]
+    return " and ".join(parts) or quantity(0, "epoch")

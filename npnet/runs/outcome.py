@@ -62,7 +62,7 @@ def conclude(
     result = {
         **known,
         "epochs": last.position.epoch,
-        "steps": last.position.batch,  # of the epoch after these
+        "steps": last.position.batch,  # of the epoch after the last whole one
         "best_epoch": best.position.epoch if best else None,
         "held_out": len(dataset.x_held),
         **examine(model, dataset, answers, views),

@@ -76,7 +76,10 @@ def compile_all(jobs: Sequence[Job]) -> None:
 
 
 def _in_turn(jobs: Sequence[Job]) -> Sequence[Job]:
-    """The jobs, in each process of MPI from another one on: what others have compiled is loaded."""
+    """Return the jobs so that each process of MPI begins with another one.
+
+    What the other processes have compiled meanwhile is in the cache, and is loaded.
+    """
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
         return jobs

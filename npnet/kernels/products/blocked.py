@@ -67,9 +67,9 @@ GAP = 16  # elements between packed tiles, which would otherwise compete for the
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
 COPIED = 2  # panels of B up to which A is read where it lies
 MOST_TRANSPOSED = 96  # rows up to which it pays to transpose A and not a transposed B, which is larger
-# Multiplications up to which a product is NumPy's. OpenBLAS, which has a thread for each 2^18, is quicker
-# there, on one; for larger products it wakes threads that keep a core busy for a tenth of a second. With
-# 512-bit registers it has small kernels, except for a transposed B.
+# Multiplications up to which a product is left to NumPy, whose OpenBLAS is quicker there. It starts a second
+# thread at 2^19 (one for each 2^18), and those threads then keep a core busy for a tenth of a second. With
+# 512-bit registers it has kernels for small products on one thread, unless B is transposed.
 SMALL = (1 << 19) - 1
 SMALL_BY_ROWS = 100**3 if REGISTER_BYTES == 64 else SMALL
 SMALL_VECTOR = 1 << 18  # where A is a few rows or B one column
@@ -148,28 +148,32 @@ def _multiply_into(a, b, bias, out, precision=None):
     """
     (rows, columns), depth, threads = out.shape, len(b), get_threads()
     by_rows = a.flags.c_contiguous, b.flags.c_contiguous
-    way = _way(rows, depth, columns, by_rows, out.dtype, precision, threads)
-    if way.transposed:
+    blocking = _blocking(rows, depth, columns, by_rows, out.dtype, precision, threads)
+    kernel, strides, transposed, shape, grid, work = blocking
+    if transposed:  # out' = b' a'
         a, b = b, a
     share, scratch = _scratch(out.dtype, threads)
-    operands = a.ravel("K"), b.ravel("K"), way.strides, bias, out, way.transposed, way.shape, depth
-    return way.kernel(*operands, way.grid, way.work, scratch, share)
+    operands = a.ravel("K"), b.ravel("K"), strides, bias, out, transposed, shape, depth
+    return kernel(*operands, grid, work, scratch, share)
 
 
-class _Way(NamedTuple):
-    """How products of one shape and layout are computed: by a kernel from ``_multiply``, told this."""
+class _Blocking(NamedTuple):
+    """How products of one shape and layout are computed: a kernel from ``_multiply`` and its arguments."""
 
     kernel: Callable[..., bool]
     strides: tuple[int, int, int, int]
-    transposed: bool  # the kernel's A and B are b' and a'
+    transposed: bool
     shape: tuple[int, int]
     grid: tuple[tuple[int, int], tuple[int, int]]
     work: int
 
 
 @lru_cache(maxsize=1024)
-def _way(rows, depth, columns, by_rows, dtype, precision, threads):
-    """The way to (rows, depth) (depth, columns); ``by_rows`` says of both whether their rows lie in order."""
+def _blocking(rows, depth, columns, by_rows, dtype, precision, threads):
+    """Return how to multiply (rows, depth) (depth, columns).
+
+    ``by_rows``: of each of the two, whether its rows lie in order or its columns.
+    """
     a_by_rows, b_by_rows = by_rows
     left, right = (depth, 1) if a_by_rows else (1, rows), (columns, 1) if b_by_rows else (1, depth)
     transposed, shape = not b_by_rows and rows <= MOST_TRANSPOSED and rows < columns, (rows, columns)
@@ -180,11 +184,14 @@ def _way(rows, depth, columns, by_rows, dtype, precision, threads):
         tile, task = (SIDE, SIDE), _task_on_unit(precision)
     work = rows * depth * columns + MOVING * (rows * depth + depth * columns + rows * columns)
     grid = _grid(*shape, depth, tile, threads if work >= SERIAL else 1)
-    return _Way(_multiply(task).below(SERIAL, work), (*left, *right), transposed, shape, grid, work)
+    return _Blocking(_multiply(task).below(SERIAL, work), (*left, *right), transposed, shape, grid, work)
 
 
 def is_small(rows, depth, columns, by_rows=True):
-    """Whether (rows, depth) (depth, columns) is left to NumPy; ``by_rows``: the second is not transposed."""
+    """Whether the product (rows, depth) (depth, columns) is left to NumPy.
+
+    ``by_rows``: whether the second factor's rows lie in order; those of a transposed matrix do not.
+    """
     if depth == 1:
         most = SMALL_OUTER
     elif rows <= FEW_ROWS or columns == 1:
