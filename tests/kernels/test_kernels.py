@@ -134,7 +134,6 @@ def test_numbers_that_bfloat16_would_round_to_infinity(every_product):
         assert np.isposinf(parallel.dense_forward(x, 2**10 * weight, None)).all()
 
 
-@pytest.mark.skipif(not amx.AMX, reason="this processor has no matrix unit")
 def test_products_of_bfloat16_run_on_the_matrix_unit_where_those_of_float32_are_numpy_s(monkeypatch):
     monkeypatch.setattr(blocked, "AMX", True)
     for by_rows in (True, False):
@@ -144,6 +143,7 @@ def test_products_of_bfloat16_run_on_the_matrix_unit_where_those_of_float32_are_
     assert not blocked.suits_bfloat16(80, 80, 80, np.float64)
 
 
+@pytest.mark.skipif(not amx.AMX, reason="this processor has no matrix unit")
 def test_large_products_run_on_the_matrix_unit(monkeypatch):
     precisions = []
 
