@@ -221,13 +221,13 @@ def _operand(context, builder, kind, value):
     return operand._replace(array=_Memory(context, builder, kind.types[0], operand.array, operand.start))
 
 
-def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step):
+def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step, unrolled=UNROLLED):
     """The tile's instructions.
 
     ``rows`` are the rows of A in memory, ``a``, ``b`` and ``c`` the operands, ``counts`` steps and segments.
     Where the segments of A begin is said by a distance or a ``_Table``.
     ``before_step(segment, step, turn, row_of_b)`` may add instructions to each step; ``turn`` counts the
-    steps in the loop's body.
+    ``unrolled`` steps in the loop's body. With more than one, rows of B for the next are held in registers.
     """
     lanes_, register = b.array.register.count, b.array.register
     places = [
@@ -265,14 +265,15 @@ def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step):
                 following.append(call_llvm(builder, multiply_add, register, operands))
         return following
 
-    several = _Loop(builder, builder.sdiv(steps, I64(UNROLLED)), outer.values)
+    several = _Loop(builder, builder.sdiv(steps, I64(unrolled)), outer.values)
     sums = several.values
-    for i in range(UNROLLED):
-        sums = one_step(builder.add(builder.mul(several.index, I64(UNROLLED)), I64(i)), i, sums)
+    for i in range(unrolled):
+        sums = one_step(builder.add(builder.mul(several.index, I64(unrolled)), I64(i)), i, sums)
     sums = several.close(sums)
-    left = builder.srem(steps, I64(UNROLLED))
-    rest = _Loop(builder, left, sums)
-    sums = rest.close(one_step(builder.add(builder.sub(steps, left), rest.index), 0, rest.values))
+    if unrolled > 1:
+        left = builder.srem(steps, I64(unrolled))
+        rest = _Loop(builder, left, sums)
+        sums = rest.close(one_step(builder.add(builder.sub(steps, left), rest.index), 0, rest.values))
     sums = outer.close(sums)
     for value, place in zip(sums, places, strict=True):
         c.array.store(place, value)
@@ -399,7 +400,7 @@ def _emit_part(context, builder, signature, arguments):
                 packed.store(builder.add(at, I64(j * count)), register)
 
     a = Rows(a.array, a.start, None, I64(a_step), I64(0))
-    _emit_tile(builder, vectors, rows, a, b, (steps, I64(1)), c, add, pack)
+    _emit_tile(builder, vectors, rows, a, b, (steps, I64(1)), c, add, pack, 1 if packed else UNROLLED)
     return context.get_dummy_value()
 
 
