@@ -19,9 +19,12 @@ from npnet.layers import Dense
 from npnet.losses import CategoricalCrossentropy, SparseCategoricalCrossentropy
 
 DTYPES = [np.float32, np.float64]
-SHAPES = [  # (N, D, M): nothing, one, primes, multiples of a tile, one past a tile, more than one task
+# (N, D, M): nothing, one, primes, multiples of a tile, one past a tile, more than one task, rows of x that
+# compete for the cache
+SHAPES = [
     (0, 3, 4), (3, 0, 4), (3, 4, 0), (1, 1, 1), (1, 40, 50), (50, 40, 1), (7, 13, 5), (8, 32, 32),
-    (9, 33, 33), (17, DEPTH + 1, 65), (300, 37, 540), (600, 150, 130),
+    (9, 33, 33), (17, DEPTH + 1, 65), (300, 37, 540), (600, 150, 130), (20, 16, 2100),
+    (544, 2048, 400),
 ]  # fmt: skip
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-11}
 
@@ -88,6 +91,18 @@ def test_small_integers_are_multiplied_exactly(shape, dtype, every_product):
     dweight, dbias = parallel.dense_backward_parameters(x, dy)
     np.testing.assert_array_equal(dweight, x.T @ dy)
     np.testing.assert_array_equal(dbias, dy.sum(axis=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_products_of_every_width(dtype, every_product):
+    rng = np.random.default_rng(0)
+    x, bias = small_integers(rng, (13, 9), dtype), small_integers(rng, 150, dtype)
+    for columns in range(1, 151):
+        weight = small_integers(rng, (9, columns), dtype)
+        np.testing.assert_array_equal(
+            parallel.dense_forward(x, weight, bias[:columns]), x @ weight + bias[:columns]
+        )
+        np.testing.assert_array_equal(parallel.dense_backward_input(x, weight.T.copy()), x @ weight)
 
 
 @pytest.mark.parametrize("depth", [1, 100, 8192, 20_000])

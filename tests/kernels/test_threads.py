@@ -235,10 +235,10 @@ def test_tasks_are_as_many_panels_for_each_thread(panels, most, team):
 
 @pytest.mark.parametrize("team", [2, 4])
 @pytest.mark.parametrize("shape", [(128, 512, 3072), (512, 512, 512), (3072, 512, 128), (1000, 300, 784)])
-def test_tasks_of_a_product_are_as_large_for_each_thread(shape, team):
+@pytest.mark.parametrize(("tile", "narrowest"), [((4, 24), 24), ((8, 16), 48)])
+def test_tasks_of_a_product_are_as_large_for_each_thread(shape, team, tile, narrowest):
     rows, columns, depth = shape
-    tile = 4, 24
-    (down, across), _ = _grid(rows, columns, depth, tile, team)
+    (down, across), _ = _grid(rows, columns, depth, tile, narrowest, team)
     row_parts = [_part(i, down, rows, tile[0]) for i in range(down)]
     column_parts = [_part(i, across, columns, tile[1]) for i in range(across)]
     areas = [tall * wide for _, tall in row_parts for _, wide in column_parts]
@@ -247,9 +247,9 @@ def test_tasks_of_a_product_are_as_large_for_each_thread(shape, team):
     assert max(owned) <= 1.13 * rows * columns / team
 
 
-@pytest.mark.parametrize("tile", [(4, 24), (8, 32), (32, 32)])
+@pytest.mark.parametrize("tile", [(4, 24), (8, 16), (32, 32)])
 @pytest.mark.parametrize("rows", [33, 65, 129, 1000])
 def test_no_task_of_a_product_is_empty(rows, tile):
-    (down, across), _ = _grid(rows, 40, 16, tile, 8)
+    (down, across), _ = _grid(rows, 40, 16, tile, tile[1], 8)
     assert all(_part(i, down, rows, tile[0])[1] for i in range(down))
     assert all(_part(i, across, 40, tile[1])[1] for i in range(across))

@@ -1,19 +1,20 @@
 """The blocked matrix product: out = A B (+ bias), for A and B with any strides.
 
     task    rows x columns of out, computed by one thread at a time
-    DEPTH   steps of the sum at a time: the columns of B that a register tile needs stay in the L1 cache
+    DEPTH   steps of the sum at a time: the columns of B that a register tile needs stay in the nearest cache
     tile    see ``tiles.py``
 
 Large products of float32 run on the processor's matrix unit, where there is one (``amx.py``). Otherwise B is
 copied (packed) into panels of a tile's columns, in which the tile reads memory in order; where B's rows lie
 in order, the first tile packs them while it multiplies. Rows of A are read where they lie, or copied closer
-together where they are used often; where A's columns lie in order, A is packed too. The sums stay with the
-task until it is done and are then written to out in whole rows.
+together where they would compete for the cache; where A's columns lie in order, A is packed too. The sums
+stay with the task until they are complete; on their way to out they are hidden behind the next tile.
 
 Every number of out is summed in the same order however out is cut into tasks: its bits do not depend on the
 number of threads.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -43,29 +44,32 @@ from npnet.kernels.products.amx import (
 from npnet.kernels.products.few import FEW_ROWS, FEW_STEPS, multiply_few, multiply_outer
 from npnet.kernels.products.tiles import (
     ROWS,
-    VECTORS,
+    WIDE,
     Columns,
     RowsAt,
     Squares,
     Sums,
     multiply_part,
     multiply_part_packing,
-    width,
-    width_of,
+    wide_of,
 )
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store, store_parts, total, transpose
-from npnet.kernels.vectors.registers import REGISTER_BYTES
+from npnet.kernels.vectors.registers import REGISTER_BYTES, lanes
 
 __all__ = [
     "DEPTH", "aligned_empty", "is_small", "multiply", "multiply_bfloat16", "product_job", "suits_bfloat16",
 ]  # fmt: skip
 
-DEPTH = 256  # 256 steps x 32 columns x 4 bytes = 32 KiB of B, within any L1 cache
+DEPTH = 256  # 256 steps x 48 columns x 4 bytes are 48 KiB of B at most: the L1 cache, or close to it
 AMX_DEPTH = 128  # on the matrix unit: 4 squares of A and of B, split, are 51 KB
 GROUP = 128  # columns of B split at a time: long stretches of its rows
 GAP = 16  # elements between packed tiles, which would otherwise compete for the same cache sets
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
+CUT = 1 if REGISTER_BYTES == 64 else WIDE  # registers between which to cut: a part of a tile has too few sums
+SHALLOW = 64  # steps of the sum that hide no writing
 COPIED = 2  # panels of B up to which A is read where it lies
+# Numbers this many bytes apart compete for the same set of an L2 cache, which holds some lines (ways).
+SETS, WAYS = 1 << 17, 8
 MOST_TRANSPOSED = 96  # rows up to which it pays to transpose A and not a transposed B, which is larger
 # Multiplications up to which a product is left to NumPy, whose OpenBLAS is quicker there. It starts a second
 # thread at 2^19 (one for each 2^18), and those threads then keep a core busy for a tenth of a second. With
@@ -179,11 +183,11 @@ def _blocking(rows, depth, columns, by_rows, dtype, precision, threads):
     transposed, shape = not b_by_rows and rows <= MOST_TRANSPOSED and rows < columns, (rows, columns)
     if transposed:
         left, right, shape = right[::-1], left[::-1], shape[::-1]
-    tile, task = (ROWS, width(dtype)), _do_task
+    tile, narrowest, task = (ROWS, CUT * lanes(dtype)), WIDE * lanes(dtype), _do_task
     if precision is not None:
-        tile, task = (SIDE, SIDE), _task_on_unit(precision)
+        tile, narrowest, task = (SIDE, SIDE), SIDE, _task_on_unit(precision)
     work = rows * depth * columns + MOVING * (rows * depth + depth * columns + rows * columns)
-    grid = _grid(*shape, depth, tile, threads if work >= SERIAL else 1)
+    grid = _grid(*shape, depth, tile, narrowest, threads if work >= SERIAL else 1)
     return _Blocking(_multiply(task).below(SERIAL, work), (*left, *right), transposed, shape, grid, work)
 
 
@@ -221,9 +225,10 @@ def _scratch(dtype, threads):
 
     It is kept: memory that is new costs more to touch than to pack.
     """
-    packed = TASK_ROWS * (DEPTH + GAP) + width(dtype) * DEPTH
+    w = WIDE * lanes(dtype)
+    packed = TASK_ROWS * (DEPTH + GAP) + w * DEPTH
     split = (TASK_ROWS + GROUP) // SIDE * AMX_DEPTH // SIDE * split_size(FLOAT32.left) + SIDE * SIDE
-    share = max(packed, split) + TASK_ROWS * TASK_COLUMNS
+    share = max(packed, split) + TASK_ROWS * -(-TASK_COLUMNS // w) * w
     memory = getattr(_kept, dtype.char, None)
     if memory is None or memory.size < threads * share:
         memory = aligned_empty.py_func(threads * share, np.empty(0, dtype))
@@ -231,16 +236,16 @@ def _scratch(dtype, threads):
     return share, memory
 
 
-def _grid(rows, columns, depth, tile, threads):
+def _grid(rows, columns, depth, tile, narrowest, threads):
     """Return into how many tasks to cut out, (down, across), and the tile between which to cut.
 
-    Tasks are large, as equal as can be, and enough for all threads to share.
+    Tasks are large, as equal as can be, and enough for all threads to share, but have ``narrowest`` columns.
 
     A deep product is cut into tall tasks, because B is packed once for each; a shallow one, whose cost is to
     write out, into wide ones, which write whole rows.
     """
     down, across = -(-rows // TASK_ROWS), -(-columns // TASK_COLUMNS)
-    most_down, most_across = -(-rows // tile[0]), -(-columns // tile[1])
+    most_down, most_across = -(-rows // tile[0]), -(-columns // narrowest)
     while True:
         tasks = down * across
         if threads == 1 or tasks >= 8 * threads or (tasks >= 2 * threads and tasks % threads == 0):
@@ -414,6 +419,36 @@ def _split_right(parts):
     return work
 
 
+@jit
+def _finish(sums, tall, bias, out, row, rows, column, columns):
+    """Write a task's sums plus bias to out, row by row, because memory is quickest in long stretches.
+
+    Return whether all are finite.
+    """
+    lanes = lanes_of(out)
+    zeros = fill(out, 0.0)
+    for r in range(rows):
+        for p in range(0, columns, SIDE):
+            for j in range(0, min(SIDE, columns - p), lanes):
+                left = columns - p - j
+                numbers = load(sums, p * tall + r * SIDE + j, lanes) + load(bias, column + p + j, left)
+                zeros = zeros + numbers * 0.0
+                store(out, (row + r) * out.shape[1] + column + p + j, left, numbers)
+    return total(zeros) == 0
+
+
+@jit
+def _finish_transposed(sums, tall, bias, out, row, rows, column, columns):
+    """``_finish`` where the sums are those of the transpose of out."""
+    zero = 0.0
+    for j in range(columns):
+        for r in range(rows):
+            number = sums[j // SIDE * SIDE * tall + r * SIDE + j % SIDE] + bias[row + r]
+            zero += number * 0.0
+            out[column + j, row + r] = number
+    return zero == 0
+
+
 # --- a task in tiles -------------------------------------------------------------------------------------
 
 
@@ -421,75 +456,139 @@ def _split_right(parts):
 def _do_task(a, b, strides, bias, out, transposed, depth, row, column, size, memory):
     """Compute ``size`` rows and columns of A B from (row, column) on; return True: they are right."""
     (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
-    w, tall, longest = width_of(out), _up(rows, max(ROWS, lanes_of(out))), min(DEPTH, depth)
+    w, tall, longest = wide_of(out), _up(rows, max(ROWS, lanes_of(out))), min(DEPTH, depth)
     line = longest + GAP
     packed_a, packed_b = memory[: tall * line], memory[tall * line : tall * line + w * longest]
     sums = memory[packed_a.size + packed_b.size :]
-    copied = a_step == 1 and columns > COPIED * w
+    copied = a_step == 1 and columns > COPIED * w and _compete(rows, a_row * out.itemsize)
     a_rows = np.empty(tall, np.int64)  # where they begin; what fills the last tile repeats the last row
     for r in range(tall):
         a_rows[r] = min(r, rows - 1) * line if copied else (row + min(r, rows - 1)) * a_row
+    at_end = transposed or depth <= SHALLOW
     for k in range(0, depth, DEPTH):
         steps = min(DEPTH, depth - k)
         a_start = row * a_row + k * a_step
-        if copied:
-            _copy_rows(a, a_start, a_row, rows, steps, packed_a, line)
-        elif a_step != 1:
+        if a_step != 1:
             _pack_rows(a, a_start, a_step, rows, steps, packed_a, ROWS * line)
-        for p in range(0, columns, w):
+        p = 0
+        while p < columns:
             left, b_start = columns - p, k * b_step + (column + p) * b_column
-            packing = b_column == 1 and left >= w
+            vectors = _vectors(left, out)
+            packing = b_column == 1 and vectors > 1 and left >= vectors * lanes_of(out)
             if b_column != 1:
-                _pack_panel_transposed(b, b_start, b_column, left, steps, packed_b)
+                _pack_panel_transposed(b, b_start, b_column, left, steps, packed_b, vectors)
             elif not packing:
-                _pack_panel(b, b_start, b_step, left, steps, packed_b)
-            panel_of_b = left, packing, b, b_start, b_step, packed_b
+                _pack_panel(b, b_start, b_step, left, steps, packed_b, vectors)
+            panel_of_b = left, vectors, packing, b, b_start, b_step, packed_b
+            panel_of_c = sums, p * tall, k > 0
+            target = k + steps == depth and not at_end, out, bias, row, column + p
             if a_step == 1:
                 rows_of_a, start = (packed_a, 0) if copied else (a, k)
-                _multiply_panel(rows_of_a, start, a_rows, 0, panel_of_b, rows, steps, sums, p * tall, k > 0)
+                copy = copied and p == 0, a, a_start, a_row, line
+                tiles_of_a = rows_of_a, start, a_rows, 0
+                _multiply_panel(tiles_of_a, panel_of_b, panel_of_c, rows, steps, copy, target)
             else:
-                _multiply_panel(
-                    packed_a, 0, None, ROWS * line, panel_of_b, rows, steps, sums, p * tall, k > 0
-                )
+                tiles_of_a, copy = (packed_a, 0, None, ROWS * line), (False, packed_a, 0, 0, 0)
+                _multiply_panel(tiles_of_a, panel_of_b, panel_of_c, rows, steps, copy, target)
+            p += vectors * lanes_of(out)
     if transposed:
-        _finish_transposed(sums, tall, bias, out, row, rows, column, columns)
-    else:
-        _finish(sums, tall, bias, out, row, rows, column, columns)
+        _write_transposed(sums, tall, out, bias, row, column, rows, columns)
+    elif at_end:
+        _write_rows(sums, tall, out, bias, row, column, rows, columns)
     return True
 
 
-@jit(refcount=False)
-def _multiply_panel(a, start, a_rows, a_tile, panel_of_b, rows, steps, sums, c_start, add):
-    """The sums (+)= A B for one panel of B, tile by tile; the first one packs B on its way.
-
-    A's rows are where ``a_rows`` says, or packed in tiles that are ``a_tile`` apart.
-    """
-    columns, packing, b, b_start, b_step, packed = panel_of_b
-    w, first = width_of(sums), 0
-    if packing:
-        multiply_part_packing(
-            VECTORS, RowsAt(a, start, a_rows, 0), Columns(b, b_start, b_step, 0), steps,
-            Sums(sums, c_start, w), add, packed, 0,
-        )  # fmt: skip
-        first = ROWS
-    panel = Columns(packed, 0, w, 0)
-    if columns > lanes_of(sums):
-        for r in range(first, rows, ROWS):
-            tile_of_a, tile_of_c = RowsAt(a, start + r // ROWS * a_tile, a_rows, r), c_start + r * w
-            multiply_part(VECTORS, tile_of_a, panel, steps, Sums(sums, tile_of_c, w), add)
-    else:
-        for r in range(first, rows, ROWS):
-            tile_of_a, tile_of_c = RowsAt(a, start + r // ROWS * a_tile, a_rows, r), c_start + r * w
-            multiply_part(1, tile_of_a, panel, steps, Sums(sums, tile_of_c, w), add)
+@jit
+def _vectors(columns, like):
+    """Registers across the next panel: as many as a wide tile has, but two and two, not three and one."""
+    left = -(-columns // lanes_of(like))
+    if left == 4 and WIDE == 3:
+        return 2
+    return left if left < 3 else WIDE
 
 
 @jit
-def _copy_rows(source, start, row, rows, steps, packed, line):
-    """Rows a line apart: as far apart as in the source they may compete for the same cache sets."""
+def _compete(rows, distance):
+    """Whether rows so many bytes apart compete for the same sets of the L2 cache."""
+    return rows * math.gcd(distance, SETS) > WAYS * SETS
+
+
+@jit(refcount=False)
+def _multiply_panel(tiles_of_a, panel_of_b, panel_of_c, rows, steps, copy, target):
+    """The sums (+)= A B for one panel of B, tile by tile; the first one packs B on its way.
+
+    A's rows are where ``places`` says, or packed in tiles that are ``distance`` apart.
+    ``copy``: whether to copy A there first, and from where
+    ``target``: whether the sums are complete then, and where to write them
+    """
+    a, start, places, distance = tiles_of_a
+    copying, source, source_start, source_row, line = copy
+    columns, vectors, packing, b, b_start, b_step, packed = panel_of_b
+    sums, c_start, add = panel_of_c
+    complete, out, bias, row, column = target
+    w = vectors * lanes_of(sums)
+    panel = Columns(packed, 0, w, 0)
+    for r in range(0, rows, ROWS):
+        here = min(ROWS, rows - r)
+        if copying:
+            _copy_rows(source, source_start + r * source_row, source_row, here, steps, a, r * line, line)
+        tile_of_a = RowsAt(a, start + r // ROWS * distance, places, r)
+        c = Sums(sums, c_start + r * w, w)
+        if r == 0 and packing and vectors == WIDE:
+            multiply_part_packing(WIDE, tile_of_a, Columns(b, b_start, b_step, 0), steps, c, add, packed, 0)
+        elif r == 0 and packing:
+            multiply_part_packing(2, tile_of_a, Columns(b, b_start, b_step, 0), steps, c, add, packed, 0)
+        elif vectors == WIDE:
+            multiply_part(WIDE, tile_of_a, panel, steps, c, add)
+        elif vectors == 2:
+            multiply_part(2, tile_of_a, panel, steps, c, add)
+        else:
+            multiply_part(1, tile_of_a, panel, steps, c, add)
+        if complete:
+            _write(sums, c.start, w, out, bias, row + r, column, here, min(w, columns))
+
+
+@jit
+def _write(sums, start, w, out, bias, row, column, rows, columns):
+    """Write a tile's sums plus bias to out, while the next tile is multiplied."""
+    lanes = lanes_of(out)
+    for r in range(rows):
+        for j in range(0, columns, lanes):
+            numbers = load(sums, start + r * w + j, lanes) + load(bias, column + j, columns - j)
+            store(out, (row + r) * out.shape[1] + column + j, columns - j, numbers)
+
+
+@jit
+def _write_rows(sums, tall, out, bias, row, column, rows, columns):
+    """Write a task's sums plus bias to out, row by row, because memory is quickest in long stretches."""
+    for r in range(rows):
+        p = 0
+        while p < columns:
+            left = columns - p
+            w = _vectors(left, out) * lanes_of(out)
+            _write(sums, p * tall + r * w, w, out, bias, row + r, column + p, 1, min(w, left))
+            p += w
+
+
+@jit
+def _write_transposed(sums, tall, out, bias, row, column, rows, columns):
+    """``_write_rows`` where the sums are those of the transpose of out."""
+    p = 0
+    while p < columns:
+        w = _vectors(columns - p, out) * lanes_of(out)
+        for j in range(min(w, columns - p)):
+            for r in range(rows):
+                out[column + p + j, row + r] = sums[p * tall + r * w + j] + bias[row + r]
+        p += w
+
+
+@jit
+def _copy_rows(source, start, row, rows, steps, packed, to, line):
+    """Rows a line apart, from ``to`` on."""
     lanes = lanes_of(packed)
     for r in range(rows):
         for k in range(0, steps, lanes):
-            store(packed, r * line + k, steps - k, load(source, start + r * row + k, steps - k))
+            store(packed, to + r * line + k, steps - k, load(source, start + r * row + k, steps - k))
 
 
 @jit
@@ -506,18 +605,18 @@ def _pack_rows(source, start, step, rows, steps, packed, distance):
 
 
 @jit
-def _pack_panel(source, start, step, columns, steps, packed):
-    """Up to a tile's columns, step by step; zeros fill the missing columns."""
-    w, lanes = width_of(packed), lanes_of(packed)
+def _pack_panel(source, start, step, columns, steps, packed, vectors):
+    """A panel's columns, step by step; zeros fill the missing columns."""
+    w, lanes = vectors * lanes_of(packed), lanes_of(packed)
     for k in range(steps):
         for j in range(0, w, lanes):
             store(packed, k * w + j, lanes, load(source, start + k * step + j, columns - j))
 
 
 @jit
-def _pack_panel_transposed(source, start, column, columns, steps, packed):
+def _pack_panel_transposed(source, start, column, columns, steps, packed, vectors):
     """As ``_pack_panel``, where a column's numbers lie in order; missing columns repeat the last one."""
-    w, lanes = width_of(packed), lanes_of(packed)
+    w, lanes = vectors * lanes_of(packed), lanes_of(packed)
     for j in range(0, min(w, columns), lanes):
         rows = columns - j
         for k in range(0, steps - lanes + 1, lanes):
@@ -525,39 +624,6 @@ def _pack_panel_transposed(source, start, column, columns, steps, packed):
         for k in range(steps // lanes * lanes, steps):
             for c in range(lanes):
                 packed[k * w + j + c] = source[start + (j + min(c, rows - 1)) * column + k]
-
-
-# --- the end of a task -----------------------------------------------------------------------------------
-
-
-@jit
-def _finish(sums, tall, bias, out, row, rows, column, columns):
-    """Write a task's sums plus bias to out, row by row, because memory is quickest in long stretches.
-
-    Return whether all are finite.
-    """
-    w, lanes = width_of(out), lanes_of(out)
-    zeros = fill(out, 0.0)
-    for r in range(rows):
-        for p in range(0, columns, w):
-            for j in range(0, min(w, columns - p), lanes):
-                left = columns - p - j
-                numbers = load(sums, p * tall + r * w + j, lanes) + load(bias, column + p + j, left)
-                zeros = zeros + numbers * 0.0
-                store(out, (row + r) * out.shape[1] + column + p + j, left, numbers)
-    return total(zeros) == 0
-
-
-@jit
-def _finish_transposed(sums, tall, bias, out, row, rows, column, columns):
-    """``_finish`` where the sums are those of the transpose of out."""
-    w, zero = width_of(out), 0.0
-    for j in range(columns):
-        for r in range(rows):
-            number = sums[j // w * w * tall + r * w + j % w] + bias[row + r]
-            zero += number * 0.0
-            out[column + j, row + r] = number
-    return zero == 0
 
 
 @jit
