@@ -1,7 +1,8 @@
 """Kernels inside kernels: kept as LLVM's intermediate code, and made machine code as part of their callers.
 
-Numba compiles every function as if Python might call it: with a wrapper that unpacks Python's objects, and
-down to machine code. A function that only other kernels call needs neither, and most of npnet's are such.
+Numba compiles every function as if Python might call it: with a wrapper that unpacks Python's objects,
+optimised, and down to machine code. A function that only other kernels call needs none of this, and most of
+npnet's are such.
 """
 
 import pickle
@@ -19,7 +20,10 @@ __all__ = ["Linked", "LinkedCache", "LinkedCode"]
 
 
 class LinkedCode(JITCodeLibrary):
-    """Optimised code that waits to be linked into the kernels that call it."""
+    """Code that waits to be linked into the kernels that call it."""
+
+    def _optimize_final_module(self) -> None:
+        """Do nothing: kernels optimise all that they are made of, whatever was done to it before."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
