@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({**about, **result}, indent=2))
         return 0
     say("model", str(model))
-    of = model.settings["data"] or model.settings["dataset"]
+    of = arguments.data or model.settings["data"] or model.settings["dataset"]
     if "quantity" in result:
         say("test part", f"{result['quantity']['samples']:,} rows of {of}")
         say("error", describe_error(result))

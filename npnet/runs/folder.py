@@ -88,6 +88,25 @@ class RunFolder:
         if self.path.exists():
             raise FileExistsError(f"{self.path} exists and is no empty folder. Name another.")
 
+    def require_data(self, name: str, sha256: str, known: str | None = None) -> None:
+        """Raise a ValueError unless data are those that the run began with.
+
+        Which samples are held out depends on all of them: of other data, the network may have seen what it is
+        tested on.
+
+        Parameters
+        ----------
+        sha256
+            Of the data.
+        known
+            Of those the run began with; by default what its env.json says.
+        """
+        if sha256 != (known or self.read_json("env.json")["dataset_sha256"]):
+            raise ValueError(
+                f"{self.path} was trained on other data: the SHA-256 of {name} is not the one in its"
+                " env.json. Give it the data it had, or start a new run."
+            )
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Train in this folder alone.

@@ -59,16 +59,18 @@ class Trained:
             Where the data set lies, if not where the run found it.
         views
             How often to look at each picture, if not as often as the run says; see ``views.predict``.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the data cannot be had, or are not those that the run was trained on.
         """
         settings = self.settings | {"data": data or self.settings["data"], "validation_split": 0.0}
         if self.settings["dataset"] not in datasets.DESCRIBED:
             settings["limit"] = 1  # only the test part is used
         dataset = datasets.of(settings)
-        if dataset.about and dataset.about != self.about:
-            raise ValueError(
-                f"{settings['data'] or settings['dataset']} is not the data that {self.folder.path} was"
-                " trained on: its classes or columns differ. Give it the data it had, or start a new run."
-            )
+        if self.settings["dataset"] in datasets.DESCRIBED:
+            self.folder.require_data(settings["data"] or dataset.name, dataset.sha256())
         views = self.settings["views"] if views is None else views
         if views > 1 and not dataset.of_images:
             raise ValueError(f"views are of pictures, and {self.folder.path} was trained on none.")
