@@ -1,7 +1,8 @@
 """Train a network; leave a folder with its history, checkpoints, pictures and a report.
 
-Without options this is the tutorial's training: CIFAR-10, two hidden layers of 512, 20 epochs. Ctrl-C stops
-it after the present step, a second one at once; --resume goes on, to the same bits as without the stop.
+Without options this is the tutorial's training: CIFAR-10, two hidden layers of 512, 20 epochs. Points and
+tables have smaller networks and a schedule. Ctrl-C stops it after the present step, a second one at once;
+--resume goes on, to the same bits as without the stop.
 """
 
 import argparse
@@ -116,7 +117,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(training, "drop_remainder", "leave out an epoch's last batch if it is shorter",
         action=argparse.BooleanOptionalAction)  # fmt: skip
     add(training, "optimizer", _listed(optimizers.NAMES), choices=list(optimizers.NAMES), metavar="NAME")
-    add(training, "learning_rate", "the highest one", "--lr", "--learning-rate", type=float, metavar="RATE")
+    words = "the highest one; with another optimizer that one's own"
+    add(training, "learning_rate", words, "--lr", "--learning-rate", type=float, metavar="RATE")
     add(training, "weight_decay", "times the learning rate, each step", type=float, metavar="X")
     add(training, "schedule", f"of the learning rate: {_listed(recipes.SCHEDULES)}",
         choices=recipes.SCHEDULES, metavar="NAME")  # fmt: skip
@@ -135,7 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         run,
         "resume",
-        "go on with this run; --epochs may grow, --threads and --data may change",
+        "go on with this run; --threads and --data may change, and --epochs grow if the schedule is constant",
         metavar="RUN",
     )
     add(run, "threads", "of the kernels [as many as CPUs are allowed]", type=int, metavar="N")
@@ -235,6 +237,8 @@ def _default(name: str) -> str:
     if name in settings.OF_RECIPES:
         shown = {recipe: _shown(getattr(values, name)) for recipe, values in recipes.RECIPES.items()}
         tutorial = shown.pop("tutorial")
+        if name in settings.OF_SPIRAL:
+            shown["spiral and tables"] = _shown(settings.OF_SPIRAL[name])
         others = [f"; {recipe} {value}" for recipe, value in shown.items() if value != tutorial]
         return f" [{tutorial}{''.join(others)}]"
     value = settings.OWN.get(name)

@@ -79,8 +79,12 @@ def complete(given: Mapping[str, Any]) -> Settings:
             raise ValueError(f"Unknown setting {name!r}.{nearest(name, list(NAMES))}")
     own = OWN | given
     recipe = dataclasses.asdict(recipes.RECIPES[CHECKS["recipe"]("recipe", own["recipe"])])
-    if CHECKS["dataset"]("dataset", own["dataset"]) in ("spiral", *ROWS):
+    if (dataset := CHECKS["dataset"]("dataset", own["dataset"])) in ("spiral", *ROWS):
+        if own["recipe"] != OWN["recipe"] and not given.keys() >= OF_SPIRAL.keys():  # as in a config.json
+            raise ValueError(f"recipe {own['recipe']} is for pictures, not for {dataset}. Leave it out.")
         recipe |= OF_SPIRAL
+    if given.get("optimizer", recipe["optimizer"]) != recipe["optimizer"]:
+        recipe["learning_rate"] = None  # it was chosen for the recipe's optimizer
     settings = own | recipe | given
     checked = {name: CHECKS[name](name, settings[name]) for name in NAMES}
     _check_together(checked)

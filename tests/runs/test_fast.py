@@ -121,7 +121,10 @@ def test_what_does_not_fit_is_refused():
     assert recipes.steps_per_epoch(recipes.CNN, 129) == 2
     with pytest.raises(ValueError, match="batch_size must be at most 1999"):
         recipes.steps_per_epoch(recipes.FAST, 1999)
-    assert complete({"recipe": "fast", "dataset": "spiral"})["network"] == "blocks"
+    with pytest.raises(ValueError, match="recipe fast is for pictures, not for spiral"):
+        complete({"recipe": "fast", "dataset": "spiral"})
+    kept = complete({"dataset": "spiral"}) | {"recipe": "fast"}  # the config.json of an earlier version
+    assert complete(kept) == kept
     with pytest.raises(ValueError, match="views are of pictures; the samples of spiral"):
         complete({"dataset": "spiral", "views": 6})
     with pytest.raises(ValueError, match="views must be 1 or 6, got 2"):
