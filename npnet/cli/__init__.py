@@ -132,9 +132,10 @@ def main(argv: list[str] | None = None) -> int:
             return int(arguments.run(arguments))
     except KeyboardInterrupt as stop:
         code = 143 if isinstance(stop, Terminated) else 130
+        message = f"\nStopped. {processes.world().resume}".rstrip()
         if processes.world().size > 1:
-            processes.world().stop("\nStopped.", code)
-        print("\nStopped.", file=sys.stderr)
+            processes.world().stop(message, code)
+        print(message, file=sys.stderr)
         return code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -87,7 +87,7 @@ class Processes:
     pids
         The number that its system knows each process by.
     resume
-        What to do after a failure, for the message about one.
+        What to do after a failure or a stop, for the message about it.
     """
 
     def __init__(self, communicator: Any = None):

@@ -150,11 +150,8 @@ def _go_on(config: Mapping[str, Any], run: RunFolder, tensorboard: bool) -> dict
         seconds = _check_that_it_can_go_on(run, before, settings, done) if group.first else {}
         clock = Clock(seconds)
         dataset, sha256 = _load(settings, clock)
-        if sha256 != group.broadcast(run.read_json("env.json")["dataset_sha256"] if group.first else None):
-            raise ValueError(
-                f"{run.path} was trained on other data: the SHA-256 of {dataset.name} is not the one in its"
-                " env.json. Give it the data it had, or start a new run."
-            )
+        known = group.broadcast(run.read_json("env.json")["dataset_sha256"] if group.first else None)
+        run.require_data(settings["data"] or dataset.name, sha256, known)
         kept = done if group.first else 0
         recorder = Recorder(run, clock, kept, chooses=len(dataset.x_held) > 0, metric=dataset.metric)
         if group.first:
@@ -281,13 +278,15 @@ class Training:
         """Train, and leave what it came to."""
         group = processes.group()
         terminal.print_header(self.folder, self.settings, self.dataset, self.model)
+        # What is said where this process fails, or is stopped where it does not save.
+        resume = f"npnet train --resume {self.folder.path}"
+        group.resume = f"Go on: {resume}"
         known: dict[str, Any] = {"status": "finished", "reason": None, "step_share": self._compile()}
         before = self._trained()
         watchers = [Watch(raise_error=True), self.recorder]
         if tensorboard:
             watchers.append(TensorBoard(self.folder / "tensorboard"))
-        # From here on there is something to go on with: what a process that fails says.
-        group.resume = f"Go on from the last whole epoch: npnet train --resume {self.folder.path}"
+        group.resume = f"Go on from the last whole epoch: {resume}"
         try:
             self._fit(self.model, self.settings["epochs"], watchers)
         except KeyboardInterrupt as stop:
@@ -297,8 +296,11 @@ class Training:
             known["status"] = "terminated" if isinstance(stop, interrupts.Terminated) else "interrupted"
             if group.first:
                 self.model.save(self.folder / LAST)
+            group.resume = f"Go on: {resume}"
         except DivergedError as error:
             known |= {"status": "failed", "reason": f"{self._diagnose(error)} {self._advice()}"}
+        else:
+            group.resume = f"All epochs are done. Its pictures and its report: {resume}"
         images, seconds = np.subtract(self._trained(), before)
         known["images_per_second"] = round(images / seconds) if seconds else None
         result = group.broadcast(self._conclude(known) if group.first else None)

@@ -18,6 +18,8 @@ from npnet.models import load_model
 from npnet.plotting.canvas import so_far
 from npnet.runs import outcome, train
 from npnet.runs.folder import RunFolder
+from npnet.runs.settings import complete
+from npnet.runs.training import Training
 
 OPTIONS = [
     "spiral", "--kernels", "numpy", "--batch-size", "4", "--hidden", "8", "--dropout", "0.2",
@@ -237,3 +239,36 @@ def test_who_leaves_at_once_loses_nothing_that_was_saved(how, plain):
     assert process.returncode == (-9 if how == "killed" else 130)
     assert not Path("run/report.html").exists()
     finish("run")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "message"),
+    [
+        (Training, "_compile", "Stopped. Go on: npnet train --resume run"),
+        (
+            outcome,
+            "conclude",
+            "Stopped. All epochs are done. Its pictures and its report: npnet train --resume run",
+        ),
+    ],
+)
+def test_who_is_stopped_before_the_first_step_or_after_the_last_hears_how_to_go_on(
+    place, name, message, plain, monkeypatch, capsys
+):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, stop)
+        assert main(["train", *OPTIONS, "--epochs", "2", "--run-dir", "run"]) == 130
+    assert capsys.readouterr().err == f"\n{message}\n"
+    assert main(["train", "--resume", "run"]) == 0
+    assert RunFolder("run").read_json("result.json")["status"] == "finished"
+
+
+def test_a_learning_rate_belongs_to_the_optimizer_it_was_chosen_for():
+    assert complete({"dataset": "spiral"})["learning_rate"] == 0.01
+    assert complete({"dataset": "spiral", "optimizer": "adam"})["learning_rate"] == 0.01
+    assert complete({"dataset": "spiral", "optimizer": "rmsprop"})["learning_rate"] is None
+    assert complete({"recipe": "best", "optimizer": "adamw"})["learning_rate"] is None
+    assert complete({"recipe": "best", "optimizer": "adamw", "learning_rate": 0.1})["learning_rate"] == 0.1
