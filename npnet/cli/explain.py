@@ -14,7 +14,7 @@ import numpy as np
 
 from npnet import activations, optimizers
 from npnet.checking.explain import explain
-from npnet.cli.values import positive
+from npnet.cli.values import Once, positive
 from npnet.internal.progress import can_encode
 from npnet.runs import datasets, recipes, settings
 from npnet.runs.terminal import columns
@@ -48,8 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "dataset", "spiral or shapes [spiral]", choices=("spiral", "shapes"), default="spiral", metavar="NAME"
     )
     add("filters", "of pictures: two convolutions of N filters and a pooling for each N come first [none]",
-        type=sizes, default=(), metavar="N,N...")  # fmt: skip
-    add("hidden", "units of each hidden layer [16,16]", type=sizes, default=(16, 16), metavar="N,N...")
+        type=sizes, action=Once, default=(), metavar="N,N...")  # fmt: skip
+    words = "units of each hidden layer [16,16]"
+    add("hidden", words, type=sizes, action=Once, default=(16, 16), metavar="N,N...")
     add(
         "activation",
         "of the hidden layers [relu]",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from npnet import activations, optimizers
+from npnet.cli.values import Once
 from npnet.internal import interrupts, mixed_precision, processes
 from npnet.kernels import MODULES
 from npnet.runs import recipes, settings, train, views
@@ -69,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(data, "test_split", words, type=float, metavar="SHARE")
     add(data, "image_size", "of a folder: pixels on each side [32]", type=int, metavar="N")
     add(data, "target", "of a table: the column to predict", metavar="COLUMN")
-    add(data, "ignore", "of a table: columns left out", type=_names, metavar="COLUMN,...")
+    words = "of a table: columns left out; may be given several times"
+    add(data, "ignore", words, type=_names, action="extend", metavar="COLUMN,...")
     add(data, "missing", "of a table: what to do with missing values, refuse or fill",
         choices=["refuse", "fill"], metavar="WAY")  # fmt: skip
     words = "share of the training samples, the last ones, held out to choose the epoch by"
@@ -93,8 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(network, "network", f"its kind: {_listed(recipes.NETWORKS)}", choices=recipes.NETWORKS,
         metavar="KIND")  # fmt: skip
     add(network, "filters", "of pictures: two convolutions of N filters and a pooling for each N",
-        type=_sizes, metavar="N,N")  # fmt: skip
-    add(network, "hidden", 'sizes of the hidden layers; "" for none', type=_sizes, metavar="N,N")
+        type=_sizes, action=Once, metavar="N,N")  # fmt: skip
+    words = 'sizes of the hidden layers; "" for none'
+    add(network, "hidden", words, type=_sizes, action=Once, metavar="N,N")
     add(network, "activation", f"of convolutions and hidden layers: {_listed(activations.NAMES)}",
         choices=list(activations.NAMES), metavar="NAME")  # fmt: skip
     add(network, "pool_dropout", "share of the numbers left out after a pooling", type=float, metavar="SHARE")
@@ -217,7 +220,7 @@ def _dataset(text: str) -> str:
 
 
 def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _sizes(text: str) -> list[int]:
@@ -242,7 +245,7 @@ def _default(name: str) -> str:
         others = [f"; {recipe} {value}" for recipe, value in shown.items() if value != tutorial]
         return f" [{tutorial}{''.join(others)}]"
     value = settings.OWN.get(name)
-    return "" if value is None else f" [{value}]"
+    return "" if value in (None, []) else f" [{value}]"
 
 
 def _shown(value: Any) -> str:

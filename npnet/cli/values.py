@@ -1,8 +1,25 @@
 """Values of options that several commands read alike."""
 
 import argparse
+from typing import Any
 
-__all__ = ["positive"]
+__all__ = ["Once", "positive"]
+
+
+class Once(argparse.Action):
+    """Stores a list, and refuses another one: it could mean more elements as well as other ones."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the list."""
+        if getattr(namespace, self.dest, self.default) is not self.default:
+            raise argparse.ArgumentError(self, f"given twice. Give all sizes at once: {option_string} 64,32")
+        setattr(namespace, self.dest, values)
 
 
 def positive(text: str) -> int:

@@ -105,6 +105,10 @@ def _check_together(settings: Settings) -> None:
         raise ValueError(f"data must say where the {dataset} lie: a folder, or a .csv file.")
     if dataset == "table" and settings["target"] is None:
         raise ValueError("target must name the column of the table to predict: --target COLUMN.")
+    if settings["target"] in settings["ignore"]:
+        raise ValueError(
+            f"ignore holds the target, {settings['target']!r}. Leave it out there, or name another target."
+        )
     for name, of in (
         ("target", "table"),
         ("missing", "table"),

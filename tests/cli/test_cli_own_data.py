@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npnet.cli import main
+from npnet.cli import COMMANDS, main
 from npnet.datasets import california_housing
 from npnet.models import load_model
 from npnet.runs.folder import RunFolder
@@ -267,6 +267,27 @@ def test_a_table_with_classes_to_predict(tmp_path, capsys, delimiter):
 
 
 @UNDRAWN
+def test_ignored_columns_add_up(houses, capsys):
+    few = [*FEW, "--target", "price", "--run-dir", "run"]
+    assert npnet(capsys, "train", houses, *few, "--ignore", "id, kind", "--ignore", "town")[0] == 0
+    assert [column["name"] for column in RunFolder("run").read_json("data.json")["encoding"]] == [
+        "size", "rooms",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [("train", "spiral"), ("explain",)])
+@pytest.mark.parametrize("option", ["--hidden", "--filters"])
+def test_sizes_are_given_once(capsys, command, option):
+    code, _, err = npnet(capsys, *command, option, "8", option, "4")
+    assert code == 2 and f"argument {option}: given twice. Give all sizes at once: {option} 64,32" in err
+
+
+def test_help_shows_no_default_where_there_is_none(capsys):
+    for command in COMMANDS:
+        assert not re.search(r"\[(None|\[\]|\(\))\]", npnet(capsys, command, "--help")[1])
+
+
+@UNDRAWN
 def test_whole_numbers_are_classes_where_they_are_few(houses, capsys):
     few = ["--ignore", "id", "--epochs", 1, "--kernels", "numpy", "--run-dir", "run"]
     assert npnet(capsys, "train", houses, "--target", "rooms", *few)[0] == 0
@@ -303,7 +324,7 @@ def test_a_text_among_numbers_is_named(tmp_path, capsys):
     code, _, err = npnet(capsys, "train", "typo.csv", *few, "--ignore", "size")
     place = "typo.csv, line 6 (row 5), column 'age': '12O'"
     assert code == 0 and f"{place} {number} The column is taken for categories." in err
-    code, _, err = npnet(capsys, "train", "typo.csv", *few[:-3], "age", *FEW)
+    code, _, err = npnet(capsys, "train", "typo.csv", "--target", "age", *FEW)
     assert code == 1 and f"{place} {number} Correct it, or remove the row." in err
     write(tmp_path / "commas.csv", [[f"{i},5", i % 3] for i in range(40)], ["size", "rooms"])
     code, _, err = npnet(capsys, "train", "commas.csv", "--target", "size", *FEW)
@@ -363,6 +384,7 @@ def test_a_table_that_has_changed_is_not_evaluated(houses, capsys):
         ("a,b\n1,x\n2,x\n3,x\n", ["--target", "b"], "the target 'b' is 'x' everywhere"),
         ("a,b\n1,x\n2,\n", ["--target", "b"], "line 3 (row 2), column 'b': the target is missing"),
         ("a,b\n1,x\n2,y\n", ["--target", "b", "--ignore", "c"], "has no column 'c' to ignore"),
+        ("a,b\n1,x\n2,y\n", ["--target", "b", "--ignore", "a,b"], "ignore holds the target, 'b'."),
         ("a,b\n1,x\n2,y\n", ["--target", "b", "--flip"], "flip, shift and filters are for pictures"),
         ("a,b\n1,x\n2,y\n", ["--target", "b", "--image-size", "3"], "image_size is for pictures"),
         ("a,b\n" + "".join(f"n{i},{i % 2}\n" for i in range(101)), ["--target", "b"], "leave the column out"),
