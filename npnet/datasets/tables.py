@@ -28,12 +28,16 @@ __all__ = [
     "no_number",
     "numbers_of",
     "read",
+    "scale",
+    "standardise",
 ]
 
 Encoding = list[dict[str, Any]]  # of each column: its "name", and "mean" and "deviation" or its "categories"
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})  # in small letters
 MOST_CATEGORIES = 100  # of one column: a column of names or numbers of rows says nothing of other rows
+LARGEST = float(np.finfo(np.float32).max)  # number in a cell; its square is a float64, for the deviation
+FARTHEST = LARGEST**0.25  # number of deviations: times a weight as large, and squared in a loss, a float32
 
 
 @dataclass(frozen=True)
@@ -115,19 +119,33 @@ def is_missing(cell: str) -> bool:
 
 
 def _number(cell: str) -> float | None:
+    """What a cell says, infinite where that is too large for float64; None of what is no number."""
     try:
         value = float(cell)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return None if math.isnan(value) else value
 
 
-def numbers_of(cells: Sequence[str]) -> np.ndarray | None:
-    """The cells as float64, NaN where one is missing; None where one is no number."""
+def numbers_of(table: Table, name: str) -> np.ndarray | None:
+    """The cells of a column as float64, NaN where one is missing; None where one is no number.
+
+    Raises
+    ------
+    ValueError
+        All are numbers, and one is too large for float32.
+    """
+    cells = table.column(name)
     values = [math.nan if is_missing(cell) else _number(cell) for cell in cells]
-    if None in values or all(is_missing(cell) for cell in cells):
+    if None in values:
         return None
-    return np.array(values, np.float64)
+    result = np.array(values, np.float64)
+    for row in np.flatnonzero(np.abs(result) > LARGEST).tolist():
+        raise ValueError(
+            f"{table.place(row, name)}: {cells[row]!r} is too large for float32, which holds numbers up to"
+            f" {LARGEST:.2g}. Correct it, or remove the row."
+        )
+    return result
 
 
 def no_number(table: Table, name: str) -> str | None:
@@ -147,7 +165,41 @@ def measure(values: np.ndarray) -> dict[str, float]:
     """Mean and deviation to standardise by; 0 and 1 of no values, deviation 1 of equal ones."""
     if not values.size:
         return {"mean": 0.0, "deviation": 1.0}
-    return {"mean": float(values.mean()), "deviation": float(values.std()) or 1.0}
+    differ = values.min() < values.max()  # of equal values the rounding of their mean could be left
+    return {"mean": float(values.mean()), "deviation": (float(values.std()) if differ else 0.0) or 1.0}
+
+
+def scale(table: Table, name: str, values: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    """Mean and deviation of some rows of a column; warns where one value makes all others equal."""
+    rows = rows[~np.isnan(values[rows])]
+    found = measure(values[rows])
+    told_apart = standardise(table, name, values, found)[rows]
+    if len(np.unique(told_apart)) <= 2 < len(np.unique(values[rows])):
+        far = rows[np.abs(told_apart).argmax()]
+        checks.warn(
+            f"{table.place(far, name)}: beside {table.column(name)[far]!r} all other values of the column are"
+            " one number in float32. If it is wrong, correct it, or remove the row."
+        )
+    return found
+
+
+def standardise(table: Table, name: str, values: np.ndarray, by: Mapping[str, Any]) -> np.ndarray:
+    """The values of a column as float32, in deviations from the mean; NaN stays.
+
+    Raises
+    ------
+    ValueError
+        One is too far from the mean to be computed with.
+    """
+    with np.errstate(over="ignore"):  # is refused below
+        result = (values - by["mean"]) / by["deviation"]
+    for row in np.flatnonzero(np.abs(result) > FARTHEST).tolist():
+        raise ValueError(
+            f"{table.place(row, name)}: {table.column(name)[row]!r} is more than {FARTHEST:.2g} deviations from"
+            f" the mean of the values trained on (mean {by['mean']:.4g}, deviation {by['deviation']:.4g})."
+            " Correct it, or remove the row."
+        )
+    return result.astype(np.float32)
 
 
 def describe(table: Table, names: Sequence[str], rows: np.ndarray, fill: bool) -> Encoding:
@@ -156,7 +208,8 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray, fill: bool) -
     Raises
     ------
     ValueError
-        A value is missing and ``fill`` is False, or a column has more than ``MOST_CATEGORIES`` categories.
+        A value is missing and ``fill`` is False, a number is too large, or a column has more than
+        ``MOST_CATEGORIES`` categories.
     """
     encoding: Encoding = []
     for name in names:
@@ -168,10 +221,9 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray, fill: bool) -
                 " of a column of numbers, and no category, for such values; or remove the row, or --ignore"
                 " the column."
             )
-        values = numbers_of(cells)
-        if values is not None:
-            some = values[rows][~np.isnan(values[rows])]
-            encoding.append({"name": name, **measure(some)})
+        values = numbers_of(table, name)
+        if values is not None and not np.isnan(values).all():
+            encoding.append({"name": name, **scale(table, name, values, rows)})
             continue
         categories = sorted({cell for cell in cells if not is_missing(cell)})
         text = no_number(table, name)
@@ -194,32 +246,41 @@ def encode(table: Table, encoding: Sequence[Mapping[str, Any]], fill: bool) -> n
     Raises
     ------
     ValueError
-        A column is missing, a value is no number or a category that was not there in training, or it is
-        missing and ``fill`` is False.
+        A column is missing, a value is no number, too large or a category that was not there in training, or
+        it is missing and ``fill`` is False.
     """
     parts = []
     for column in encoding:
         name, cells = column["name"], table.column(column["name"])
-        known = column.get("categories")
-        part = np.zeros((len(cells), 1 if known is None else len(known)), np.float32)
-        for row, cell in enumerate(cells):
-            if is_missing(cell):
-                if not fill:
-                    raise ValueError(
-                        f"{table.place(row, name)}: the value is missing, and the network was trained without"
-                        " missing values. Fill it in, or train with --missing fill."
-                    )
-            elif known is None:
-                value = _number(cell)
-                if value is None:
-                    raise ValueError(f"{table.place(row, name)}: expected a number, got {cell!r}.")
-                part[row] = (value - column["mean"]) / column["deviation"]
-            elif cell not in known:
-                raise ValueError(
-                    f"{table.place(row, name)}: the category {cell!r} was not there in training. Known:"
-                    f" {', '.join(known)}."
-                )
-            else:
-                part[row, known.index(cell)] = 1
-        parts.append(part)
+        missing = next((row for row, cell in enumerate(cells) if is_missing(cell)), None)
+        if missing is not None and not fill:
+            raise ValueError(
+                f"{table.place(missing, name)}: the value is missing, and the network was trained without"
+                " missing values. Fill it in, or train with --missing fill."
+            )
+        if "categories" in column:
+            parts.append(_one_hot(table, name, column["categories"]))
+            continue
+        values = numbers_of(table, name)
+        if values is None:
+            text = next(
+                row for row, cell in enumerate(cells) if not is_missing(cell) and _number(cell) is None
+            )
+            raise ValueError(f"{table.place(text, name)}: expected a number, got {cells[text]!r}.")
+        parts.append(np.nan_to_num(standardise(table, name, values, column))[:, None])
     return np.concatenate(parts, axis=1)
+
+
+def _one_hot(table: Table, name: str, known: Sequence[str]) -> np.ndarray:
+    cells = table.column(name)
+    result = np.zeros((len(cells), len(known)), np.float32)
+    for row, cell in enumerate(cells):
+        if is_missing(cell):
+            continue
+        if cell not in known:
+            raise ValueError(
+                f"{table.place(row, name)}: the category {cell!r} was not there in training. Known:"
+                f" {', '.join(known)}."
+            )
+        result[row, known.index(cell)] = 1
+    return result

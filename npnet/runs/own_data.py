@@ -167,11 +167,11 @@ def table(settings: Mapping[str, Any]) -> Dataset:
     encoding = tables.describe(found, names, train, fill)
     x = tables.encode(found, encoding, fill)
     about: dict[str, Any] = {"target": target, "encoding": encoding, "fill": fill}
-    values = tables.numbers_of(cells)
+    values = tables.numbers_of(found, target)
     if values is not None and ((values % 1).any() or len(set(values.tolist())) > MOST_CLASSES):
-        measured = tables.measure(values[train])
-        y = ((values - measured["mean"]) / measured["deviation"]).astype(np.float32)
-        about |= {"class_names": [], **measured}
+        scale = tables.scale(found, target, values, train)
+        y = tables.standardise(found, target, values, scale)
+        about |= {"class_names": [], **scale}
     else:
         classes = sorted(set(cells), key=(lambda cell: (float(cell), cell)) if values is not None else None)
         if len(classes) < 2:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from npnet.cli import COMMANDS, main
-from npnet.datasets import california_housing
+from npnet.datasets import california_housing, tables
 from npnet.models import load_model
 from npnet.runs.folder import RunFolder
 
@@ -329,6 +330,45 @@ def test_a_text_among_numbers_is_named(tmp_path, capsys):
     write(tmp_path / "commas.csv", [[f"{i},5", i % 3] for i in range(40)], ["size", "rooms"])
     code, _, err = npnet(capsys, "train", "commas.csv", "--target", "size", *FEW)
     assert code == 1 and "column 'size': '0,5' has a decimal comma; write a point." in err
+
+
+@UNDRAWN
+@pytest.mark.parametrize("column", ["a", "b"])
+@pytest.mark.parametrize("cell", ["1e39", "-1e200", "1e400", "inf"])
+def test_numbers_that_float32_cannot_hold_are_refused(tmp_path, capsys, cell, column):
+    table = [[i, i * 7 % 13 + 0.5] for i in range(60)]
+    write(tmp_path / "t.csv", table, "ab")
+    few = ["--target", "b", *FEW, "--run-dir"]
+    assert npnet(capsys, "train", "t.csv", *few, "run")[0] == 0
+    table[3]["ab".index(column)] = cell
+    write(tmp_path / "t.csv", table, "ab")
+    message = f"t.csv, line 5 (row 4), column {column!r}: {cell!r} is too large for float32"
+    for options in ([], ["--missing", "fill"]):
+        code, _, err = npnet(capsys, "train", "t.csv", *few, "new", *options)
+        assert code == 1 and message in err and not Path("new").exists()
+    if column == "a":
+        code, _, err = npnet(capsys, "predict", "run", "t.csv")
+        assert code == 1 and message in err
+
+
+@UNDRAWN
+@WARNS
+def test_numbers_far_from_all_others_are_refused_or_said(tmp_path, capsys):
+    few = ["--target", "b", *FEW]
+    for column, row in itertools.product("ab", range(10)):  # of ten rows some are trained on, others test
+        table = [[i, i * 7 % 13 + 0.5] for i in range(10)]
+        table[row]["ab".index(column)] = "1e30"
+        write(tmp_path / "t.csv", table, "ab")
+        code, _, err = npnet(capsys, "train", "t.csv", *few)
+        place = f"t.csv, line {row + 2} (row {row + 1}), column {column!r}: "
+        beside = f"{place}beside '1e30' all other values of the column are one number in float32."
+        assert beside in err if code == 0 else f"{place}'1e30' is more than 4.3e+09 deviations from" in err
+        for file in Path("runs").rglob("*.json"):
+            assert not re.search("NaN|Infinity", file.read_text()), file
+
+
+def test_equal_numbers_have_the_deviation_1():
+    assert tables.measure(np.full(60, 0.1))["deviation"] == 1
 
 
 @UNDRAWN
