@@ -7,7 +7,6 @@ and becomes one column of 0 and 1 for each of them. The encoding is plain data, 
 import csv
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from npnet.datasets.cells import is_missing, number, oddity
 from npnet.internal import checks
 
 __all__ = [
-    "MISSING",
     "MOST_CATEGORIES",
     "Encoding",
     "Table",
@@ -34,7 +33,6 @@ __all__ = [
 
 Encoding = list[dict[str, Any]]  # of each column: its "name", and "mean" and "deviation" or its "categories"
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})  # in small letters
 MOST_CATEGORIES = 100  # of one column: a column of names or numbers of rows says nothing of other rows
 LARGEST = float(np.finfo(np.float32).max)  # number in a cell; its square is a float64, for the deviation
 FARTHEST = LARGEST**0.25  # number of deviations: times a weight as large, and squared in a loss, a float32
@@ -113,20 +111,6 @@ def read(path: str | os.PathLike[str]) -> Table:
     return Table(place, columns, rows, lines)
 
 
-def is_missing(cell: str) -> bool:
-    """Whether a cell holds no value: it is empty, or NA, NaN, null, None, ?."""
-    return cell.lower() in MISSING
-
-
-def _number(cell: str) -> float | None:
-    """What a cell says, infinite where that is too large for float64; None of what is no number."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    return None if math.isnan(value) else value
-
-
 def numbers_of(table: Table, name: str) -> np.ndarray | None:
     """The cells of a column as float64, NaN where one is missing; None where one is no number.
 
@@ -136,7 +120,7 @@ def numbers_of(table: Table, name: str) -> np.ndarray | None:
         All are numbers, and one is too large for float32.
     """
     cells = table.column(name)
-    values = [math.nan if is_missing(cell) else _number(cell) for cell in cells]
+    values = [math.nan if is_missing(cell) else number(cell) for cell in cells]
     if None in values:
         return None
     result = np.array(values, np.float64)
@@ -151,14 +135,8 @@ def numbers_of(table: Table, name: str) -> np.ndarray | None:
 def no_number(table: Table, name: str) -> str | None:
     """A sentence about the first text of a column whose values are numbers for the most part; or None."""
     cells = table.column(name)
-    rows = [row for row, cell in enumerate(cells) if not is_missing(cell)]
-    texts = [row for row in rows if _number(cells[row]) is None]
-    if texts and 2 * len(texts) < len(rows):
-        return f"{table.place(texts[0], name)}: {cells[texts[0]]!r} is no number, as most of the column are"
-    commas = [row for row in texts if re.fullmatch(r"[+-]?\d+,\d+", cells[row])]
-    if 2 * len(commas) > len(rows):
-        return f"{table.place(commas[0], name)}: {cells[commas[0]]!r} has a decimal comma; write a point"
-    return None
+    found = oddity(cells)
+    return found and f"{table.place(found[0], name)}: {cells[found[0]]!r} {found[1]}"
 
 
 def measure(values: np.ndarray) -> dict[str, float]:
@@ -195,9 +173,9 @@ def standardise(table: Table, name: str, values: np.ndarray, by: Mapping[str, An
         result = (values - by["mean"]) / by["deviation"]
     for row in np.flatnonzero(np.abs(result) > FARTHEST).tolist():
         raise ValueError(
-            f"{table.place(row, name)}: {table.column(name)[row]!r} is more than {FARTHEST:.2g} deviations from"
-            f" the mean of the values trained on (mean {by['mean']:.4g}, deviation {by['deviation']:.4g})."
-            " Correct it, or remove the row."
+            f"{table.place(row, name)}: {table.column(name)[row]!r} is more than {FARTHEST:.2g} deviations"
+            f" from the mean of the values trained on (mean {by['mean']:.4g}, deviation"
+            f" {by['deviation']:.4g}). Correct it, or remove the row."
         )
     return result.astype(np.float32)
 
@@ -264,7 +242,7 @@ def encode(table: Table, encoding: Sequence[Mapping[str, Any]], fill: bool) -> n
         values = numbers_of(table, name)
         if values is None:
             text = next(
-                row for row, cell in enumerate(cells) if not is_missing(cell) and _number(cell) is None
+                row for row, cell in enumerate(cells) if not is_missing(cell) and number(cell) is None
             )
             raise ValueError(f"{table.place(text, name)}: expected a number, got {cells[text]!r}.")
         parts.append(np.nan_to_num(standardise(table, name, values, column))[:, None])

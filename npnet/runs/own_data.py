@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from npnet.datasets import folders, tables
+from npnet.datasets.cells import is_missing
 from npnet.datasets.picture_file import read_picture
 from npnet.internal import checks
 from npnet.internal.progress import Progress, is_watched
@@ -147,7 +148,7 @@ def table(settings: Mapping[str, Any]) -> Dataset:
     found, target = tables.read(settings["data"]), settings["target"]
     cells = found.column(target)
     for row, cell in enumerate(cells):
-        if tables.is_missing(cell):
+        if is_missing(cell):
             raise ValueError(f"{found.place(row, target)}: the target is missing. Remove the row.")
     if text := tables.no_number(found, target):
         raise ValueError(f"{text}. Correct it, or remove the row.")

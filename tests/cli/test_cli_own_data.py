@@ -329,7 +329,9 @@ def test_a_text_among_numbers_is_named(tmp_path, capsys):
     assert code == 1 and f"{place} {number} Correct it, or remove the row." in err
     write(tmp_path / "commas.csv", [[f"{i},5", i % 3] for i in range(40)], ["size", "rooms"])
     code, _, err = npnet(capsys, "train", "commas.csv", "--target", "size", *FEW)
-    assert code == 1 and "column 'size': '0,5' has a decimal comma; write a point." in err
+    assert (
+        code == 1 and "column 'size': '0,5' has a decimal comma; write 0.5, and all of the column so." in err
+    )
 
 
 @UNDRAWN
@@ -369,6 +371,46 @@ def test_numbers_far_from_all_others_are_refused_or_said(tmp_path, capsys):
 
 def test_equal_numbers_have_the_deviation_1():
     assert tables.measure(np.full(60, 0.1))["deviation"] == 1
+
+
+THOUSANDS = "has grouped thousands; write"
+
+
+@WARNS
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (
+            ["1,288", "900"],
+            "'1,288' is 1288 with grouped thousands, or 1.288 with a decimal comma; write the",
+        ),
+        (["1,288", "12,500", "1,234,567", "900", "1,100"], f"'1,288' {THOUSANDS} 1288,"),
+        (["1,288", "3.5"], f"'1,288' {THOUSANDS} 1288,"),
+        (["1,288", "0,5"], "'1,288' has a decimal comma; write 1.288,"),
+        (["0,500", "0,250"], "'0,500' has a decimal comma; write 0.500,"),
+        (["-1,288.50", "1,5"], f"'-1,288.50' {THOUSANDS} -1288.50,"),
+        (["1.288,50", "2,5"], "'1.288,50' has a decimal comma; write 1288.50,"),
+        (["1.234.567", "1.288"], f"'1.234.567' {THOUSANDS} 1234567,"),
+        (["1'288", "900"], f"{chr(34)}1'288{chr(34)} {THOUSANDS} 1288,"),
+        (["1\u202f288", "900"], f"'1\\u202f288' {THOUSANDS} 1288,"),
+        (["1 288", "1 300,5"], f"'1 288' {THOUSANDS} 1288,"),
+    ],
+)
+def test_numbers_written_otherwise_are_named_with_what_they_mean(tmp_path, capsys, cells, message):
+    write(tmp_path / "t.csv", [[cell, i] for i, cell in enumerate(cells * 3)], "ab")
+    place = f"t.csv, line 2 (row 1), column 'a': {message}"
+    code, _, err = npnet(capsys, "train", "t.csv", "--target", "a", *FEW)
+    assert code == 1 and place in err
+    with pytest.warns(UserWarning, match=f"{re.escape(place)}.*The column is taken for categories"):
+        encoding = tables.describe(tables.read("t.csv"), ["a"], np.arange(4), fill=False)
+    assert encoding == [{"name": "a", "categories": sorted(cells)}]
+
+
+@pytest.mark.parametrize("cells", [["1,2,3", "1,2"], ["12,34,567", "a"], ["x", "1,5", "y"], ["-", "+"]])
+def test_texts_that_are_no_numbers_are_categories(tmp_path, cells):
+    write(tmp_path / "t.csv", [[cell, 1] for cell in cells], "ab")
+    encoding = tables.describe(tables.read("t.csv"), ["a"], np.arange(2), fill=False)
+    assert encoding == [{"name": "a", "categories": sorted(cells)}]
 
 
 @UNDRAWN
