@@ -4,9 +4,12 @@ import math
 import re
 from collections.abc import Sequence
 
-__all__ = ["MISSING", "is_missing", "number", "oddity"]
+__all__ = ["MISSING", "hold_dates", "is_missing", "number", "oddity"]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})  # in small letters
+CURRENCIES = "$€£¥₹₽₩₺₴₪₫฿₱₦¢"
+SIGN = re.compile(rf"^([+-]?)\s*[{CURRENCIES}]\s*|\s*[{CURRENCIES}%]$")  # before a number, or behind it
+DATE = re.compile(r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{4})([ T]\d.*)?")
 
 
 def _written(groups: str, mark: str) -> re.Pattern:
@@ -32,11 +35,16 @@ def number(cell: str) -> float | None:
     return None if math.isnan(value) else value
 
 
+def hold_dates(cells: Sequence[str]) -> bool:
+    """Whether all cells that are not missing are dates: 2024-12-31, 31.12.2024, 12/31/2024 23:59."""
+    return all(DATE.fullmatch(cell) for cell in cells if not is_missing(cell))
+
+
 def oddity(cells: Sequence[str]) -> tuple[int, str] | None:
     """The first text of a column whose values are numbers for the most part, and what is odd about it.
 
-    Numbers are also those with a decimal comma or with groups of three digits. Whether the comma of 1,288 is
-    a decimal one, the other cells may tell.
+    Numbers are also those with the sign of a currency or of percent, with a decimal comma or with groups of
+    three digits. Whether the comma of 1,288 is a decimal one, the other cells may tell.
     """
     rows = [row for row, cell in enumerate(cells) if not is_missing(cell)]
     texts = [row for row in rows if number(cells[row]) is None]
@@ -54,11 +62,12 @@ def oddity(cells: Sequence[str]) -> tuple[int, str] | None:
 
 
 def _read(cell: str) -> dict[str, str]:
-    """A cell as a plain number, without groups, for each decimal mark it may be written with."""
+    """A cell as a plain number, without sign and groups, for each decimal mark it may be written with."""
+    bare = SIGN.sub(r"\1", cell)
     return {
-        mark: "".join("." if letter == mark else letter for letter in cell if letter in f"+-0123456789{mark}")
+        mark: "".join("." if letter == mark else letter for letter in bare if letter in f"+-0123456789{mark}")
         for mark, pattern in WRITTEN.items()
-        if pattern.fullmatch(cell)
+        if pattern.fullmatch(bare)
     }
 
 
@@ -68,5 +77,10 @@ def _what(cell: str, meanings: dict[str, str]) -> str:
     if len(plain) == 2:
         readings = f"{plain[0]} with grouped thousands, or {plain[1]} with a decimal comma"
         return f"is {readings}; write the one you mean"
-    decimal = "," in cell and "." not in meanings
-    return f"has {'a decimal comma' if decimal else 'grouped thousands'}; write {plain[0]}, and all of the column so"
+    if sign := SIGN.search(cell):
+        what = f"a {'percent' if sign[0].strip() == '%' else 'currency'} sign"
+    elif "," in cell and "." not in meanings:
+        what = "a decimal comma"
+    else:
+        what = "grouped thousands"
+    return f"has {what}; write {plain[0]}, and all of the column so"

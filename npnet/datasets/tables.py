@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from npnet.datasets.cells import is_missing, number, oddity
+from npnet.datasets.cells import hold_dates, is_missing, number, oddity
 from npnet.internal import checks
 
 __all__ = [
@@ -210,10 +210,16 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray, fill: bool) -
         if len(categories) > MOST_CATEGORIES:
             raise ValueError(
                 f"{table.path}: column {name!r} holds {len(categories)} different texts, more than"
-                f" {MOST_CATEGORIES} categories. If they are names, leave the column out: --ignore {name!r}."
+                f" {MOST_CATEGORIES} categories. If they are names or dates, leave the column out:"
+                f" --ignore {name!r}."
             )
         if text:
             checks.warn(f"{text}. The column is taken for categories.")
+        elif categories and hold_dates(categories):
+            checks.warn(
+                f"{table.path}: the dates of column {name!r} are taken for {len(categories)} categories,"
+                f" which no other date belongs to. Leave the column out: --ignore {name!r}."
+            )
         encoding.append({"name": name, "categories": categories})
     return encoding
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,9 +137,9 @@ def _read(files: list[Path], shape: tuple[int, int, int]) -> np.ndarray:
 def table(settings: Mapping[str, Any]) -> Dataset:
     """Return the rows of a CSV file, whose column ``target`` is to be told from the others.
 
-    Text, or up to ``MOST_CLASSES`` different whole numbers, are classes; other numbers are a quantity, which
-    is standardised. The share ``test_split`` of the rows, mixed, is held out to test on, the same rows in
-    every run.
+    Text is classes. So are up to ``MOST_CLASSES`` different whole numbers, unless most values occur only
+    once; other numbers are a quantity, which is standardised. The share ``test_split`` of the rows, mixed,
+    is held out to test on, the same rows in every run.
 
     Raises
     ------
@@ -146,8 +147,7 @@ def table(settings: Mapping[str, Any]) -> Dataset:
         If the file cannot be read or a value does not fit; its line and column are named.
     """
     found, target = tables.read(settings["data"]), settings["target"]
-    cells = found.column(target)
-    for row, cell in enumerate(cells):
+    for row, cell in enumerate(found.column(target)):
         if is_missing(cell):
             raise ValueError(f"{found.place(row, target)}: the target is missing. Remove the row.")
     if text := tables.no_number(found, target):
@@ -167,24 +167,35 @@ def table(settings: Mapping[str, Any]) -> Dataset:
     fill = settings["missing"] == "fill"
     encoding = tables.describe(found, names, train, fill)
     x = tables.encode(found, encoding, fill)
-    about: dict[str, Any] = {"target": target, "encoding": encoding, "fill": fill}
-    values = tables.numbers_of(found, target)
-    if values is not None and ((values % 1).any() or len(set(values.tolist())) > MOST_CLASSES):
-        scale = tables.scale(found, target, values, train)
-        y = tables.standardise(found, target, values, scale)
-        about |= {"class_names": [], **scale}
-    else:
-        classes = sorted(set(cells), key=(lambda cell: (float(cell), cell)) if values is not None else None)
-        if len(classes) < 2:
-            raise ValueError(f"{found.path}: the target {target!r} is {classes[0]!r} everywhere.")
-        y = np.array([classes.index(cell) for cell in cells])
-        about["class_names"] = classes
+    y, about = _answers(found, target, train)
+    about |= {"target": target, "encoding": encoding, "fill": fill}
     kept = _kept(len(train), settings["validation_split"])
     train, held = train[:kept], train[kept:]
     return Dataset(
         "table", x[train], y[train], x[held], y[held], x[test], y[test], tuple(about["class_names"]),
         title=found.path.stem, about=about,
     )  # fmt: skip
+
+
+def _answers(found: tables.Table, target: str, train: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return labels or standardised values of the target, and what a run keeps of them."""
+    cells, values = found.column(target), tables.numbers_of(found, target)
+    counts = Counter(cells if values is None else values.tolist())
+    once = [value for value, count in counts.items() if count == 1]
+    mostly_once = 2 * len(once) > len(cells)
+    if values is not None and (mostly_once or (values % 1).any() or len(counts) > MOST_CLASSES):
+        scale = tables.scale(found, target, values, train)
+        return tables.standardise(found, target, values, scale), {"class_names": [], **scale}
+    if mostly_once:
+        row = cells.index(once[0])
+        raise ValueError(
+            f"{found.place(row, target)}: {cells[row]!r} is no number, and no class: most values of the"
+            " target occur only once. Write plain numbers, or predict another column: --target COLUMN."
+        )
+    classes = sorted(set(cells), key=(lambda cell: (float(cell), cell)) if values is not None else None)
+    if len(classes) < 2:
+        raise ValueError(f"{found.path}: the target {target!r} is {classes[0]!r} everywhere.")
+    return np.array([classes.index(cell) for cell in cells]), {"class_names": classes}
 
 
 def _kept(n: int, validation_split: float) -> int:

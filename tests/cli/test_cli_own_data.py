@@ -393,6 +393,14 @@ THOUSANDS = "has grouped thousands; write"
         (["1.234.567", "1.288"], f"'1.234.567' {THOUSANDS} 1234567,"),
         (["1'288", "900"], f"{chr(34)}1'288{chr(34)} {THOUSANDS} 1288,"),
         (["1\u202f288", "900"], f"'1\\u202f288' {THOUSANDS} 1288,"),
+        (["$3.5", "$4"], "'$3.5' has a currency sign; write 3.5,"),
+        (["3.50 €", "4"], "'3.50 €' has a currency sign; write 3.50,"),
+        (["-$1,288", "$0.5"], "'-$1,288' has a currency sign; write -1288,"),
+        (
+            ["£1,288", "£5"],
+            "'£1,288' is 1288 with grouped thousands, or 1.288 with a decimal comma; write the",
+        ),
+        (["35%", "20 %"], "'35%' has a percent sign; write 35,"),
         (["1 288", "1 300,5"], f"'1 288' {THOUSANDS} 1288,"),
     ],
 )
@@ -406,11 +414,54 @@ def test_numbers_written_otherwise_are_named_with_what_they_mean(tmp_path, capsy
     assert encoding == [{"name": "a", "categories": sorted(cells)}]
 
 
-@pytest.mark.parametrize("cells", [["1,2,3", "1,2"], ["12,34,567", "a"], ["x", "1,5", "y"], ["-", "+"]])
+@pytest.mark.parametrize(
+    "cells", [["1,2,3", "1,2"], ["12,34,567", "a"], ["x", "1,5", "y"], ["-", "+"], ["$", "%"]]
+)
 def test_texts_that_are_no_numbers_are_categories(tmp_path, cells):
     write(tmp_path / "t.csv", [[cell, 1] for cell in cells], "ab")
     encoding = tables.describe(tables.read("t.csv"), ["a"], np.arange(2), fill=False)
     assert encoding == [{"name": "a", "categories": sorted(cells)}]
+
+
+@UNDRAWN
+@WARNS
+@pytest.mark.parametrize(
+    "form", ["2024-03-{:02}", "{}.3.2024", "3/{:02}/2024 12:30", "2024-03-{:02}T12:30:00Z"]
+)
+def test_dates_are_taken_for_categories_and_said(tmp_path, capsys, form):
+    write(
+        tmp_path / "t.csv",
+        [[form.format(1 + i % 28), f"1{i % 9}.5", i] for i in range(60)],
+        ["date", "x", "y"],
+    )
+    few = ["--target", "y", *FEW, "--run-dir"]
+    code, _, err = npnet(capsys, "train", "t.csv", *few, "run")
+    assert code == 0 and "npnet: t.csv: the dates of column 'date' are taken for 28 categories, which" in err
+    assert npnet(capsys, "train", "t.csv", *few, "other", "--ignore", "date")[2] == ""
+
+
+@UNDRAWN
+@WARNS
+def test_values_that_mostly_occur_once_are_no_classes(tmp_path, capsys):
+    few = ["--target", "y", *FEW, "--run-dir", "run"]
+    write(tmp_path / "t.csv", [[i, f"{i // 2 if i < 20 else i} kg"] for i in range(60)], "xy")
+    code, _, err = npnet(capsys, "train", "t.csv", *few)
+    assert (
+        code == 1 and "t.csv, line 22 (row 21), column 'y': '20 kg' is no number, and no class: most" in err
+    )
+    write(tmp_path / "t.csv", [[i, 100 * i] for i in range(12)], "xy")
+    code, out, err = npnet(capsys, "train", "t.csv", *few)
+    assert (code, err) == (0, "") and "one quantity" in out
+
+
+@UNDRAWN
+@WARNS  # of classes that nothing trains or tests
+@pytest.mark.parametrize("names", [["no", "yes"], [f"town {i}" for i in range(30)]])
+def test_texts_that_mostly_occur_more_often_are_classes(tmp_path, capsys, names):
+    table = [[i, names[i % len(names)]] for i in range(60)] + [[i, f"rare {i}"] for i in range(5)]
+    write(tmp_path / "t.csv", table, "xy")
+    code, out, _ = npnet(capsys, "train", "t.csv", "--target", "y", *FEW, "--run-dir", "run")
+    assert code == 0 and f"{len(names) + 5} classes" in out
 
 
 @UNDRAWN
