@@ -17,6 +17,7 @@ import sys
 import numpy as np
 
 from npnet.checking.measuring.timing import table
+from npnet.internal.words import quantity
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs import trained
 from npnet.runs.terminal import describe_error, say
@@ -66,12 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     say("model", str(model))
     of = arguments.data or model.settings["data"] or model.settings["dataset"]
     if "quantity" in result:
-        say("test part", f"{result['quantity']['samples']:,} rows of {of}")
+        say("test part", f"{quantity(result['quantity']['samples'], 'row')} of {of}")
         say("error", describe_error(result))
         return 0
     confusion = np.array(result["confusion"])
     seen = f", {result['views']} views of each" if result["views"] > 1 else ""
-    say("test part", f"{confusion.sum():,} samples of {of}{seen}")
+    say("test part", f"{quantity(confusion.sum(), 'sample')} of {of}{seen}")
     say("loss", f"{result['test']['loss']:.4f}")
     say("accuracy", f"{result['test']['accuracy']:.4f}")
     print(

@@ -20,6 +20,7 @@ from typing import Any
 from npnet.cli.values import positive
 from npnet.internal.files import write_atomically
 from npnet.internal.progress import can_encode
+from npnet.internal.words import quantity
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.models import load_model
 from npnet.runs import trained
@@ -118,7 +119,7 @@ def _predict_table(model: trained.Trained, arguments: argparse.Namespace) -> int
         write_atomically(Path(arguments.output), table.getvalue().encode())
         say("model", str(model))
         added = columns[-1 - len(model.class_names)]
-        say("written", f"{arguments.output}: {len(rows):,} rows with {added!r}")
+        say("written", f"{arguments.output}: {quantity(len(rows), 'row')} with {added!r}")
     return 0
 
 

@@ -7,15 +7,16 @@ and becomes one column of 0 and 1 for each of them. The encoding is plain data, 
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from npnet.datasets.cells import hold_dates, is_missing, number, oddity
 from npnet.internal import checks
+from npnet.internal.words import quantity
 
 __all__ = [
     "MOST_CATEGORIES",
@@ -83,32 +84,42 @@ def read(path: str | os.PathLike[str]) -> Table:
     place = Path(path).expanduser()
     try:
         with place.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            separator = max(",;\t", key=first.count)
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            columns = [name.strip() for name in next(reader, [])]
-            rows, lines = [], []
-            for cells in reader:
-                if not cells:  # an empty line
-                    continue
-                if len(cells) != len(columns):
-                    raise ValueError(
-                        f"{place}, line {reader.line_num}, has {len(cells)} cells where the first line names"
-                        f" {len(columns)} columns."
-                    )
-                rows.append([cell.strip() for cell in cells])
-                lines.append(reader.line_num)
+            (_, columns), *records = list(_records(place, file)) or [(1, [])]
     except UnicodeDecodeError as error:
         raise ValueError(f"{place} is no text in UTF-8: {error}. Save it as CSV UTF-8.") from error
-    except csv.Error as error:
-        raise ValueError(f"{place} is no CSV file: {error}.") from error
+    records = [(line, cells) for line, cells in records if cells]  # no empty lines
+    for line, cells in records:
+        if len(cells) != len(columns):
+            raise ValueError(
+                f"{place}, line {line}, has {quantity(len(cells), 'cell')} where the first line names"
+                f" {quantity(len(columns), 'column')}."
+            )
     twice = {name for name in columns if columns.count(name) > 1}
     if twice or "" in columns:
         raise ValueError(f"{place} must name each column once in its first line, got {', '.join(columns)}.")
-    if not rows:
+    if not records:
         raise ValueError(f"{place} has no rows below its first line.")
-    return Table(place, columns, rows, lines)
+    return Table(place, columns, [cells for _, cells in records], [line for line, _ in records])
+
+
+def _records(place: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each record, the names of columns too, with the line that it ends in."""
+    first = file.readline()
+    file.seek(0)
+    separator = max(",;\t", key=first.count)
+    reader = csv.reader(file, delimiter=separator, strict=True)
+    begins = 1
+    try:
+        for cells in reader:
+            yield reader.line_num, [cell.strip() for cell in cells]
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        what = str(error)
+        if what == "unexpected end of data":
+            what = 'a quote (") is opened and not closed up to the end of the file'
+        raise ValueError(
+            f"{place} is no CSV file: in the row that begins in line {begins} {what}."
+        ) from error
 
 
 def numbers_of(table: Table, name: str) -> np.ndarray | None:

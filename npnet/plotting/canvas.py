@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npnet.internal.words import quantity
+
 __all__ = [
     "COLORS",
     "DPI",
@@ -25,7 +27,6 @@ __all__ = [
     "finish",
     "mosaic",
     "new_figure",
-    "quantity",
     "tidy",
 ]
 
@@ -144,11 +145,6 @@ def percent(share: float, digits: int = 0) -> str:
         if rounded < least:
             return f"<{least:.{digits}f}%"
     return f"{rounded:.{digits}f}%"
-
-
-def quantity(number: int, noun: str) -> str:
-    """1 epoch, 20 epochs, 10,000 images."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def so_far(epochs: int, steps: int) -> str:

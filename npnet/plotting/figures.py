@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npnet.internal import checks
+from npnet.internal.words import quantity
 from npnet.plotting.canvas import (
     COLORS,
     GREY,
@@ -26,7 +27,6 @@ from npnet.plotting.canvas import (
     mosaic,
     new_figure,
     percent,
-    quantity,
     tidy,
 )
 from npnet.plotting.curves import Panel, panels

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from npnet.internal.words import quantity
 from npnet.utils import to_categorical
 
 __all__ = ["ROWS", "Dataset", "things"]
@@ -62,13 +63,14 @@ class Dataset:
 
     def describe(self) -> str:
         """Return size and shape in words."""
-        kind = things(self.name)
-        unit = {"images": "", "points": " coordinates", "rows": " features"}[kind]
-        shape = " x ".join(map(str, self.x_train.shape[1:])) + unit
+        kind = things(self.name)[:-1]
+        shape = " x ".join(map(str, self.x_train.shape[1:]))
+        if not self.of_images:
+            shape = quantity(self.x_train.shape[1], {"point": "coordinate", "row": "feature"}[kind])
         held = f"{len(self.x_held):,} held out of them to choose the epoch by, " if len(self.x_held) else ""
         answer = f"{len(self.class_names)} classes" if self.class_names else "one quantity"
         return (
-            f"{self.title or self.name}: {len(self.x_train):,} {kind} to train on, {held}"
+            f"{self.title or self.name}: {quantity(len(self.x_train), kind)} to train on, {held}"
             f"{len(self.x_test):,} to test on, {shape}, {answer}"
         )
 

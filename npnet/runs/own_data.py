@@ -15,6 +15,7 @@ from npnet.datasets.cells import is_missing
 from npnet.datasets.picture_file import read_picture
 from npnet.internal import checks
 from npnet.internal.progress import Progress, is_watched
+from npnet.internal.words import quantity
 from npnet.runs.dataset import Dataset
 from npnet.training import batches
 
@@ -128,7 +129,7 @@ def _read(files: list[Path], shape: tuple[int, int, int]) -> np.ndarray:
     if refused:
         more = f" And {len(refused) - NAMED} more." if len(refused) > NAMED else ""
         raise ValueError(
-            f"{len(refused)} of {len(files)} pictures cannot be read. Replace or remove them:"
+            f"{len(refused)} of {quantity(len(files), 'picture')} cannot be read. Replace or remove them:"
             f" {' '.join(refused[:NAMED])}{more}"
         )
     return x
@@ -162,7 +163,7 @@ def table(settings: Mapping[str, Any]) -> Dataset:
     order = rng.permutation(n)
     tested = max(1, round(settings["test_split"] * n))
     if tested >= n:
-        raise ValueError(f"{found.path} has {n} rows: none is left to train on. Give more rows.")
+        raise ValueError(f"{found.path} has {quantity(n, 'row')}: none is left to train on. Give more rows.")
     test, train = order[:tested], order[tested:][: settings["limit"]]
     fill = settings["missing"] == "fill"
     encoding = tables.describe(found, names, train, fill)

@@ -8,10 +8,11 @@ from typing import Any
 import npnet
 from npnet.internal import processes
 from npnet.internal.progress import can_encode, clock
+from npnet.internal.words import quantity
 from npnet.kernels import name_of
 from npnet.kernels.machine import threads
 from npnet.models import Sequential
-from npnet.plotting.canvas import quantity, so_far
+from npnet.plotting.canvas import so_far
 from npnet.runs.clock import NAMES
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
@@ -48,10 +49,10 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
     say("Training", describe_training(settings, len(dataset.x_train)))
     compiled = name_of(model.kernels) == "numba"
     policy = f", {settings['dtype']}" if settings["dtype"] != "float32" else ""
-    say("Kernels", (f"numba, {threads.get_threads()} threads" if compiled else "numpy") + policy)
+    say("Kernels", (f"numba, {quantity(threads.get_threads(), 'thread')}" if compiled else "numpy") + policy)
     if settings["shards"] is not None:
         group = processes.group()
-        say("Processes", f"{', '.join(group.machines)}; {settings['shards']} shards a batch")
+        say("Processes", f"{', '.join(group.machines)}; {quantity(settings['shards'], 'shard')} a batch")
     say("Seed", str(settings["seed"]))
     hint = f" (should a process be killed: npnet train --resume {folder.path})"
     say("Folder", f"{folder.path}{hint if processes.group().size > 1 else ''}")
@@ -101,15 +102,18 @@ def print_result(folder: RunFolder, result: dict[str, Any]) -> None:
     elif result["status"] == "failed":
         which += " saved"
     if best is not None:
-        say("Best epoch", f"{best} of {result['epochs']}, chosen on {result['held_out']:,} samples held out")
+        say(
+            "Best epoch",
+            f"{best} of {result['epochs']}, chosen on {quantity(result['held_out'], 'sample')} held out",
+        )
         which = f"weights of epoch {best}"
     if quantity_known := result.get("quantity"):
-        say("Test", f"{describe_error(result)} ({quantity_known['samples']:,} samples; {which})")
+        say("Test", f"{describe_error(result)} ({quantity(quantity_known['samples'], 'sample')}; {which})")
     else:
-        samples = sum(map(sum, result["confusion"]))
+        samples = quantity(sum(map(sum, result["confusion"])), "sample")
         scores = f"accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}"
         seen = f", {result['views']} views of each" if result["views"] > 1 else ""
-        say("Test", f"{scores} ({samples:,} samples{seen}; {which})")
+        say("Test", f"{scores} ({samples}{seen}; {which})")
         say_classes(result["class_names"], result["confusion"])
     if result["images_per_second"] is not None:
         say("Speed", f"{result['images_per_second']:,} samples a second in training")

@@ -9,8 +9,9 @@ import numpy as np
 
 from npnet.datasets import tables
 from npnet.datasets.picture_file import read_picture
+from npnet.internal.words import quantity
 from npnet.models import Sequential, load_model
-from npnet.plotting.canvas import quantity, so_far
+from npnet.plotting.canvas import so_far
 from npnet.runs import datasets
 from npnet.runs.folder import DATA, RunFolder
 from npnet.runs.outcome import BATCH, examine

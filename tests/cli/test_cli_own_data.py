@@ -289,6 +289,19 @@ def test_help_shows_no_default_where_there_is_none(capsys):
 
 
 @UNDRAWN
+def test_one_of_a_thing_is_no_plural(tmp_path, capsys):
+    write(tmp_path / "t.csv", [[i, i + 0.5] for i in range(5)], "xy")
+    few = [*FEW, "--validation-split", 0.25, "--threads", 1]
+    code, out, err = npnet(capsys, "train", "t.csv", "--target", "y", *few, "--run-dir", "run")
+    out += npnet(capsys, "evaluate", "run")[1]
+    write(tmp_path / "new.csv", [[1]], "x")
+    out += npnet(capsys, "predict", "run", "new.csv", "--output", "out.csv")[1]
+    assert (code, err) == (0, "") and "1 row of t.csv" in out and "1 row with" in out
+    assert "1 to test on, 1 feature, one quantity" in flat(out) and "1 sample held out" in out
+    assert not re.findall(r"(?<![\d.,])1 \w+s\b", out)
+
+
+@UNDRAWN
 def test_whole_numbers_are_classes_where_they_are_few(houses, capsys):
     few = ["--ignore", "id", "--epochs", 1, "--kernels", "numpy", "--run-dir", "run"]
     assert npnet(capsys, "train", houses, "--target", "rooms", *few)[0] == 0
@@ -508,8 +521,8 @@ def test_a_table_that_has_changed_is_not_evaluated(houses, capsys):
     [
         ("a,b\n1,2\n", [], "target must name the column of the table"),
         ("a,b\n1,2\n", ["--target", "c"], "has no column 'c'. It has a, b."),
-        ("a,b\n1,2\n", ["--target", "b"], "has 1 rows: none is left to train on"),
-        ("a,b\n1,2\n1\n", ["--target", "b"], "line 3, has 1 cells where the first line names 2 columns"),
+        ("a,b\n1,2\n", ["--target", "b"], "has 1 row: none is left to train on"),
+        ("a,b\n1,2\n1\n", ["--target", "b"], "line 3, has 1 cell where the first line names 2 columns"),
         ("a,a\n1,2\n", ["--target", "a"], "must name each column once"),
         ("a,b\n", ["--target", "b"], "has no rows below its first line"),
         ("", ["--target", "b"], "has no rows below its first line"),
@@ -521,6 +534,11 @@ def test_a_table_that_has_changed_is_not_evaluated(houses, capsys):
         ("a,b\n1,x\n2,y\n", ["--target", "b", "--flip"], "flip, shift and filters are for pictures"),
         ("a,b\n1,x\n2,y\n", ["--target", "b", "--image-size", "3"], "image_size is for pictures"),
         ("a,b\n" + "".join(f"n{i},{i % 2}\n" for i in range(101)), ["--target", "b"], "leave the column out"),
+        ("a\n1,2\n", ["--target", "a"], "line 2, has 2 cells where the first line names 1 column."),
+        ('a,b\n"1\n2",3\n\n4,5\n"6,7\n8,9\n', ["--target", "b"],
+         'no CSV file: in the row that begins in line 6 a quote (") is opened and not closed up to the end'),
+        ('"a,b\n1,2\n', ["--target", "b"], 'in the row that begins in line 1 a quote (") is opened'),
+        ('a,b\n1,2\n"3"4,5\n', ["--target", "b"], "in the row that begins in line 3 ',' expected after"),
         ("\xff\xfe", ["--target", "b"], "is no text in UTF-8"),
     ],
 )  # fmt: skip

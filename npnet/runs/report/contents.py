@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from npnet.internal.words import quantity
 from npnet.models import Sequential, load_model, summary
 from npnet.plotting import markup
-from npnet.plotting.canvas import percent, quantity, so_far
+from npnet.plotting.canvas import percent, so_far
 from npnet.plotting.curves import Curve, Panel, panels
 from npnet.runs import dataset
 from npnet.runs.datasets import OWN
@@ -43,7 +44,7 @@ def read(folder: RunFolder) -> Content:
         "title": folder.path.resolve().name,
         "occasion": _occasion(known),
         "command": known.get("command"),
-        "held_out": f"{result['held_out']:,} {things}" if result.get("held_out") else held_out,
+        "held_out": quantity(result["held_out"], things[:-1]) if result.get("held_out") else held_out,
         "things": things,
         "dataset": config["data"] if config["dataset"] in OWN else config["dataset"],
         "again": _again(config),
