@@ -31,15 +31,17 @@ def load(settings: Mapping[str, Any]) -> Dataset:
     """Return the dataset of settings whose "dataset" is one of ``KINDS`` and whose "data" is a path."""
     dataset = KINDS[settings["dataset"]](settings)
     parts = (
-        ("training", [*dataset.y_train, *dataset.y_held], "the network cannot learn it"),
-        ("test", dataset.y_test, "nothing tests it"),
+        ("training", [*dataset.y_train, *dataset.y_held], "the network cannot learn"),
+        ("test", dataset.y_test, "nothing tests"),
     )
     for part, labels, consequence in parts:
         absent = set(range(len(dataset.class_names))) - set(labels)
         names = [repr(dataset.class_names[label]) for label in sorted(absent)]
         if names:
             listed = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
-            checks.warn(f"the {part} part has no sample of {listed}: {consequence}.")
+            checks.warn(
+                f"the {part} part has no sample of {listed}: {consequence} {'them' if names[1:] else 'it'}."
+            )
     return dataset
 
 

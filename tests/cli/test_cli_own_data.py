@@ -482,7 +482,10 @@ def test_texts_that_mostly_occur_more_often_are_classes(tmp_path, capsys, names)
 def test_a_class_of_a_table_that_nothing_tests_or_trains_is_said(tmp_path, capsys):
     write(tmp_path / "t.csv", [[i, "ab"[i % 2]] for i in range(30)] + [[31, "rare"]], ["x", "kind"])
     code, _, err = npnet(capsys, "train", "t.csv", "--target", "kind", *FEW)
-    assert code == 0 and re.search("the (training|test) part has no sample of 'rare': ", err)
+    assert code == 0 and re.search("the (training|test) part has no sample of 'rare': .* it\\.$", err, re.M)
+    write(tmp_path / "t.csv", [[i, "abcdef"[i % 6]] for i in range(24)], ["x", "kind"])
+    code, _, err = npnet(capsys, "train", "t.csv", "--target", "kind", *FEW, "--test-split", 0.1)
+    assert code == 0 and re.search("the test part has no sample of .*, .*: nothing tests them\\.$", err, re.M)
 
 
 @UNDRAWN
