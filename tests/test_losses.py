@@ -369,6 +369,15 @@ def test_every_loss_is_a_function_too(name):
         losses.get(lambda t, y: values)
 
 
+def test_keras_s_abbreviations_are_names():
+    for short, name in (
+        ("bce", "binary_crossentropy"), ("kld", "kl_divergence"), ("mse", "mean_squared_error"),
+        ("mae", "mean_absolute_error"), ("mape", "mean_absolute_percentage_error"),
+        ("msle", "mean_squared_logarithmic_error"),
+    ):  # fmt: skip
+        assert type(losses.get(short)) is type(losses.get(short.upper())) is losses.NAMES[name]
+
+
 def test_functions_take_the_options_of_their_loss():
     t, y = np.array([[0.0, 2.0]]), np.array([[3.0, 2.5]])
     assert losses.huber(t, y, delta=2.0) == pytest.approx(np.array([(2 * 3 - 2 + 0.125) / 2]))

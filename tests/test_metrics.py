@@ -142,6 +142,15 @@ def test_the_string_given_is_the_key():
     assert list(history) == ["accuracy", "loss", "mae", "mse", "top2", "top_k_categorical_accuracy"]
 
 
+def test_keras_s_abbreviations_are_names():
+    given = ["bce", "BCE", "MSE", "MAE", "MAPE", "MSLE"]
+    model = compiled([Dense(1, "sigmoid", input_shape=(2,))], "bce", metrics=[*given, "mse"])
+    history = model.fit(random(0, 6, 2), one_hot(6, 2)[:, :1], verbose=0).history
+    assert history.keys() == {"loss", "mse", *given}
+    assert history["MSE"] == history["mse"] and history["BCE"] == history["bce"]
+    assert all(npnet.callbacks.EarlyStopping(f"val_{name}").sign == -1 for name in given)
+
+
 def test_means_of_an_epoch_weigh_batches_by_their_samples():
     means = Means([SparseCategoricalAccuracy("plain")], [SparseCategoricalAccuracy("weighted")])
     means.update(2.0, LABELS[:3], P[:3], np.array([1.0, 0.0, 1.0]))

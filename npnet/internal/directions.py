@@ -10,7 +10,7 @@ MORE = frozenset({
     "true_negatives", "true_positives",
 })  # fmt: skip
 LESS = frozenset({
-    "binary_crossentropy", "categorical_crossentropy", "categorical_hinge", "false_negatives",
+    "bce", "binary_crossentropy", "categorical_crossentropy", "categorical_hinge", "false_negatives",
     "false_positives", "hinge", "kl_divergence", "log_cosh", "logcosh", "loss", "mae", "mape",
     "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
     "mean_squared_logarithmic_error", "mse", "msle", "poisson", "rmse", "root_mean_squared_error",
@@ -21,9 +21,10 @@ LESS = frozenset({
 def grows(name: str) -> bool | None:
     """Return True if more is better, False if less is, None if the name does not say.
 
-    ``val_`` before a name changes nothing, and every name that ends in "accuracy" or "acc" is an accuracy.
+    ``val_`` before a name and capital letters change nothing, and every name that ends in "accuracy" or
+    "acc" is an accuracy.
     """
-    name = name.removeprefix("val_")
+    name = name.removeprefix("val_").lower()
     if name in MORE or name.endswith(("_accuracy", "_acc")):
         return True
     return False if name in LESS else None

@@ -143,6 +143,20 @@ USED = {
     "utils.array_to_img": 4, "utils.save_img": 4, "utils.Progbar": 2, "models.Model": 74,
     "backend.epsilon": 2,
 }  # fmt: skip
+# What Keras's programs say of objects, what it is in npnet, and what to write instead.
+DIFFERENT = {
+    "optimizer.learning_rate.assign(0.5)": (
+        "the learning rate is a number, no variable", "optimizer.learning_rate = 0.5"
+    ),
+    "model.input_shape, model.output_shape": (
+        "shapes are those of one sample: (7, 8, 3) where Keras has (None, 7, 8, 3)",
+        "(None, *model.input_shape)",
+    ),
+    "model.outputs": (
+        "a method, which returns the predictions for a batch: there are no symbolic tensors",
+        "model.output_shape, model.layers[-1]",
+    ),
+}  # fmt: skip
 EVERYWHERE = {"objects have get_config, classes take its result": ("deserialize", "serialize")}
 
 
@@ -186,4 +200,6 @@ def page(known: dict[str, list[str]]) -> str:
             counted = [(USED.get(f"{module}.{name}", 0), name) for name in missing_names.split()]
             shown = [f"{name} ({count})" if count else name for count, name in counted]
             lines.append(f"| {', '.join(shown)} | {reason} |")
+    lines += ["", "## What is otherwise", "", "| in Keras | in npnet | write |", "| --- | --- | --- |"]
+    lines += [f"| `{theirs}` | {what} | `{ours}` |" for theirs, (what, ours) in DIFFERENT.items()]
     return "\n".join([*lines, ""])

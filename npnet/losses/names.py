@@ -8,7 +8,7 @@ import numpy as np
 from npnet.internal import config
 from npnet.losses import loss, more
 
-__all__ = ["FUNCTIONS", "NAMES", "get"]
+__all__ = ["ABBREVIATIONS", "FUNCTIONS", "NAMES", "get"]
 
 NAMES: dict[str, type[loss.Loss]] = {
     "categorical_crossentropy": loss.CategoricalCrossentropy,
@@ -32,6 +32,16 @@ NAMES: dict[str, type[loss.Loss]] = {
     "categorical_hinge": more.CategoricalHinge,
     "binary_focal_crossentropy": more.BinaryFocalCrossentropy,
     "categorical_focal_crossentropy": more.CategoricalFocalCrossentropy,
+}
+ABBREVIATIONS: dict[str, type[loss.Loss]] = {  # names that are no functions of Keras's
+    "bce": loss.BinaryCrossentropy,
+    "BCE": loss.BinaryCrossentropy,
+    "kld": more.KLDivergence,
+    "KLD": more.KLDivergence,
+    "MSE": loss.MeanSquaredError,
+    "MAE": loss.MeanAbsoluteError,
+    "MAPE": more.MeanAbsolutePercentageError,
+    "MSLE": more.MeanSquaredLogarithmicError,
 }
 
 
@@ -59,4 +69,4 @@ def get(identifier: Any) -> loss.Loss:
             "loss is a plain function, whose derivative npnet cannot know. Write a subclass of"
             " npnet.losses.Loss with values and gradient, and pass an instance of that."
         )
-    return config.get("loss", identifier, loss.Loss, NAMES)
+    return config.get("loss", identifier, loss.Loss, NAMES | ABBREVIATIONS)

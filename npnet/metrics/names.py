@@ -54,6 +54,12 @@ NAMES: dict[str, type[metric.Metric]] = {
     "sensitivity_at_specificity": confusion.SensitivityAtSpecificity,
     "specificity_at_sensitivity": confusion.SpecificityAtSensitivity,
     "mean_metric_wrapper": more.MeanMetricWrapper,
+    "bce": more.BinaryCrossentropy,
+    "BCE": more.BinaryCrossentropy,
+    "MSE": metric.MeanSquaredError,
+    "MAE": metric.MeanAbsoluteError,
+    "MAPE": more.MeanAbsolutePercentageError,
+    "MSLE": more.MeanSquaredLogarithmicError,
 }
 
 
