@@ -112,6 +112,12 @@ class CSVLogger(Callback):
         if self.append and self.filename.exists():
             text = self.filename.read_text(encoding="utf-8")
             self.columns = next(csv.reader(io.StringIO(text), delimiter=self.separator), [])
+            if self.columns and "epoch" not in self.columns:
+                raise ValueError(
+                    f"CSVLogger(append=True) found no column epoch in the first line of {self.filename},"
+                    f" {text.partition(chr(10))[0]!r}, read with separator={self.separator!r}. Give the"
+                    " separator it was written with, append=False to begin it anew, or another filename."
+                )
             self._open("a")
             if text and not text.endswith("\n"):
                 self.file.write("\n")

@@ -599,6 +599,17 @@ def test_csv_goes_on_or_starts_again(tmp_path):
     assert rows(tmp_path / "new.csv")[0][:2] == ["epoch", "loss"]
 
 
+@pytest.mark.parametrize("text", ["epoch,loss\n0,0.5\n", "epoch\tloss\n0\t0.5", "somebody's notes\n"])
+def test_csv_goes_on_with_no_file_that_is_not_of_its_separator(tmp_path, text):
+    path, net = tmp_path / "log.csv", model()
+    path.write_text(text)
+    before = [weights.tobytes() for weights in net.get_weights()]
+    with pytest.raises(ValueError, match=r"no column epoch in the first line of .*separator=';'. Give the"):
+        fit(net, CSVLogger(path, separator=";", append=True))
+    assert path.read_text() == text
+    assert [weights.tobytes() for weights in net.get_weights()] == before
+
+
 def test_csv_goes_on_in_a_line_of_its_own(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("epoch,loss\n0,0.5")  # edited by hand, or cut off when the disk was full
