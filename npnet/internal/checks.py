@@ -42,6 +42,10 @@ __all__ = [
 ]
 
 CHUNK = 1 << 22  # elements looked at together, so that checking needs no copy of a large array
+A_LIST = (
+    " A list is taken for one array. If it holds batches, give an iterator over them, iter(batches); for"
+    " several epochs itertools.cycle(batches) with the number of steps."
+)
 
 
 def integer(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -130,13 +134,20 @@ def numbers(name: str, value: Any) -> np.ndarray:
     try:
         result = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{name} cannot be made an array: {error}") from None
+        hint = A_LIST if _holds_arrays(value) else ""
+        raise ValueError(f"{name} cannot be made an array: {error}{hint}") from None
     if result.dtype.kind not in "buif":
         raise TypeError(
             f"{name} must hold numbers (bool, integers or floats), got dtype {result.dtype}."
             " Convert it first, for instance with numpy.asarray(values, dtype=float)."
         )
     return result
+
+
+def _holds_arrays(value: Any) -> bool:
+    """Whether a list or tuple holds arrays, or batches of some: (x, y)."""
+    parts = value if isinstance(value, (list, tuple)) else ()
+    return any(getattr(part, "shape", ()) or _holds_arrays(part) for part in parts)
 
 
 def finite(
@@ -220,6 +231,8 @@ def features(
         hint = ""
         if len(input_shape) == 1 and np.prod(x.shape[1:]) == input_shape[0]:
             hint = f" Flatten first: {name}.reshape(len({name}), {input_shape[0]}), or add Flatten()."
+        elif x.ndim > 1 + len(input_shape) and _holds_arrays(value):
+            hint = A_LIST
         raise ValueError(f"{layer} expects ({expected}), got {x.shape}.{hint}")
     finite(name, x, dtype)
     return x

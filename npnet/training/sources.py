@@ -80,7 +80,10 @@ def _to_validate(
         iterables.refuse_to_use_up("validation_data", data, "validation_steps", steps, times)
         return iterables.to_evaluate(setup, data, _steps("validation_steps", steps), "validation x")
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise ValueError("validation_data must be (x, y) or (x, y, sample_weight), or give batches of these.")
+        raise ValueError(
+            "validation_data must be (x, y) or (x, y, sample_weight), or give batches of these: of a list of"
+            " batches iter(batches)."
+        )
     _refuse_steps("validation_steps", steps)
     x, y, weight = (*data, None)[:3]
     samples = setup.samples(x, y, weight, prefix="validation ")

@@ -1,5 +1,6 @@
 """Batches from generators, data sets and data loaders: what they mean, and what they cost."""
 
+import itertools
 import textwrap
 import threading
 import time
@@ -284,6 +285,35 @@ def test_a_generator_s_function_that_nobody_called_is_named():
         model().fit(forever, steps_per_epoch=3, verbose=0)
     with pytest.raises(TypeError, match="x is Numbered itself"):
         model().fit(Numbered, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [PARTS, tuple(PARTS), [(X[:4], Y[:4]), (X, Y)], [(X, X), (X, X)], [(X, Y)], [(X, X[:4])] * 2],
+)
+def test_a_list_of_batches_says_how_to_give_them(batches):
+    net = model()
+    before = [weights.tobytes() for weights in net.get_weights()]
+    for call in (
+        lambda: net.fit(batches, verbose=0),
+        lambda: net.evaluate(batches, verbose=0),
+        lambda: net.predict(batches, verbose=0),
+        lambda: net.predict([x for x, _ in batches] + [X[:3]], verbose=0),
+        lambda: net.fit(X, Y, validation_data=batches, verbose=0),
+    ):
+        with pytest.raises(ValueError, match=r"iter\(batches\)"):
+            call()
+    assert [weights.tobytes() for weights in net.get_weights()] == before
+
+
+def test_what_is_said_of_a_list_of_batches_works():
+    whole, listed = model(), model()
+    whole.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    listed.fit(itertools.cycle(PARTS), steps_per_epoch=len(PARTS), epochs=2, verbose=0)
+    for one, other in zip(whole.get_weights(), listed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    one_epoch = listed.evaluate(iter(PARTS), verbose=0)
+    np.testing.assert_allclose(one_epoch, whole.evaluate(X, Y, verbose=0), rtol=1e-5)
 
 
 # --- PyDataset
