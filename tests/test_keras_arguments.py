@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 
 import pytest
 from small import compiled, one_hot, random
@@ -9,6 +10,7 @@ from small import compiled, one_hot, random
 import npnet
 from npnet import callbacks, initializers, layers, losses, metrics, optimizers, schedules
 from npnet.internal import config
+from npnet.internal.strict import Strict
 
 X, Y = random(0, 12, 4), one_hot(12, 3)
 
@@ -19,11 +21,7 @@ def model():
 
 def known(method):
     """Return what a method's ``keras_arguments`` were: name -> the value that asks for nothing."""
-    found = {}
-    while hasattr(method, "__wrapped__"):
-        found |= inspect.getclosurevars(method).nonlocals["known"]
-        method = method.__wrapped__
-    return found
+    return getattr(method, "of_keras", {})
 
 
 METRIC_ARGUMENTS = {
@@ -126,9 +124,60 @@ def test_what_was_named_in_reports_is_among_them():
         initializers.Constant(X)
 
 
-def test_what_neither_has_is_refused_by_python():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'use_emma'"):
-        optimizers.Adam(use_emma=True)
+class OwnDense(layers.Dense):
+    def __init__(self, units, **options):
+        super().__init__(units, **options)
+
+
+class OwnLayer(layers.Layer):
+    def __init__(self, **options):
+        self.kept = options.pop("kept", None)
+        super().__init__(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "hint"),
+    [
+        (lambda **o: layers.Dense(3, **o), "use_biass", "Did you mean 'use_bias'?"),
+        (lambda **o: layers.Dense.from_config({"units": 3} | o), "unit", "Did you mean 'units'?"),
+        (lambda **o: layers.Conv2D(4, 3, **o), "stride", "Did you mean 'strides'?"),
+        (lambda **o: OwnDense(3, **o), "use_biass", "Did you mean 'use_bias'?"),
+        (OwnLayer, "nam", "Did you mean 'name'?"),
+        (npnet.Sequential, "layer", "Did you mean 'layers'?"),
+        (optimizers.Adam, "use_emma", "Did you mean 'use_ema'?"),
+        (optimizers.Adam, "lr", "Did you mean 'learning_rate'?"),
+        (losses.Huber, "detla", "Did you mean 'delta'?"),
+        (metrics.Precision, "threshold", "Did you mean 'thresholds'?"),
+        (callbacks.EarlyStopping, "patince", "Did you mean 'patience'?"),
+        (callbacks.History, "x", "It takes none."),
+        (lambda **o: schedules.CosineDecay(0.1, 10, **o), "alhpa", "Did you mean 'alpha'?"),
+        (npnet.regularizers.L2, "q", "It takes l2."),
+        (npnet.constraints.MaxNorm, "max_valeu", "Did you mean 'max_value'?"),
+        (initializers.HeNormal, "sed", "Did you mean 'seed'?"),
+    ],
+)
+def test_what_neither_has_is_refused_in_the_name_of_the_class_that_was_written(make, given, hint):
+    with pytest.raises(
+        TypeError, match=rf"^[A-Z]\w+ got an unexpected argument '{given}'\. {re.escape(hint)}$"
+    ):
+        make(**{given: 2})
+
+
+def test_every_class_of_npnet_names_itself():
+    for module in (layers, optimizers, losses, metrics, callbacks, schedules, initializers):
+        for name, cls in vars(module).items():
+            if inspect.isclass(cls) and issubclass(cls, Strict) and name not in ("LambdaCallback", "Nested"):
+                said = r"( got an unexpected argument 'qqqqq'|\(\) takes no arguments)"
+                with pytest.raises(TypeError, match=f"^{cls.__name__}{said}"):
+                    cls(qqqqq=1)
+
+
+def test_a_constructor_of_ones_own_takes_what_it_likes():
+    class Open(callbacks.Callback):
+        def __init__(self, **options):
+            self.options = options
+
+    assert OwnLayer(kept=3).kept == 3 and Open(anything=3).options == {"anything": 3}
 
 
 def test_descriptions_hold_npnet_s_arguments_alone():

@@ -68,7 +68,7 @@ def keras_arguments(**known: Any) -> Callable[[F], F]:
     ----------
     known
         name -> the value that asks for nothing (``ANY`` for names, which ask for nothing in any case). Every
-        other value raises a TypeError with a sentence, instead of Python's "unexpected keyword argument".
+        other value raises a TypeError with a sentence, instead of "unexpected argument".
     """
 
     def decorate(method: F) -> F:
@@ -87,6 +87,7 @@ def keras_arguments(**known: Any) -> Callable[[F], F]:
                     )
             return method(*arguments, **options)
 
+        vars(checked)["of_keras"] = known
         return cast(F, checked)
 
     return decorate

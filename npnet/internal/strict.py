@@ -1,9 +1,9 @@
-"""Objects whose attributes cannot be misspelt, nor set where it would change nothing."""
+"""Objects whose arguments and attributes cannot be misspelt, nor set where it would change nothing."""
 
 import dis
 import inspect
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, wraps
 from types import CodeType
 from typing import Any
 
@@ -27,6 +27,9 @@ class Strict:
     Other arguments of the constructor are checked and converted as the constructor does it. Objects of
     classes that are not npnet's own may hold what they like.
 
+    A constructor that is given an argument by a name it does not know raises a TypeError with the nearest
+    one. Python would blame the base class that got it in the end: ``Dense(3, use_biass=False)``.
+
     Attributes
     ----------
     changeable
@@ -34,6 +37,11 @@ class Strict:
     """
 
     changeable: tuple[str, ...] | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if is_own(cls) and "__init__" in vars(cls):
+            cls.__init__ = _without_unknown(cls, cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         cls: Any = type(self)
@@ -76,16 +84,55 @@ def _read_only(cls: type, name: str) -> str | None:
 def _require_known(cls: type, name: str) -> None:
     if not is_own(cls) or name in (known := _assigned(cls)):
         return
+    raise AttributeError(f"{cls.__name__} has no attribute {name!r} to set.{_did_you_mean(name, known)}")
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # only where a name is wrong
 
     guess = [OLD_NAMES[name]] if name in OLD_NAMES else get_close_matches(name, known, n=1)
-    hint = f" Did you mean {guess[0]!r}?" if guess else ""
-    raise AttributeError(f"{cls.__name__} has no attribute {name!r} to set.{hint}")
+    return f" Did you mean {guess[0]!r}?" if guess else ""
 
 
 def is_own(cls: type) -> bool:
     """Whether a class is npnet's own."""
     return cls.__module__.partition(".")[0] == "npnet"
+
+
+def _without_unknown(cls: type, constructor: Callable[..., None]) -> Callable[..., None]:
+    """Return a class's constructor, which refuses arguments by names that it does not know."""
+
+    @wraps(constructor)
+    def checked(self: Any, *arguments: Any, **options: Any) -> None:
+        made: Any = type(self)
+        taken = _taken(made, cls)
+        if taken is not None and not options.keys() <= taken.keys():
+            name = next(name for name in options if name not in taken)
+            known = [known for known, of_npnet in taken.items() if of_npnet]
+            hint = _did_you_mean(name, known) or f" It takes {', '.join(known) or 'none'}."
+            raise TypeError(f"{made.__name__} got an unexpected argument {name!r}.{hint}")
+        constructor(self, *arguments, **options)
+
+    return checked
+
+
+@cache
+def _taken(cls: type, first: type) -> dict[str, bool] | None:
+    """Return the arguments that the constructor of ``first``, a base, and those behind it take by name.
+
+    False stands for those of Keras's that ask for nothing (``config.keras_arguments``), None instead of the
+    table for a constructor that takes any name.
+    """
+    taken: dict[str, bool] = {}
+    behind: Any = cls.__mro__[cls.__mro__.index(first) :]
+    for base in behind:
+        if base is not object and "__init__" in vars(base):
+            _, *parameters = inspect.signature(base.__init__).parameters.values()
+            named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+            taken |= dict.fromkeys(named, True) | dict.fromkeys(getattr(base.__init__, "of_keras", ()), False)
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                return taken
+    return None
 
 
 @cache
