@@ -3,11 +3,11 @@
 A constraint is a function of the array; the optimizer applies it after its update.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from npnet.internal import checks, config
+from npnet.internal import checks, config, results
 
 __all__ = ["NAMES", "Constraint", "MaxNorm", "NonNeg", "get", "max_norm", "non_neg"]
 
@@ -16,6 +16,8 @@ EPSILON = 1e-7  # Keras's
 
 class Constraint(config.Configurable):
     """Base of all constraints: give ``__call__(weight)``."""
+
+    results: ClassVar = {"__call__": results.like("__call__", "the weight as it may be", "weight")}
 
     def __call__(self, weight: np.ndarray) -> np.ndarray:
         """Return the weight as it may be."""

@@ -17,11 +17,11 @@ at two standard deviations and widened so that its variance is again the one wan
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from npnet.internal import checks, config
+from npnet.internal import checks, config, results
 
 __all__ = [
     "NAMES",
@@ -53,6 +53,8 @@ TRUNCATED_DEVIATION = 0.87962566103423978  # standard deviation of a standard no
 
 class Initializer(config.Configurable):
     """Draws the first value of a parameter."""
+
+    results: ClassVar = {"__call__": results.of_shape}
 
     def __call__(self, shape: tuple[int, ...], rng: np.random.Generator, dtype: Any) -> np.ndarray:
         """Return a new array of ``shape`` and ``dtype``, drawing from ``rng`` if it draws at all."""

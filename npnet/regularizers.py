@@ -1,16 +1,21 @@
 """Penalties on weights: a term of the loss and its derivative."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from npnet.internal import checks, config
+from npnet.internal import checks, config, results
 
 __all__ = ["L1", "L1L2", "L2", "NAMES", "Regularizer", "get", "l1", "l1_l2", "l2"]
 
 
 class Regularizer(config.Configurable):
     """A penalty on one array. Subclasses give ``penalty`` and ``gradient``."""
+
+    results: ClassVar = {
+        "penalty": results.numbers("penalty", "the term added to the loss, a number"),
+        "gradient": results.like("gradient", "d penalty / d weight", "weight"),
+    }
 
     def penalty(self, weight: np.ndarray) -> float:
         """Return the term added to the loss."""

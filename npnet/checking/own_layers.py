@@ -6,14 +6,16 @@ back, which knows nothing of a layer but its constructor's arguments, its parame
 
 import copy
 import json
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
 from npnet import layers
 from npnet.internal import config
+from npnet.internal.results import kind, title
 from npnet.internal.streams import WEIGHTS, stream
-from npnet.layers.layer import Layer, output_shape
+from npnet.layers.layer import Layer
+from npnet.layers.own import wrong_gradients, wrong_output
 from npnet.layers.parameter import Parameter
 from npnet.models import Sequential
 
@@ -41,7 +43,7 @@ def examine(model: Sequential, x: np.ndarray) -> list[str]:
     for index, layer in enumerate(model.layers):
         for link in layer.chain():
             if type(link) not in layers.CLASSES.values():
-                _examine_passes(link, x, layer.trainable)
+                _examine_passes(link, x)
                 note = _examine_saving(link, x, stream(model.seed, WEIGHTS, index))
                 notes += [note] if note else []
                 names.append(type(link).__name__)
@@ -55,11 +57,11 @@ def examine(model: Sequential, x: np.ndarray) -> list[str]:
 # --- forward and backward -----------------------------------------------------------------------------------
 
 
-def _examine_passes(link: Layer, x: np.ndarray, trainable: bool) -> None:
+def _examine_passes(link: Layer, x: np.ndarray) -> None:
     """Run forward and backward; raise a TypeError that says what is missing."""
 
     def missing(what: str) -> NoReturn:
-        raise TypeError(f"{type(link).__name__} {link.name!r}: {what}")
+        raise TypeError(f"{title(link)}: {what}")
 
     given, rng = x.copy(), copy.deepcopy(link.rng)
 
@@ -68,20 +70,12 @@ def _examine_passes(link: Layer, x: np.ndarray, trainable: bool) -> None:
             link.rng.bit_generator.state = rng.bit_generator.state
         return link.forward(given, training=True)
 
+    def look(wrong: str | None) -> None:
+        if wrong is not None:
+            missing(wrong)
+
     y = forward()
-    if not isinstance(y, np.ndarray):
-        missing(f"forward must return y, an array, got {_kind(y)}.")
-    expected = output_shape(link, x.shape[1:])
-    if y.shape != (len(x), *expected):
-        if type(link).compute_output_shape is Layer.compute_output_shape:
-            missing(
-                f"forward makes samples of shape {y.shape[1:]} of those of shape {x.shape[1:]}; add"
-                f" compute_output_shape(self, input_shape), which returns {y.shape[1:]} here."
-            )
-        missing(
-            f"forward returned an array of shape {y.shape} where compute_output_shape says"
-            f" {(len(x), *expected)}; they must agree."
-        )
+    look(wrong_output(link, y, x))
     if y.dtype != x.dtype:
         missing(f"forward must return the dtype of x, {x.dtype}, got {y.dtype}.")
     if not np.array_equal(given, x):
@@ -95,35 +89,18 @@ def _examine_passes(link: Layer, x: np.ndarray, trainable: bool) -> None:
 
     dy = np.random.default_rng(0).standard_normal(y.shape)
     given_back = dy.copy()
-    learned = [parameter for parameter in link.parameters if trainable and parameter.trainable]
+    learned = link.trainable_parameters
     for parameter in learned:
         vars(parameter).pop("grad", None)  # of the training so far
-    dx = link.backward(given_back)
-    if not isinstance(dx, np.ndarray):
-        missing(f"backward must return dx, an array of the shape of x, got {_kind(dx)}.")
-    if dx.shape != x.shape:
-        missing(f"backward must return dx of the shape of x, {x.shape}, got {dx.shape}.")
+    look(wrong_gradients(link, link.backward(given_back), dy))
     if not np.array_equal(given_back, dy):
         missing("backward changed dy, which is not its own; write into a new array.")
-    for parameter in learned:
-        grad = getattr(parameter, "grad", None)
-        if not isinstance(grad, (np.ndarray, np.generic)):  # the latter for a parameter of one number
-            missing(f"backward must set grad of the parameter {parameter.name!r}, got {_kind(grad)}.")
-        if grad.shape != parameter.shape:
-            missing(
-                f"grad of the parameter {parameter.name!r} must have its shape, {parameter.shape}, got"
-                f" {grad.shape}."
-            )
     before = [parameter.grad.copy() for parameter in learned]
     forward()
     link.backward(given_back)
     for parameter, grad in zip(learned, before, strict=True):
         if not np.array_equal(parameter.grad, grad, equal_nan=True):
             missing(f"backward must overwrite grad of the parameter {parameter.name!r}, not add to it.")
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
 
 
 # --- into a file and back -----------------------------------------------------------------------------------
@@ -156,7 +133,7 @@ def _loaded(link: Layer) -> Layer:
             json.dumps(value)
         except (TypeError, ValueError):
             raise TypeError(
-                f"its argument {name!r} is {_kind(value)}; files hold numbers, text, lists, dicts and npnet's"
+                f"its argument {name!r} is {kind(value)}; files hold numbers, text, lists, dicts and npnet's"
                 " own objects."
             ) from None
     given = json.loads(json.dumps(description))

@@ -5,7 +5,9 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, wraps
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
+
+from npnet.internal.results import Check, look_at
 
 __all__ = ["Strict"]
 
@@ -34,13 +36,19 @@ class Strict:
     ----------
     changeable
         The constructor's arguments that may be assigned later; None for all.
+    results
+        What looks at what the methods of somebody else's subclasses return, by the methods' names.
     """
 
     changeable: tuple[str, ...] | None = None
+    results: ClassVar[dict[str, Check]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if is_own(cls) and "__init__" in vars(cls):
+        if not is_own(cls):
+            for name, check in cls.results.items():
+                look_at(cls, name, check)
+        elif "__init__" in vars(cls):
             cls.__init__ = _without_unknown(cls, cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -15,9 +15,10 @@ from npnet.internal.streams import WEIGHTS, stream
 from npnet.internal.strict import Strict
 from npnet.kernels import Kernels, UsesKernels
 from npnet.layers.core import Flatten, Input
-from npnet.layers.layer import Layer, Shape, check_arguments, check_shape, output_shape
+from npnet.layers.layer import Layer, Shape, check_shape, output_shape
 from npnet.layers.more import Whole
 from npnet.layers.names import WeightNames, overwrite
+from npnet.layers.own import check_arguments
 from npnet.layers.parameter import Parameter
 from npnet.layers.reshaping import Permute, Reshape
 

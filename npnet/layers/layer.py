@@ -1,7 +1,6 @@
 """The protocol every layer follows."""
 
 import copy
-import inspect
 import math
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -12,14 +11,13 @@ import numpy as np
 from npnet import constraints, initializers, regularizers
 from npnet.internal import checks, config, mixed_precision
 from npnet.internal.mixed_precision import DTypePolicy
-from npnet.internal.strict import is_own
 from npnet.kernels import Kernels, UsesKernels
 from npnet.layers.names import WeightNames, overwrite
 from npnet.layers.parameter import Parameter
 
 __all__ = [
-    "MOST_NUMBERS", "Layer", "Shape", "check_arguments", "check_shape", "output_shape", "refuse_larger",
-    "refuse_layers", "shapes_in_file",
+    "MOST_NUMBERS", "Layer", "Shape", "check_shape", "output_shape", "refuse_larger", "refuse_layers",
+    "shapes_in_file",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -44,7 +42,7 @@ class Layer(config.Configurable, UsesKernels, WeightNames):
         Only where the shape changes.
 
     Constructor arguments are kept in attributes of the same names; that is what saving a model relies on.
-    ``check_gradients`` says what is missing.
+    ``check_gradients`` says what is missing; ``own.py`` looks at what the methods take and return.
 
     Parameters
     ----------
@@ -325,25 +323,6 @@ def output_shape(layer: Layer, input_shape: Shape) -> Shape:
         ) from None
     refuse_larger(layer, "output", shape)
     return shape
-
-
-# What a model gives the methods of its layers.
-ARGUMENTS = {"build": ("input_shape", "rng", "dtype"), "forward": ("x", "training"), "backward": ("dy",)}
-
-
-def check_arguments(layer: Layer) -> None:
-    """Raise a TypeError if a method of a layer of one's own does not take what its model gives it."""
-    if is_own(type(layer)):
-        return
-    for name, arguments in ARGUMENTS.items():
-        method = getattr(layer, name)
-        try:
-            inspect.signature(method).bind(*arguments)
-        except TypeError:
-            raise TypeError(
-                f"{type(layer).__name__}.{name} must be {name}(self, {', '.join(arguments)}), got"
-                f" {name}{inspect.signature(getattr(type(layer), name))}."
-            ) from None
 
 
 def refuse_larger(layer: Layer, what: str, shape: Shape) -> None:

@@ -5,11 +5,11 @@ over the batch divided by the number of samples. The formulas are in ``kernels.r
 losses of most networks; ``more.py`` has the others, ``names.py`` the names of all.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from npnet.internal import checks, config
+from npnet.internal import checks, config, results
 from npnet.kernels import UsesKernels, rules
 
 __all__ = [
@@ -44,6 +44,11 @@ class Loss(config.Configurable, UsesKernels):
 
     activation: str | None = None
     of_probabilities = False
+    results: ClassVar = {
+        "values": results.rows_of("values", "the loss of each sample", or_mean=True),
+        "gradient": results.like("gradient", "d values[n] / d y_pred[n]", "y_pred"),
+        "joint_gradient": results.like("joint_gradient", "d values[n] / d z[n]", "y_pred"),
+    }
 
     @config.keras_arguments(name=config.ANY, dtype=None, axis=-1)
     def __init__(self, reduction: str | None = "sum_over_batch_size"):

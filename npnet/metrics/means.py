@@ -42,7 +42,7 @@ class Means:
         results = {"loss": self.total / self.count if self.count else 0.0}
         for metric in (*self.plain, *self.weighted):
             value = metric.result()
-            results[metric.name] = value.tolist() if np.ndim(value) else value
+            results[metric.name] = np.asarray(value).tolist() if np.ndim(value) else value
         return results
 
     def logs(self) -> dict[str, float]:

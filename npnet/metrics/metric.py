@@ -1,10 +1,10 @@
 """Metrics: what is reported beside the loss. Most are the (weighted) mean of one number a sample."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from npnet.internal import checks, config, directions
+from npnet.internal import checks, config, directions, results
 from npnet.kernels import reference
 
 __all__ = [
@@ -34,6 +34,10 @@ class Metric(config.Configurable):
     changeable = ()  # those of a model have been copied
     key: str
     state_names: tuple[str, ...] = ("total", "count")
+    results: ClassVar = {
+        "values": results.rows_of("values", "one number a sample"),
+        "result": results.numbers("result", "a number, or an array of numbers", shape=None),
+    }
 
     @property
     def grows(self) -> bool | None:

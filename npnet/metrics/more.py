@@ -186,6 +186,10 @@ class MeanMetricWrapper(Metric):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in a batch."""
         values = np.asarray(self.fn(checks.array("y_true", y_true), checks.predictions(y_pred)))
+        if values.dtype.kind not in "buif":
+            raise TypeError(
+                f"{self.name} must return one number a sample or one for the batch, got {values}."
+            )
         if values.ndim == 0 and sample_weight is None:
             self.total, self.count = self.total + float(values), self.count + 1
         elif len(np.atleast_1d(values)) != len(y_pred):

@@ -6,11 +6,11 @@ slots and supplies the numbers of each step. Names, defaults and numerics are Ke
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from npnet.internal import checks, config
+from npnet.internal import checks, config, results
 from npnet.kernels import Kernels, rules
 from npnet.layers.parameter import Parameter
 from npnet.optimizers import average, schedules
@@ -52,6 +52,9 @@ class Optimizer(config.Configurable):
     """
 
     slot_names: tuple[str, ...] = ()
+    results: ClassVar = {
+        "hyperparameters": results.numbers("hyperparameters", "the numbers of the next step, a tuple", None)
+    }
 
     @config.keras_arguments(name=config.ANY, loss_scale_factor=None, gradient_accumulation_steps=None)
     def __init__(

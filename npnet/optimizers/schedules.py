@@ -5,9 +5,9 @@ and formulas are Keras 3's; the one-cycle schedule, which Keras lacks, is PyTorc
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
-from npnet.internal import checks, config
+from npnet.internal import checks, config, results
 
 __all__ = [
     "NAMES",
@@ -25,6 +25,8 @@ __all__ = [
 
 class LearningRateSchedule(config.Configurable):
     """A learning rate that depends on the step."""
+
+    results: ClassVar = {"__call__": results.numbers("__call__", "the learning rate, a number")}
 
     def __call__(self, step: int) -> float:
         """Return the learning rate after ``step`` steps."""
