@@ -1,14 +1,15 @@
 """The blocked matrix product: out = A B (+ bias), for A and B with any strides.
 
     task    rows x columns of out, computed by one thread at a time
-    DEPTH   steps of the sum at a time: the columns of B that a register tile needs stay in the nearest cache
+    DEPTH   steps of the sum at a time: the columns of B that a register tile needs stay in the L1 or L2 cache
     tile    see ``tiles.py``
 
 Large products of float32 run on the processor's matrix unit, where there is one (``amx.py``). Otherwise B is
 copied (packed) into panels of a tile's columns, in which the tile reads memory in order; where B's rows lie
 in order, the first tile packs them while it multiplies. Rows of A are read where they lie, or copied closer
-together where they would compete for the cache; where A's columns lie in order, A is packed too. The sums
-stay with the task until they are complete; on their way to out they are hidden behind the next tile.
+together where they would compete for the cache; where A's columns lie in order, A is packed too. A tile's
+sums are written to out as soon as they are complete, while the next tile is multiplied. Shallow products,
+whose multiplications are too few to hide it, and transposed ones are written at the end of the task.
 
 Every number of out is summed in the same order however out is cut into tasks: its bits do not depend on the
 number of threads.
@@ -65,11 +66,11 @@ AMX_DEPTH = 128  # on the matrix unit: 4 squares of A and of B, split, are 51 KB
 GROUP = 128  # columns of B split at a time: long stretches of its rows
 GAP = 16  # elements between packed tiles, which would otherwise compete for the same cache sets
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
-CUT = 1 if REGISTER_BYTES == 64 else WIDE  # registers between which to cut: a part of a tile has too few sums
-SHALLOW = 64  # steps of the sum that hide no writing
+CUT = 1 if REGISTER_BYTES == 64 else WIDE  # tasks are cut after so many registers: narrow tiles have few sums
+SHALLOW = 64  # steps up to which multiplying takes less time than writing the sums to out
 COPIED = 2  # panels of B up to which A is read where it lies
-# Numbers this many bytes apart compete for the same set of an L2 cache, which holds some lines (ways).
-SETS, WAYS = 1 << 17, 8
+PERIOD = 1 << 17  # bytes after which addresses share a set of the L2 cache: 2,048 sets of lines of 64 bytes
+WAYS = 8  # rows that may share one: caches have room for 8 to 16 lines in a set
 MOST_TRANSPOSED = 96  # rows up to which it pays to transpose A and not a transposed B, which is larger
 # Multiplications up to which a product is left to NumPy, whose OpenBLAS is quicker there. It starts a second
 # thread at 2^19 (one for each 2^18), and those threads then keep a core busy for a tenth of a second. With
@@ -500,7 +501,7 @@ def _do_task(a, b, strides, bias, out, transposed, depth, row, column, size, mem
 
 @jit
 def _vectors(columns, like):
-    """Registers across the next panel: as many as a wide tile has, but two and two, not three and one."""
+    """Return the registers across the next panel: as a wide tile has, but two and two, not three and one."""
     left = -(-columns // lanes_of(like))
     if left == 4 and WIDE == 3:
         return 2
@@ -509,8 +510,11 @@ def _vectors(columns, like):
 
 @jit
 def _compete(rows, distance):
-    """Whether rows so many bytes apart compete for the same sets of the L2 cache."""
-    return rows * math.gcd(distance, SETS) > WAYS * SETS
+    """Whether rows so many bytes apart compete for the same sets of the L2 cache.
+
+    They begin at PERIOD / gcd(distance, PERIOD) different places of it.
+    """
+    return rows * math.gcd(distance, PERIOD) > WAYS * PERIOD
 
 
 @jit(refcount=False)

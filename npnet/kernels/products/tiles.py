@@ -237,7 +237,7 @@ def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step, unroll
     ``rows`` are the rows of A in memory, ``a``, ``b`` and ``c`` the operands, ``counts`` steps and segments.
     Where the segments of A begin is said by a distance or a ``_Table``.
     ``before_step(segment, step, turn, row_of_b)`` may add instructions to each step; ``turn`` counts the
-    ``unrolled`` steps in the loop's body. With more than one, rows of B for the next are held in registers.
+    ``unrolled`` steps in the loop's body.
     """
     lanes_, register = b.array.register.count, b.array.register
     places = [
@@ -410,7 +410,9 @@ def _emit_part(context, builder, signature, arguments):
                 packed.store(builder.add(at, I64(j * count)), register)
 
     a = Rows(a.array, a.start, None, I64(a_step), I64(0))
-    _emit_tile(builder, vectors, rows, a, b, (steps, I64(1)), c, add, pack, 1 if packed else UNROLLED)
+    # Two steps that pack hold two rows of B: beside them the sums would not fit into 16 registers.
+    unrolled = 1 if packed else UNROLLED
+    _emit_tile(builder, vectors, rows, a, b, (steps, I64(1)), c, add, pack, unrolled)
     return context.get_dummy_value()
 
 
