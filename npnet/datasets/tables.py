@@ -135,12 +135,22 @@ def numbers_of(table: Table, name: str) -> np.ndarray | None:
     if None in values:
         return None
     result = np.array(values, np.float64)
-    for row in np.flatnonzero(np.abs(result) > LARGEST).tolist():
-        raise ValueError(
-            f"{table.place(row, name)}: {cells[row]!r} is too large for float32, which holds numbers up to"
-            f" {LARGEST:.2g}. Correct it, or remove the row."
-        )
+    _refuse_any(
+        table,
+        name,
+        np.abs(result) > LARGEST,
+        f"too large for float32, which holds numbers up to {LARGEST:.2g}",
+    )
     return result
+
+
+def _refuse_any(table: Table, name: str, wrong: np.ndarray, what: str) -> None:
+    """Raise a ValueError that names the first wrong cell of a column, if there is one."""
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"{table.place(row, name)}: {table.column(name)[row]!r} is {what}. Correct it, or remove the row."
+        )
 
 
 def no_number(table: Table, name: str) -> str | None:
@@ -182,12 +192,13 @@ def standardise(table: Table, name: str, values: np.ndarray, by: Mapping[str, An
     """
     with np.errstate(over="ignore"):  # is refused below
         result = (values - by["mean"]) / by["deviation"]
-    for row in np.flatnonzero(np.abs(result) > FARTHEST).tolist():
-        raise ValueError(
-            f"{table.place(row, name)}: {table.column(name)[row]!r} is more than {FARTHEST:.2g} deviations"
-            f" from the mean of the values trained on (mean {by['mean']:.4g}, deviation"
-            f" {by['deviation']:.4g}). Correct it, or remove the row."
-        )
+    _refuse_any(
+        table,
+        name,
+        np.abs(result) > FARTHEST,
+        f"more than {FARTHEST:.2g} deviations from the mean of the values trained on (mean {by['mean']:.4g},"
+        f" deviation {by['deviation']:.4g})",
+    )
     return result.astype(np.float32)
 
 
