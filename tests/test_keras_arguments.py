@@ -146,6 +146,7 @@ class OwnLayer(layers.Layer):
         (npnet.Sequential, "layer", "Did you mean 'layers'?"),
         (optimizers.Adam, "use_emma", "Did you mean 'use_ema'?"),
         (optimizers.Adam, "lr", "Did you mean 'learning_rate'?"),
+        (npnet.regularizers.L2, "lr", "It takes l2."),  # and no learning_rate
         (losses.Huber, "detla", "Did you mean 'delta'?"),
         (metrics.Precision, "threshold", "Did you mean 'thresholds'?"),
         (callbacks.EarlyStopping, "patince", "Did you mean 'patience'?"),

@@ -98,8 +98,10 @@ def _require_known(cls: type, name: str) -> None:
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # only where a name is wrong
 
-    guess = [OLD_NAMES[name]] if name in OLD_NAMES else get_close_matches(name, known, n=1)
-    return f" Did you mean {guess[0]!r}?" if guess else ""
+    close = get_close_matches(name, known, n=1)
+    if name in OLD_NAMES and OLD_NAMES[name] in known:
+        close = [OLD_NAMES[name]]
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def is_own(cls: type) -> bool:
