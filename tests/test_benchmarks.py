@@ -279,8 +279,18 @@ def test_everyone_is_held_to_an_instruction_set_by_a_switch_of_its_own(monkeypat
     assert environment["XLA_FLAGS"] == "--xla_of_mine --xla_cpu_max_isa=AVX2"
     assert environment["ONEDNN_MAX_CPU_ISA"] == "AVX2"
     assert isa.SWITCHES["avx2"].keys() == isa.SWITCHES["avx512"].keys()
+    folder = "TORCHINDUCTOR_CACHE_DIR"  # code compiled for one set computes wrong numbers with the other
+    assert isa.SWITCHES["avx2"][folder] != isa.SWITCHES["avx512"][folder]
     with pytest.raises(SystemExit, match=r"--isa avx512 cannot be measured here: .* no avx512f, avx512bw"):
         training.main(["--isa", "avx512"])
+
+
+def test_a_library_that_heeds_no_switch_is_left_out_where_the_processor_has_more():
+    """YNNPACK takes AVX-512 wherever it is at hand."""
+    wide = isa.switches("avx2", {"avx2": True, "avx512f": True})
+    assert wide["XLA_FLAGS"] == f"--xla_cpu_max_isa=AVX2 {isa.WITHOUT_YNNPACK}"
+    assert isa.switches("avx2", {"avx2": True})["XLA_FLAGS"] == "--xla_cpu_max_isa=AVX2"
+    assert isa.switches("avx512", {"avx512f": True})["XLA_FLAGS"] == "--xla_cpu_max_isa=AVX512"
 
 
 def test_training_from_the_command_line(known_limits, tmp_path, capsys):
