@@ -8,8 +8,8 @@ Large products of float32 run on the processor's matrix unit, where there is one
 copied (packed) into panels of a tile's columns, in which the tile reads memory in order; where B's rows lie
 in order, the first tile packs them while it multiplies. Rows of A are read where they lie, or copied closer
 together where they would compete for the cache; where A's columns lie in order, A is packed too. A tile's
-sums are written to out as soon as they are complete, while the next tile is multiplied. Shallow products,
-whose multiplications are too few to hide it, and transposed ones are written at the end of the task.
+sums go from the registers to out as soon as they are complete, while the next tile is multiplied; those of
+transposed products, whose numbers lie apart in out, at the end of the task.
 
 Every number of out is summed in the same order however out is cut into tasks: its bits do not depend on the
 number of threads.
@@ -50,6 +50,7 @@ from npnet.kernels.products.tiles import (
     RowsAt,
     Squares,
     Sums,
+    Target,
     multiply_part,
     multiply_part_packing,
     wide_of,
@@ -67,7 +68,6 @@ GROUP = 128  # columns of B split at a time: long stretches of its rows
 GAP = 16  # elements between packed tiles, which would otherwise compete for the same cache sets
 TASK_ROWS, TASK_COLUMNS = 512, 1024  # at most: what is packed is used that often
 CUT = 1 if REGISTER_BYTES == 64 else WIDE  # tasks are cut after so many registers: narrow tiles have few sums
-SHALLOW = 64  # steps up to which multiplying takes less time than writing the sums to out
 COPIED = 2  # panels of B up to which A is read where it lies
 PERIOD = 1 << 17  # bytes after which addresses share a set of the L2 cache: 2,048 sets of lines of 64 bytes
 WAYS = 8  # rows that may share one: caches have room for 8 to 16 lines in a set
@@ -123,7 +123,7 @@ def product_job(rows, depth, columns, dtype):
         return None
     numbers = types.Array(from_dtype(dtype), 1, "C")
     pair = types.UniTuple(types.int64, 2)
-    operands = numbers, numbers, types.UniTuple(types.int64, 4), numbers, types.Array(numbers.dtype, 2, "C")
+    operands = numbers, numbers, types.UniTuple(types.int64, 5), numbers, numbers
     shape = types.boolean, pair, types.int64, types.UniTuple(pair, 2)
     kernel = _on_matrix_unit if _suits_matrix_unit(rows, columns, depth, dtype) else _on_vector_unit
     return Job(kernel, (*operands, *shape, types.int64, numbers, types.int64))
@@ -158,7 +158,7 @@ def _multiply_into(a, b, bias, out, precision=None):
     if transposed:  # out' = b' a'
         a, b = b, a
     share, scratch = _scratch(out.dtype, threads)
-    operands = a.ravel("K"), b.ravel("K"), strides, bias, out, transposed, shape, depth
+    operands = a.ravel("K"), b.ravel("K"), strides, bias, out.ravel(), transposed, shape, depth
     return kernel(*operands, grid, work, scratch, share)
 
 
@@ -166,7 +166,7 @@ class _Blocking(NamedTuple):
     """How products of one shape and layout are computed: a kernel from ``_multiply`` and its arguments."""
 
     kernel: Callable[..., bool]
-    strides: tuple[int, int, int, int]
+    strides: tuple[int, int, int, int, int]
     transposed: bool
     shape: tuple[int, int]
     grid: tuple[tuple[int, int], tuple[int, int]]
@@ -189,7 +189,8 @@ def _blocking(rows, depth, columns, by_rows, dtype, precision, threads):
         tile, narrowest, task = (SIDE, SIDE), SIDE, _task_on_unit(precision)
     work = rows * depth * columns + MOVING * (rows * depth + depth * columns + rows * columns)
     grid = _grid(*shape, depth, tile, narrowest, threads if work >= SERIAL else 1)
-    return _Blocking(_multiply(task).below(SERIAL, work), (*left, *right), transposed, shape, grid, work)
+    strides = *left, *right, columns
+    return _Blocking(_multiply(task).below(SERIAL, work), strides, transposed, shape, grid, work)
 
 
 def is_small(rows, depth, columns, by_rows=True):
@@ -227,7 +228,7 @@ def _scratch(dtype, threads):
     It is kept: memory that is new costs more to touch than to pack.
     """
     w = WIDE * lanes(dtype)
-    packed = TASK_ROWS * (DEPTH + GAP) + w * DEPTH
+    packed = TASK_ROWS * (DEPTH + GAP) + w * DEPTH + w
     split = (TASK_ROWS + GROUP) // SIDE * AMX_DEPTH // SIDE * split_size(FLOAT32.left) + SIDE * SIDE
     share = max(packed, split) + TASK_ROWS * -(-TASK_COLUMNS // w) * w
     memory = getattr(_kept, dtype.char, None)
@@ -298,7 +299,8 @@ def _multiply(do_task):
 
         ``shape``: (R, C), of A B
         ``depth``: K
-        ``strides``: in a from row to row and from step to step, in b from step to step and column to column
+        ``strides``: in a from row to row and from step to step, in b from step to step and column to column,
+        in out from row to row
         ``grid``: from ``_grid``
         ``work``: multiplications, or what takes as long
         ``scratch``: memory for all threads, of which each uses ``share`` elements
@@ -330,7 +332,7 @@ def _task_on_unit(precision):
     @jit(refcount=False)
     def do_task(a, b, strides, bias, out, transposed, depth, row, column, size, memory):
         """Return whether out is finite there; if not, it may be wrong."""
-        (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
+        (rows, columns), (a_row, a_step, b_step, b_column, out_row) = size, strides
         tall, longest = _up(rows, SIDE), -(-min(AMX_DEPTH, depth) // SIDE)
         split_a = memory[: tall // SIDE * longest * left_size]
         split_b = memory[split_a.size :]
@@ -353,8 +355,8 @@ def _task_on_unit(precision):
                         multiply_squares(left, right, squares, c, k > 0, left_parts, right_parts)
         stop_unit()
         if transposed:
-            return _finish_transposed(sums, tall, bias, out, row, rows, column, columns)
-        return _finish(sums, tall, bias, out, row, rows, column, columns)
+            return _finish_transposed(sums, tall, bias, out, out_row, row, rows, column, columns)
+        return _finish(sums, tall, bias, out, out_row, row, rows, column, columns)
 
     return do_task
 
@@ -421,7 +423,7 @@ def _split_right(parts):
 
 
 @jit
-def _finish(sums, tall, bias, out, row, rows, column, columns):
+def _finish(sums, tall, bias, out, out_row, row, rows, column, columns):
     """Write a task's sums plus bias to out, row by row, because memory is quickest in long stretches.
 
     Return whether all are finite.
@@ -434,19 +436,19 @@ def _finish(sums, tall, bias, out, row, rows, column, columns):
                 left = columns - p - j
                 numbers = load(sums, p * tall + r * SIDE + j, lanes) + load(bias, column + p + j, left)
                 zeros = zeros + numbers * 0.0
-                store(out, (row + r) * out.shape[1] + column + p + j, left, numbers)
+                store(out, (row + r) * out_row + column + p + j, left, numbers)
     return total(zeros) == 0
 
 
 @jit
-def _finish_transposed(sums, tall, bias, out, row, rows, column, columns):
+def _finish_transposed(sums, tall, bias, out, out_row, row, rows, column, columns):
     """``_finish`` where the sums are those of the transpose of out."""
     zero = 0.0
     for j in range(columns):
         for r in range(rows):
             number = sums[j // SIDE * SIDE * tall + r * SIDE + j % SIDE] + bias[row + r]
             zero += number * 0.0
-            out[column + j, row + r] = number
+            out[(column + j) * out_row + row + r] = number
     return zero == 0
 
 
@@ -456,16 +458,37 @@ def _finish_transposed(sums, tall, bias, out, row, rows, column, columns):
 @jit
 def _do_task(a, b, strides, bias, out, transposed, depth, row, column, size, memory):
     """Compute ``size`` rows and columns of A B from (row, column) on; return True: they are right."""
-    (rows, columns), (a_row, a_step, b_step, b_column) = size, strides
-    w, tall, longest = wide_of(out), _up(rows, max(ROWS, lanes_of(out))), min(DEPTH, depth)
+    (rows, columns), (a_row, a_step) = size, strides[:2]
+    copied = a_step == 1 and columns > COPIED * wide_of(out) and _compete(rows, a_row * out.itemsize)
+    places = np.empty(_tall(rows, out), np.int64)  # where A's rows begin
+    for r in range(places.size):
+        here = min(r, rows - 1)  # what fills the last tile repeats the last row
+        places[r] = here * (min(DEPTH, depth) + GAP) if copied else (row + here) * a_row
+    _multiply_task(a, b, strides, bias, out, transposed, depth, row, column, size, memory, copied, places)
+    return True
+
+
+@jit
+def _tall(rows, like):
+    """Rows of packed A, and of the sums of a task."""
+    return _up(rows, max(ROWS, lanes_of(like)))
+
+
+@jit(refcount=False)
+def _multiply_task(
+    a, b, strides, bias, out, transposed, depth, row, column, size, memory, copied, places
+):  # fmt: skip
+    """What ``_do_task`` does, without counting references, over which threads would wait for each other.
+
+    ``copied``: whether A's rows are copied to their ``places`` first
+    """
+    (rows, columns), (a_row, a_step, b_step, b_column, out_row) = size, strides
+    w, tall, longest = wide_of(out), _tall(rows, out), min(DEPTH, depth)
     line = longest + GAP
     packed_a, packed_b = memory[: tall * line], memory[tall * line : tall * line + w * longest]
-    sums = memory[packed_a.size + packed_b.size :]
-    copied = a_step == 1 and columns > COPIED * w and _compete(rows, a_row * out.itemsize)
-    a_rows = np.empty(tall, np.int64)  # where they begin; what fills the last tile repeats the last row
-    for r in range(tall):
-        a_rows[r] = min(r, rows - 1) * line if copied else (row + min(r, rows - 1)) * a_row
-    at_end = transposed or depth <= SHALLOW
+    sums, zeros = memory[packed_a.size + packed_b.size :], memory[memory.size - w :]
+    for j in range(w):
+        zeros[j] = 0
     for k in range(0, depth, DEPTH):
         steps = min(DEPTH, depth - k)
         a_start = row * a_row + k * a_step
@@ -481,22 +504,19 @@ def _do_task(a, b, strides, bias, out, transposed, depth, row, column, size, mem
             elif not packing:
                 _pack_panel(b, b_start, b_step, left, steps, packed_b, vectors)
             panel_of_b = left, vectors, packing, b, b_start, b_step, packed_b
-            panel_of_c = sums, p * tall, k > 0
-            target = k + steps == depth and not at_end, out, bias, row, column + p
+            panel_of_c = sums, p * tall, k > 0, zeros
+            target = k + steps == depth and not transposed, out, out_row, bias, row, column + p
             if a_step == 1:
                 rows_of_a, start = (packed_a, 0) if copied else (a, k)
                 copy = copied and p == 0, a, a_start, a_row, line
-                tiles_of_a = rows_of_a, start, a_rows, 0
+                tiles_of_a = rows_of_a, start, places, 0
                 _multiply_panel(tiles_of_a, panel_of_b, panel_of_c, rows, steps, copy, target)
             else:
                 tiles_of_a, copy = (packed_a, 0, None, ROWS * line), (False, packed_a, 0, 0, 0)
                 _multiply_panel(tiles_of_a, panel_of_b, panel_of_c, rows, steps, copy, target)
             p += vectors * lanes_of(out)
     if transposed:
-        _write_transposed(sums, tall, out, bias, row, column, rows, columns)
-    elif at_end:
-        _write_rows(sums, tall, out, bias, row, column, rows, columns)
-    return True
+        _write_transposed(sums, tall, out, out_row, bias, row, column, rows, columns)
 
 
 @jit
@@ -528,61 +548,54 @@ def _multiply_panel(tiles_of_a, panel_of_b, panel_of_c, rows, steps, copy, targe
     a, start, places, distance = tiles_of_a
     copying, source, source_start, source_row, line = copy
     columns, vectors, packing, b, b_start, b_step, packed = panel_of_b
-    sums, c_start, add = panel_of_c
-    complete, out, bias, row, column = target
+    sums, c_start, add, zeros = panel_of_c
+    complete, out, out_row, bias, row, column = target
     w = vectors * lanes_of(sums)
-    panel = Columns(packed, 0, w, 0)
+    panel, rows_of_b = Columns(packed, 0, w, 0), Columns(b, b_start, b_step, 0)
     for r in range(0, rows, ROWS):
         here = min(ROWS, rows - r)
         if copying:
             _copy_rows(source, source_start + r * source_row, source_row, here, steps, a, r * line, line)
         tile_of_a = RowsAt(a, start + r // ROWS * distance, places, r)
         c = Sums(sums, c_start + r * w, w)
-        if r == 0 and packing and vectors == WIDE:
-            multiply_part_packing(WIDE, tile_of_a, Columns(b, b_start, b_step, 0), steps, c, add, packed, 0)
-        elif r == 0 and packing:
-            multiply_part_packing(2, tile_of_a, Columns(b, b_start, b_step, 0), steps, c, add, packed, 0)
-        elif vectors == WIDE:
-            multiply_part(WIDE, tile_of_a, panel, steps, c, add)
-        elif vectors == 2:
-            multiply_part(2, tile_of_a, panel, steps, c, add)
+        whole = complete and here == ROWS and columns >= w
+        if whole:
+            to = Target(out, (row + r) * out_row + column, out_row, bias, column)
         else:
-            multiply_part(1, tile_of_a, panel, steps, c, add)
-        if complete:
-            _write(sums, c.start, w, out, bias, row + r, column, here, min(w, columns))
+            to = Target(sums, c.start, w, zeros, 0)
+        if r == 0 and packing and vectors == WIDE:
+            multiply_part_packing(WIDE, tile_of_a, rows_of_b, steps, c, add, to, packed, 0)
+        elif r == 0 and packing:
+            multiply_part_packing(2, tile_of_a, rows_of_b, steps, c, add, to, packed, 0)
+        elif vectors == WIDE:
+            multiply_part(WIDE, tile_of_a, panel, steps, c, add, to)
+        elif vectors == 2:
+            multiply_part(2, tile_of_a, panel, steps, c, add, to)
+        else:
+            multiply_part(1, tile_of_a, panel, steps, c, add, to)
+        if complete and not whole:
+            _write(sums, c.start, w, out, out_row, bias, row + r, column, here, min(w, columns))
 
 
 @jit
-def _write(sums, start, w, out, bias, row, column, rows, columns):
-    """Write a tile's sums plus bias to out, while the next tile is multiplied."""
+def _write(sums, start, w, out, out_row, bias, row, column, rows, columns):
+    """Write a tile's sums plus bias to out, where some of its rows or columns are missing."""
     lanes = lanes_of(out)
     for r in range(rows):
         for j in range(0, columns, lanes):
             numbers = load(sums, start + r * w + j, lanes) + load(bias, column + j, columns - j)
-            store(out, (row + r) * out.shape[1] + column + j, columns - j, numbers)
+            store(out, (row + r) * out_row + column + j, columns - j, numbers)
 
 
 @jit
-def _write_rows(sums, tall, out, bias, row, column, rows, columns):
-    """Write a task's sums plus bias to out, row by row, because memory is quickest in long stretches."""
-    for r in range(rows):
-        p = 0
-        while p < columns:
-            left = columns - p
-            w = _vectors(left, out) * lanes_of(out)
-            _write(sums, p * tall + r * w, w, out, bias, row + r, column + p, 1, min(w, left))
-            p += w
-
-
-@jit
-def _write_transposed(sums, tall, out, bias, row, column, rows, columns):
-    """``_write_rows`` where the sums are those of the transpose of out."""
+def _write_transposed(sums, tall, out, out_row, bias, row, column, rows, columns):
+    """Write a task's sums plus bias to out, whose transpose they are."""
     p = 0
     while p < columns:
         w = _vectors(columns - p, out) * lanes_of(out)
         for j in range(min(w, columns - p)):
             for r in range(rows):
-                out[column + p + j, row + r] = sums[p * tall + r * w + j] + bias[row + r]
+                out[(column + p + j) * out_row + row + r] = sums[p * tall + r * w + j] + bias[row + r]
         p += w
 
 

@@ -31,7 +31,7 @@ from npnet.kernels.vectors.registers import (
 )
 
 __all__ = [
-    "ROWS", "VECTORS", "WIDE", "Columns", "Placed", "Prefetch", "Rows", "RowsAt", "Squares", "Sums",
+    "ROWS", "VECTORS", "WIDE", "Columns", "Placed", "Prefetch", "Rows", "RowsAt", "Squares", "Sums", "Target",
     "multiply_part", "multiply_part_packing", "multiply_placed", "multiply_tile", "multiply_tile_prefetching",
     "multiply_tile_prefetching_to_write", "wide_of", "width", "width_of",
 ]  # fmt: skip
@@ -119,6 +119,16 @@ class Sums(NamedTuple):
     array: Any
     start: Any
     row: Any
+
+
+class Target(NamedTuple):
+    """Where sums are written: array[start + r row + j] = C[r, j] + bias[column + j]."""
+
+    array: Any
+    start: Any
+    row: Any
+    bias: Any
+    column: Any
 
 
 class Squares(NamedTuple):
@@ -232,7 +242,7 @@ def _operand(context, builder, kind, value):
 
 
 def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step, unrolled=UNROLLED):
-    """The tile's instructions.
+    """The tile's instructions; returns the sums, row by row, which ``_store`` writes.
 
     ``rows`` are the rows of A in memory, ``a``, ``b`` and ``c`` the operands, ``counts`` steps and segments.
     Where the segments of A begin is said by a distance or a ``_Table``.
@@ -240,13 +250,9 @@ def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step, unroll
     ``unrolled`` steps in the loop's body.
     """
     lanes_, register = b.array.register.count, b.array.register
-    places = [
-        builder.add(builder.mul(c.row, I64(r)), I64(j * lanes_))
-        for r in range(len(rows)) for j in range(vectors)
-    ]  # fmt: skip
     before = builder.block
     with builder.if_then(add):
-        old = [c.array.load(place) for place in places]
+        old = [c.array.load(place) for place in _places(builder, c.row, len(rows), vectors, lanes_)]
         reading = builder.block
     sums = []
     for value in old:
@@ -284,8 +290,20 @@ def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step, unroll
         left = builder.srem(steps, I64(unrolled))
         rest = _Loop(builder, left, sums)
         sums = rest.close(one_step(builder.add(builder.sub(steps, left), rest.index), 0, rest.values))
-    sums = outer.close(sums)
-    for value, place in zip(sums, places, strict=True):
+    return outer.close(sums)
+
+
+def _places(builder, row, rows, vectors, lanes_):
+    """Where the registers of a tile are, row by row."""
+    return [
+        builder.add(builder.mul(row, I64(r)), I64(j * lanes_)) for r in range(rows) for j in range(vectors)
+    ]
+
+
+def _store(builder, vectors, c, sums):
+    """Write the sums of a tile to c, Sums."""
+    places = _places(builder, c.row, len(sums) // vectors, vectors, sums[0].type.count)
+    for place, value in zip(places, sums, strict=True):
         c.array.store(place, value)
 
 
@@ -357,7 +375,8 @@ def _emit_whole_tile(context, builder, signature, arguments, to_write=False):
     if prefetched:
         next_rows = memory(prefetched[0])
         following, before_step = _operand(context, builder, kinds[7], prefetched[1]), prefetch
-    _emit_tile(builder, VECTORS, rows, a, b, (steps, segments), c, add, before_step)
+    sums = _emit_tile(builder, VECTORS, rows, a, b, (steps, segments), c, add, before_step)
+    _store(builder, VECTORS, c, sums)
     return context.get_dummy_value()
 
 
@@ -365,32 +384,33 @@ def _emit_whole_tile(context, builder, signature, arguments, to_write=False):
 
 
 @intrinsic(prefer_literal=True)
-def multiply_part(typing_context, vectors, a, b, steps, c, add):
+def multiply_part(typing_context, vectors, a, b, steps, c, add, target):
     """C (+)= A B for ``vectors`` registers of columns, a constant, and rows anywhere; one segment.
 
-    ``a`` are RowsAt, ``b`` Columns; ``c`` are Sums. LLVM must not know that rows are equally far apart: it
-    would make each address from the last, by additions that wait for each other and take the place of
-    multiplications.
+    ``a`` are RowsAt, ``b`` Columns; ``c`` are Sums, where the old values of C are read, and ``target`` is
+    where the new ones are written. LLVM must not know that rows are equally far apart: it would make each
+    address from the last, by additions that wait for each other and take the place of multiplications.
     """
-    return types.void(vectors, a, b, types.intp, c, types.boolean), _emit_part
+    return types.void(vectors, a, b, types.intp, c, types.boolean, target), _emit_part
 
 
 @intrinsic(prefer_literal=True)
-def multiply_part_packing(typing_context, vectors, a, b, steps, c, add, packed, packed_start):
+def multiply_part_packing(typing_context, vectors, a, b, steps, c, add, target, packed, packed_start):
     """``multiply_part``, while B is copied to packed[packed_start + step * columns + j].
 
     There is a prefetch of B's rows PREFETCHED steps early: they may be far apart and far away.
     """
-    return types.void(vectors, a, b, types.intp, c, types.boolean, packed, types.intp), _emit_part
+    return types.void(vectors, a, b, types.intp, c, types.boolean, target, packed, types.intp), _emit_part
 
 
 def _emit_part(context, builder, signature, arguments):
-    kinds, (_, a, b, steps, c, add, *packed) = signature.args, arguments
+    kinds, (_, a, b, steps, c, add, target, *packed) = signature.args, arguments
     vectors, count = kinds[0].literal_value, lanes(kinds[2].types[0].dtype.name)
     a = unpack(context, builder, kinds[1], a)
     b, c = _operand(context, builder, kinds[2], b), _operand(context, builder, kinds[4], c)
+    target = _operand(context, builder, kinds[6], target)
     if packed:
-        packed = _Memory(context, builder, kinds[6], *packed)
+        packed = _Memory(context, builder, kinds[7], *packed)
     kind_of_places = kinds[1].types[2]
     if kind_of_places == types.none:
         places, a_step = [I64(r) for r in range(ROWS)], ROWS
@@ -412,7 +432,10 @@ def _emit_part(context, builder, signature, arguments):
     a = Rows(a.array, a.start, None, I64(a_step), I64(0))
     # Two steps that pack hold two rows of B: beside them the sums would not fit into 16 registers.
     unrolled = 1 if packed else UNROLLED
-    _emit_tile(builder, vectors, rows, a, b, (steps, I64(1)), c, add, pack, unrolled)
+    sums = _emit_tile(builder, vectors, rows, a, b, (steps, I64(1)), c, add, pack, unrolled)
+    bias = _Memory(context, builder, kinds[6].types[3], target.bias, target.column)
+    biases = [bias.load(I64(j * count)) for j in range(vectors)] * len(rows)
+    _store(builder, vectors, target, list(map(builder.fadd, sums, biases)))
     return context.get_dummy_value()
 
 
@@ -438,5 +461,8 @@ def _emit_placed(context, builder, signature, arguments):
     memory = [_Memory(context, builder, kind.types[0], a.array, place) for place in places]
     offsets = _Table(context, builder, kind.types[5], a.offsets, a.segment)
     a, c = Rows(a.array, a.start, None, a.step, offsets), c._replace(array=_Total(c.array, add))
-    _emit_tile(builder, vectors, memory, a, b, (steps, segments), c, ir.Constant(add.type, 0), _nothing)
+    sums = _emit_tile(
+        builder, vectors, memory, a, b, (steps, segments), c, ir.Constant(add.type, 0), _nothing
+    )
+    _store(builder, vectors, c, sums)
     return context.get_dummy_value()
