@@ -243,8 +243,8 @@ def _grid(rows, columns, depth, tile, narrowest, threads):
 
     Tasks are large, as equal as can be, and enough for all threads to share, but have ``narrowest`` columns.
 
-    A deep product is cut into tall tasks, because B is packed once for each; a shallow one, whose cost is to
-    write out, into wide ones, which write whole rows.
+    A deep product is cut into squares, because A and B are packed once for each task; a shallow one, whose
+    cost is to write out, into wide tasks, which write long rows.
     """
     down, across = -(-rows // TASK_ROWS), -(-columns // TASK_COLUMNS)
     most_down, most_across = -(-rows // tile[0]), -(-columns // narrowest)
@@ -253,7 +253,8 @@ def _grid(rows, columns, depth, tile, narrowest, threads):
         if threads == 1 or tasks >= 8 * threads or (tasks >= 2 * threads and tasks % threads == 0):
             break
         can_narrow, can_shorten = across < most_across, down < most_down and rows > 32 * down
-        if can_narrow and (depth > DEPTH or not can_shorten):
+        too_wide = depth > DEPTH and columns * down >= rows * across
+        if can_narrow and (too_wide or not can_shorten):
             across = min(2 * across, most_across)
         elif can_shorten:
             down = min(2 * down, most_down)
