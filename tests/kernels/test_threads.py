@@ -9,7 +9,7 @@ import pytest
 
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.cpus import cpu_quota, usable_cpus
-from npnet.kernels.machine.tasks import even_parts
+from npnet.kernels.machine.tasks import even_parts, shrinking_part, shrinking_parts, stretch
 from npnet.kernels.products.blocked import _grid, _part
 
 
@@ -231,6 +231,22 @@ def test_tasks_are_as_many_panels_for_each_thread(panels, most, team):
     assert max(np.diff(cuts)) <= most
     owned = np.diff([cuts[owner * parts // team] for owner in range(team + 1)])
     assert owned.max() - owned.min() <= 1
+
+
+@pytest.mark.parametrize("team", [1, 2, 3, 8])
+@pytest.mark.parametrize(("panels", "most"), [(1, 8), (7, 8), (16, 8), (17, 8), (22, 1), (171, 4)])
+def test_tasks_shrink_so_that_no_thread_waits_long(panels, most, team):
+    parts = shrinking_parts(panels, most, team)
+    cuts = [shrinking_part(part, parts, panels, most, team) for part in range(parts)]
+    own = parts // team
+    for owner in range(team):  # each thread's parts follow each other, through all of its panels
+        ends = cuts[owner * own : owner * own + own]
+        begin, end = stretch(owner, team, panels)
+        assert [first for first, _ in ends] == [begin, *(last for _, last in ends[:-1])]
+        assert ends[-1][1] == end
+        sizes = [last - first for first, last in ends]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[0] <= most and sizes[-1] <= 1
 
 
 @pytest.mark.parametrize("team", [2, 4])

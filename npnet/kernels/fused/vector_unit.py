@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 
 from npnet.kernels.machine.jit import jit
-from npnet.kernels.machine.tasks import done, even_parts, stretch, take
+from npnet.kernels.machine.tasks import done, even_parts, shrinking_part, shrinking_parts, stretch, take
 from npnet.kernels.products.blocked import aligned_empty
 from npnet.kernels.products.tiles import (
     ROWS,
@@ -335,7 +335,8 @@ def update_tasks(rule, slots):
 def update_forward_tasks(rule, slots, activation, remembers_x):
     """``update_tasks`` with this batch and ``forward_tasks`` with the next one, in one pass over W.
 
-    A task takes panels of W from top to bottom.
+    A task takes panels of W from top to bottom. Tasks of many samples are few; the last are small, because a
+    thread may be slower than another.
     """
     update_square, update_bias = _update(rule, slots)
     forward_stripe = _forward_stripe(activation, remembers_x)
@@ -346,10 +347,11 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
     ):  # fmt: skip
         gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
         most = DEPTH // width_of(y)
-        tasks = even_parts(weight.shape[0], 1 if n <= PANEL_ROWS else PANELS, team[2])
+        panels = 1 if n <= PANEL_ROWS else PANELS
+        tasks = shrinking_parts(weight.shape[0], panels, team[2])
         task = take(team, phase, tasks)
         while task < tasks:
-            left, right = stretch(task, tasks, weight.shape[0])
+            left, right = shrinking_part(task, tasks, weight.shape[0], panels, team[2])
             for p in range(left, right):
                 update_bias(bias, dz, p, n, decay, hyperparameters)
             for first in range(0, x.shape[0], most):

@@ -16,7 +16,10 @@ from numba.extending import intrinsic
 
 from npnet.kernels.machine.jit import jit
 
-__all__ = ["LINE", "done", "even_parts", "new_counters", "stretch", "take", "wait"]
+__all__ = [
+    "LINE", "done", "even_parts", "new_counters", "shrinking_part", "shrinking_parts", "stretch", "take",
+    "wait",
+]  # fmt: skip
 
 LINE = 8  # int64 numbers in a cache line: counters on lines of their own do not disturb each other
 
@@ -65,6 +68,29 @@ def even_parts(n, most, threads):
 def stretch(i, parts, n):
     """Return where part i of n things begins and ends: parts are neighbours, as equal as can be."""
     return i * n // parts, (i + 1) * n // parts
+
+
+@jit
+def shrinking_parts(n, most, threads):
+    """Return into how many parts, of at most ``most``, to cut n things, half of what a thread has left each.
+
+    The last ones are small, so that no thread waits long for another, however different their speeds are.
+    """
+    left, parts = -(-n // threads), 0
+    while left > 0:
+        left -= min(most, -(-left // 2))
+        parts += 1
+    return parts * threads
+
+
+@jit
+def shrinking_part(i, parts, n, most, threads):
+    """Return where part i of the ``shrinking_parts`` of n things begins and ends."""
+    own = parts // threads
+    begin, last = stretch(i // own, threads, n)
+    for _ in range(i % own):
+        begin += min(most, -(-(last - begin) // 2))
+    return begin, begin + min(most, -(-(last - begin) // 2))
 
 
 def _place(context, builder, signature, arguments):
