@@ -2,14 +2,26 @@
 
 import math
 import os
+import sys
+import threading
+import time
 
 import fresh
 import numpy as np
 import pytest
+from numba import njit
 
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.cpus import cpu_quota, usable_cpus
-from npnet.kernels.machine.tasks import even_parts, shrinking_part, shrinking_parts, stretch
+from npnet.kernels.machine.tasks import (
+    LINE,
+    done,
+    even_parts,
+    shrinking_part,
+    shrinking_parts,
+    stretch,
+    wait,
+)
 from npnet.kernels.products.blocked import _grid, _part
 
 
@@ -217,6 +229,36 @@ def test_a_fork_while_another_thread_runs_a_kernel(filled):
     """The child must not wait for a lock whose owner exists in the parent alone."""
     code = "use()\nwith threads._turn:\n    assert in_child(use) == 0"
     fresh.run(code, NPNET_CACHE=filled, NUMBA_THREADING_LAYER="workqueue")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the switches of one thread are counted on Linux")
+def test_who_waits_long_leaves_the_core_to_others():
+    """Threads that wait for one which has no core, beside other programs, would keep it from theirs."""
+    import resource
+
+    @njit(nogil=True)
+    def waits(counters):
+        wait((counters, 0, 1), 0, 1)
+
+    @njit
+    def ends(counters):
+        done((counters, 0, 1), 0)
+
+    def switches():
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        waits(counters)
+        left.append(resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before)
+
+    left, counters = [], np.zeros(2 * LINE, np.int64)
+    ends(counters)
+    switches()  # compiles, and has nothing to wait for
+    counters[:] = 0
+    thread = threading.Thread(target=switches)
+    thread.start()
+    time.sleep(0.1)
+    ends(counters)
+    thread.join()
+    assert left[1] > 10
 
 
 # --- what each has to do ---------------------------------------------------------------------------------

@@ -9,9 +9,12 @@ even if they run in turns.
 A ``team`` is (counters, this thread's number, how many threads there are).
 """
 
+import os
+
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from npnet.kernels.machine.jit import jit
@@ -21,6 +24,8 @@ __all__ = [
     "wait",
 ]  # fmt: skip
 
+LOOKS = 60_000  # at a counter, one after the other: some 50 microseconds
+NAP = 20  # microseconds
 LINE = 8  # int64 numbers in a cache line: counters on lines of their own do not disturb each other
 
 
@@ -52,10 +57,16 @@ def done(team, phase):
 
 @jit
 def wait(team, phase, tasks):
-    """Return when all ``tasks`` of the phase are done."""
+    """Return when all ``tasks`` of the phase are done.
+
+    Who has waited for long naps between two looks: the thread that is waited for may need this one's core.
+    """
     counters, _, threads = team
+    looks = 0
     while _read(counters, (phase * (threads + 1) + threads) * LINE) < tasks:
-        pass
+        looks += 1
+        if looks > LOOKS:
+            _nap()
 
 
 @jit
@@ -96,6 +107,20 @@ def shrinking_part(i, parts, n, most, threads):
 def _place(context, builder, signature, arguments):
     data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
     return builder.gep(data, [arguments[1]])
+
+
+@intrinsic
+def _nap(typing_context):
+    """Leave the core to others for a moment, where the C library can (not on Windows)."""
+
+    def emit(context, builder, signature, arguments):
+        if os.name != "nt":
+            kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
+            usleep = cgutils.get_or_insert_function(builder.module, kind, "usleep")
+            builder.call(usleep, [ir.IntType(32)(NAP)])
+        return context.get_dummy_value()
+
+    return types.void(), emit
 
 
 @intrinsic
