@@ -63,9 +63,10 @@ class Normalization(Layer):
         self.variance: np.ndarray | None = None
         self._spread: tuple[np.ndarray, np.ndarray] | None = None
         if mean is not None:
-            self._set(mean, variance)
+            self.set_statistics(mean, variance)
 
-    def _set(self, mean: Any, variance: Any) -> None:
+    def set_statistics(self, mean: Any, variance: Any) -> None:
+        """Standardise by this mean and this variance from now on."""
         mean, variance = np.array(mean, np.float64), np.array(variance, np.float64)
         for name, values in (("mean", mean), ("variance", variance)):
             if values.ndim > 1 or not np.isfinite(values).all():
@@ -93,16 +94,20 @@ class Normalization(Layer):
         count, axes = x.size // x.shape[-1], tuple(range(x.ndim - 1))
         mean = sum(piece.sum(axis=axes, dtype=np.float64) for piece in pieces) / count
         variance = sum(np.square(piece - mean).sum(axis=axes) for piece in pieces) / count
-        self._set(mean, variance)
+        self.set_statistics(mean, variance)
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Check that there is a mean and a variance for each feature, or one for all."""
-        self.float_dtype = np.dtype(dtype)
+        self.float_dtype, self.samples_shape = np.dtype(dtype), input_shape
+        self.check_sizes(input_shape)
+
+    def check_sizes(self, sample_shape: Shape) -> None:
+        """Refuse statistics that are not one for each feature of such samples, or one for all."""
         sizes = self._required(self.mean).size, self._required(self.variance).size
-        if not {1, input_shape[-1]}.issuperset(sizes):
+        if not {1, sample_shape[-1]}.issuperset(sizes):
             raise ValueError(
-                f"Normalization {self.name!r} expects {input_shape[-1]} means and variances, one for each"
-                f" feature of samples of shape {input_shape}, got {sizes[0]} and {sizes[1]}."
+                f"Normalization {self.name!r} expects {sample_shape[-1]} means and variances, one for each"
+                f" feature of samples of shape {sample_shape}, got {sizes[0]} and {sizes[1]}."
             )
 
     def _required(self, values: np.ndarray | None) -> np.ndarray:

@@ -6,6 +6,7 @@ Tensors are called ``layer/parameter`` and ``layer/parameter/slot``. The metadat
     architecture  the layers: class names of a closed list with their arguments; which parameters are frozen
     training      optimizer, loss and metrics as compiled, the optimizer's step, and the position in ``fit``
     streams       where Dropout's random streams stand
+    statistics    mean and variance of each Normalization layer: no parameters, but no prediction without them
     class_names   what the outputs stand for, if the model knows
     digest        SHA-256 over all of the above and the tensors, so that a damaged file is refused
 """
@@ -31,6 +32,7 @@ from npnet.kernels import why_no_numba
 from npnet.layers.layer import MOST_NUMBERS, shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.parameter import assign as assign_all
+from npnet.layers.preprocessing import Normalization
 from npnet.optimizers import average
 from npnet.optimizers.optimizer import SQUARES
 from npnet.training.batches import Position
@@ -67,6 +69,7 @@ FORMAT = "npnet 1"
 MOST_LAYERS, MOST_STEPS = 1000, 2**53
 KINDS = {"float32": "F32", "float64": "F64"}  # of numbers, as the format calls them
 Tensors = dict[str, np.ndarray]
+Statistics = dict[str, dict[str, Any]]
 T = TypeVar("T", bound=Trainee)
 
 
@@ -95,17 +98,17 @@ def save_model(model: Trainee, filepath: str | Path, overwrite: bool = True) -> 
             tensors |= slots_of(model)
         leaves = model.leaves().items()
         streams = {path: layer.rng.bit_generator.state for path, layer in leaves if layer.rng}
-        metadata["streams"] = streams
+        metadata["streams"], metadata["statistics"] = streams, statistics_of(model)
         if model.class_names:
             metadata["class_names"] = model.class_names
         write(Path(filepath), tensors, metadata, overwrite)
 
 
 def save_weights(model: Trainee, filepath: str | Path, overwrite: bool = True) -> None:
-    """Write the weights alone."""
+    """Write the weights alone, with the statistics of ``Normalization``."""
     model.require_built("save_weights")
     with model.lock:
-        write(Path(filepath), weights_of(model), {}, overwrite)
+        write(Path(filepath), weights_of(model), {"statistics": statistics_of(model)}, overwrite)
 
 
 def load_weights(model: Trainee, filepath: str | Path, skip_mismatch: bool = False) -> None:
@@ -123,9 +126,12 @@ def load_weights(model: Trainee, filepath: str | Path, skip_mismatch: bool = Fal
         If the file is damaged, holds NaN or infinity, or does not fit. Nothing has changed then.
     """
     model.require_built("load_weights")
-    tensors, _ = read(Path(filepath))
+    path = Path(filepath)
+    tensors, metadata = read(path)
     with model.lock:
-        assign(named_parameters(model), tensors, Path(filepath), skip_mismatch)
+        statistics = _fitting_statistics(model, metadata, path, skip_mismatch)
+        assign(named_parameters(model), tensors, path, skip_mismatch)
+        _take_statistics(model, statistics)
 
 
 def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
@@ -142,7 +148,9 @@ def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
     if "training" not in metadata:
         raise ValueError(f"{path} holds no training: save a compiled model.")
     with model.lock:
+        statistics = _fitting_statistics(model, metadata, path)
         assign(named_parameters(model), tensors, path)
+        _take_statistics(model, statistics)
         with _blaming(path):
             _restore_progress(model, setup, metadata["training"], tensors)
             _restore_streams(model, metadata["streams"])
@@ -243,6 +251,50 @@ def weights_of(model: Trainee) -> Tensors:
         if not (math.isfinite(value.min(initial=0)) and math.isfinite(value.max(initial=0))):
             raise ValueError(f"{name} holds NaN or infinity: training has diverged. Nothing was saved.")
     return weights
+
+
+def statistics_of(model: Trainee) -> Statistics:
+    """Return mean and variance of the layers that standardise, by name."""
+    layers = {path: layer for path, layer in model.leaves().items() if isinstance(layer, Normalization)}
+    return {
+        path: {name: getattr(layer, name).tolist() for name in ("mean", "variance")}
+        for path, layer in layers.items()
+    }
+
+
+def _fitting_statistics(
+    model: Trainee, metadata: dict[str, Any], path: Path, skip_mismatch: bool = False
+) -> Statistics:
+    """Return the statistics in a file that layers of the model take; a file of before holds none.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit a layer, unless mismatches are skipped. Nothing has changed then.
+    """
+    fitting, leaves = {}, model.leaves()
+    with _blaming(path):
+        found = dict(metadata.get("statistics", {}))
+    for name, values in found.items():
+        layer = leaves.get(name)
+        try:
+            if not isinstance(layer, Normalization):
+                raise ValueError(f"it holds statistics of {name}, which is no Normalization of the model")
+            Normalization(name=name.rpartition("/")[2], **values).check_sizes(layer.samples_shape)
+        except (TypeError, ValueError) as error:
+            trouble = f"{path} does not fit the model: {str(error).removesuffix('.')}."
+            if not skip_mismatch:
+                raise ValueError(trouble) from None
+            warnings.warn(trouble, stacklevel=4)
+        else:
+            fitting[name] = values
+    return fitting
+
+
+def _take_statistics(model: Trainee, statistics: Statistics) -> None:
+    """Give layers the statistics that fit them."""
+    for name, values in statistics.items():
+        model.leaves()[name].set_statistics(**values)  # type: ignore[attr-defined]
 
 
 def slots_of(model: Trainee) -> Tensors:
@@ -401,7 +453,9 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
                 )
             tensors = {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
-        owner = f" Its name is that of a file of {owner_of(path)}." if owner_of(path) else ""
+        named_after = owner_of(path)
+        other = named_after not in (None, "safetensors")
+        owner = f" Its name is that of a file of {named_after}." if other else ""
         raise ValueError(f"{path} is no safetensors file or is damaged: {error}.{owner}") from None
     expected = texts.pop("digest", None)
     if digest(tensors, texts) != expected:

@@ -24,6 +24,7 @@ from npnet.layers import (
     Input,
     Layer,
     LeakyReLU,
+    Normalization,
     ReLU,
     Rescaling,
     Softmax,
@@ -604,3 +605,47 @@ def test_no_more_copies_of_the_weights_than_needed(tmp_path):
     finally:
         tracemalloc.stop()
     assert bits(again) == bits(net)
+
+
+# --- statistics, which are no parameters ------------------------------------------------------------------
+
+
+def standardising(data, name=None, features=6):
+    layer = Normalization(name=name)
+    layer.adapt(data)
+    net = Sequential([Input((features,)), Sequential([layer, Dense(2)], name="base"), Dense(1)], seed=1)
+    net.compile("adam", "mse", kernels="numpy")
+    return net
+
+
+@pytest.mark.parametrize("file", ["weights", "model", "training"])
+def test_weights_come_with_the_statistics_they_were_trained_with(tmp_path, file):
+    net, other = standardising(5 + 3 * X), standardising(X[:4])
+    path = tmp_path / "file.safetensors"
+    net.save_weights(path) if file == "weights" else net.save(path)
+    other.load_training(path) if file == "training" else other.load_weights(path)
+    np.testing.assert_array_equal(other.predict(X, verbose=0), net.predict(X, verbose=0))
+
+
+def test_statistics_that_do_not_fit_are_refused_and_nothing_has_changed(tmp_path):
+    path = tmp_path / "file.safetensors"
+    standardising(5 + 3 * X).save_weights(path)
+    net = standardising(X, name="mine")
+    before = net.predict(X, verbose=0)
+    with pytest.raises(ValueError, match="holds statistics of base/normalization, which is no Normalization"):
+        net.load_weights(path)
+    net = standardising(X[:, :5], features=5)
+    with pytest.raises(ValueError, match="'normalization' expects 5 means and variances"):
+        net.load_weights(path)
+    net = standardising(X, name="mine")
+    np.testing.assert_array_equal(net.predict(X, verbose=0), before)
+    with pytest.warns(UserWarning, match="holds statistics of base/normalization"):
+        net.load_weights(path, skip_mismatch=True)
+
+
+def test_a_weights_file_of_before_statistics_were_kept(tmp_path):
+    path = tmp_path / "file.safetensors"
+    net, other = standardising(5 + 3 * X), standardising(X)
+    saving.write(path, saving.weights_of(net), {}, True)
+    other.load_weights(path)
+    np.testing.assert_array_equal(other.get_weights()[0], net.get_weights()[0])
