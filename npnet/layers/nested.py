@@ -108,8 +108,12 @@ class Nested(Layer):
 CLASSES["Nested"] = Nested
 
 
-def as_layer(layer: Any) -> Any:
-    """Return a model as a layer, and anything else as it is."""
+def as_layer(layer: Any, taken: set[str]) -> Any:
+    """Return a model as a layer, and anything else as it is.
+
+    A model whose name nobody has chosen gets one that is not ``taken``, as any other layer does.
+    """
     if not isinstance(layer, Chain):
         return layer
-    return Nested(layer.layers, name=layer.name, input_shape=layer.input_shape)
+    name = free_name("Sequential", taken) if layer.name == "sequential" else layer.name
+    return Nested(layer.layers, name=name, input_shape=layer.input_shape)

@@ -63,7 +63,7 @@ class Sequential(loops.Trainee):
 
     def add(self, layer: Any) -> None:
         """Append a layer, or another model as one (see ``layers/nested.py``)."""
-        super().add(as_layer(layer))
+        super().add(as_layer(layer, {other.name for other in self.layers}))
 
     def __call__(self, x: Any, training: bool = False) -> np.ndarray:
         """Return the outputs of one batch."""

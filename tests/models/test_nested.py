@@ -72,3 +72,17 @@ def test_what_does_not_fit_is_refused():
         Sequential([inner, inner], dtype="float64")
     with pytest.raises(ValueError, match="samples of shape"):
         Sequential([npnet.Input((7,)), base()], dtype="float64")
+
+
+def test_models_without_names_of_their_own_get_different_ones(tmp_path):
+    """An encoder and a decoder, as in Keras's tutorial."""
+    encoder = Sequential([Dense(2, input_shape=(4,))], dtype="float64")
+    decoder = Sequential([Dense(4, input_shape=(2,))], dtype="float64")
+    model = compiled([encoder, decoder], "mse")
+    assert [layer.name for layer in model.layers] == ["sequential", "sequential_1"]
+    model.fit(X, X, verbose=0)
+    model.save(tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+    with pytest.raises(ValueError, match="A layer named 'base' is in this model already"):
+        Sequential([base(), Dense(4), base()], dtype="float64")
