@@ -363,3 +363,14 @@ def test_metrics_of_ones_own_that_lack_something_say_what():
     with pytest.raises(AttributeError, match=r"Unnamed has no attribute 'total'\. Name in state_names"):
         Unnamed().state  # noqa: B018
     assert Named().state == [0.0]
+
+
+@pytest.mark.parametrize("curve", ["ROC", "PR"])
+def test_predictions_beyond_0_and_1_count_as_0_and_1_along_a_curve(curve):
+    """As in Keras: outputs that separate the classes perfectly have an area of 1 before a sigmoid, too."""
+    yes = np.array([[0], [0], [1], [1]])
+    logits = np.array([[-2.0], [-1.0], [1.5], [3.0]])
+    assert value(metrics.AUC(curve=curve), yes, logits) == pytest.approx(1)
+    assert value(metrics.AUC(curve=curve), yes, np.clip(logits, 0, 1)) == pytest.approx(1)
+    assert value(metrics.AUC(curve=curve), yes, -logits) < 0.5
+    assert value(metrics.SensitivityAtSpecificity(0.5), yes, logits) == 1

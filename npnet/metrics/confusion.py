@@ -53,6 +53,8 @@ class Counts(Summed):
         Count only this output.
     """
 
+    clips = False  # take predictions below 0 for 0 and above 1 for 1, as Keras does along a curve
+
     @config.keras_arguments(dtype=None)
     def __init__(
         self,
@@ -92,6 +94,8 @@ class Counts(Summed):
 
     def _count(self, y_true: np.ndarray, y_pred: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """Return (4, thresholds) of all predictions together."""
+        if self.clips:
+            y_pred = np.clip(y_pred, 0, 1)
         order = np.argsort(self.limits)
         below = np.searchsorted(self.limits[order], np.nan_to_num(y_pred, nan=-np.inf), side="left")
         found = np.empty((4, len(order)))
@@ -178,6 +182,8 @@ class AtBest(Counts):
 
     Subclasses give ``fractions``: the one that is bounded, the one that is reported.
     """
+
+    clips = True
 
     def _begin(self, bound: str, num_thresholds: int, class_id: int | None, name: str | None) -> None:
         self.least = checks.number(bound, getattr(self, bound), 0, 1)
@@ -298,10 +304,10 @@ class AUC(Counts):
     label_weights
         Of each output in that mean; without ``multi_label`` in the counts.
     from_logits
-        The predictions need a sigmoid first.
+        The predictions need a sigmoid first. Without it those below 0 count as 0 and those above 1 as 1.
     """
 
-    key = "auc"
+    key, clips = "auc", True
 
     @config.keras_arguments(dtype=None, num_labels=None)
     def __init__(
