@@ -150,6 +150,7 @@ def fit(
                 f"initial_epoch is a position after {start.batch} steps of an epoch, got {train.steps} steps"
                 " an epoch. Give the x and the batch_size it was training with."
             )
+        _check_position(start, train)
         train.open(earlier + start.epoch, start.batch)
         if validation is not None and validation.open(0):
             shape, expected = validation.some.x.shape[1:], train.some.x.shape[1:]
@@ -328,6 +329,19 @@ def predict(
         if progress:
             progress.finish({})
     return y
+
+
+def _check_position(start: Position, train: Feed) -> None:
+    """Refuse to go on within an epoch in batches of another size: samples would be left out or come twice."""
+    if train.rows is None or "loss" not in start.sums:
+        return
+    after, seen = min(start.batch * train.batch_size, train.rows), start.sums["loss"][1]
+    if after != seen:
+        raise ValueError(
+            f"initial_epoch is a position after {start.batch} steps and {seen:.0f} samples of an epoch, got"
+            f" batch_size={train.batch_size}, with which they are {after}. Give the x and the batch_size it"
+            " was training with, or begin with a whole epoch: initial_epoch=model.position.epoch."
+        )
 
 
 def _is_one_batch(x: Any) -> bool:

@@ -103,3 +103,17 @@ def test_a_position_beyond_the_epoch_is_refused():
     net, _ = interrupted_after(6, "numpy")
     with pytest.raises(ValueError, match="after 6 steps of an epoch, got 2 steps an"):
         net.fit(X[:16], Y[:16], batch_size=8, epochs=2, verbose=0, initial_epoch=net.position)
+
+
+def test_an_epoch_does_not_go_on_in_batches_of_another_size():
+    """Samples would be left out, or seen twice, without a word."""
+    net, _ = interrupted_after(3, "numpy")
+    before, position = net.get_weights(), net.position
+    with pytest.raises(
+        ValueError, match=r"after 3 steps and \d+ samples of an epoch, got batch_size=2, with"
+    ):
+        net.fit(X, Y, batch_size=2, epochs=2, verbose=0, initial_epoch=position)
+    assert net.position == position
+    for array, then in zip(net.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(array, then)
+    net.fit(X, Y, batch_size=2, epochs=1, verbose=0, initial_epoch=position.epoch)
