@@ -4,6 +4,7 @@ import math
 import os
 import warnings
 from pathlib import Path
+from string import Formatter
 
 import numpy as np
 
@@ -158,7 +159,8 @@ class ModelCheckpoint(Monitor):
     Parameters
     ----------
     filepath
-        Where to; may hold ``{epoch:02d}`` (from 1) and values such as ``{val_loss:.2f}``.
+        Where to; may hold ``{epoch:02d}`` (from 1), ``{batch}`` (within the epoch, from 1) and values such as
+        ``{val_loss:.2f}``.
     save_best_only
         Only when the watched value is the best so far.
     save_weights_only
@@ -195,7 +197,9 @@ class ModelCheckpoint(Monitor):
         self.save_freq = save_freq
         self.best = initial_value_threshold  # None: nothing is known yet
         self.epoch = 0
+        self.batch = 0
         self.steps = 0
+        self._check_filepath()
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Begin with the worst value, unless there is a threshold, or a best one of an earlier training."""
@@ -209,6 +213,7 @@ class ModelCheckpoint(Monitor):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Save every ``save_freq`` steps."""
         self.steps += 1
+        self.batch = batch + 1
         if self.save_freq != "epoch" and self.steps % int(self.save_freq) == 0:
             self._save(logs)
 
@@ -234,12 +239,30 @@ class ModelCheckpoint(Monitor):
 
     def _path(self, logs: Logs) -> Path:
         try:
-            return Path(self.filepath.format(epoch=self.epoch + 1, batch=self.steps, **logs))
+            return Path(self.filepath.format(epoch=self.epoch + 1, batch=self.batch, **logs))
         except KeyError as error:
             raise KeyError(
                 f"filepath {self.filepath!r} names {error}, which this run does not report:"
                 f" epoch, batch, {', '.join(logs)}."
             ) from None
+        except TypeError:
+            several = ", ".join(name for name, value in logs.items() if np.ndim(value))
+            raise TypeError(
+                f"filepath {self.filepath!r} formats one number, but {several} is one for each class. Give"
+                ' the metric an average, as in F1Score(average="macro").'
+            ) from None
+
+    def _check_filepath(self) -> None:
+        """Refuse braces that are no names of values before anything is trained."""
+        try:
+            names = [name for _, name, _, _ in Formatter().parse(self.filepath) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"filepath {self.filepath!r} cannot be filled in: {error}.") from None
+        if any(not name or name.isdigit() for name in names):
+            raise ValueError(
+                f"filepath {self.filepath!r} must name values in its braces, such as {{epoch:02d}} or"
+                " {val_loss:.2f}."
+            )
 
 
 class ReduceLROnPlateau(Monitor):

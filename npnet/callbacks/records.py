@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 from npnet.callbacks.callback import Callback, Logs
+from npnet.internal import checks
 from npnet.internal.files import write_atomically
 from npnet.internal.progress import NoPauses, Pauses, Progress
 from npnet.plotting import markup
@@ -103,14 +104,22 @@ class CSVLogger(Callback):
 
     def __init__(self, filename: str | Path, separator: str = ",", append: bool = False):
         self.filename = Path(filename)
-        self.separator = separator
-        self.append = append
+        self.separator = checks.text("separator", separator)
+        if len(separator) != 1 or separator in '\r\n"':
+            raise ValueError(f"separator must be one character, no quote or line break, got {separator!r}.")
+        self.append = checks.flag("append", append)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Open the file, after the last whole line that is in it."""
         self.columns: list[str] = []
         if self.append and self.filename.exists():
-            text = self.filename.read_text(encoding="utf-8")
+            try:
+                text = self.filename.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"CSVLogger(append=True) cannot go on with {self.filename}, which is no text in UTF-8"
+                    f" ({error}). Give append=False to begin it anew, or another filename."
+                ) from None
             self.columns = next(csv.reader(io.StringIO(text), delimiter=self.separator), [])
             if self.columns and "epoch" not in self.columns:
                 raise ValueError(

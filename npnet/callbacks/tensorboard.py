@@ -23,7 +23,8 @@ class TensorBoard(Callback):
 
     The sub-folder ``train`` gets ``epoch_loss``, every metric as ``epoch_...``, ``epoch_learning_rate`` and
     the histograms; ``validation`` the same names of the validation's values, and
-    ``evaluation_..._vs_iterations`` of every evaluation by the optimizer's step.
+    ``evaluation_..._vs_iterations`` of every evaluation by the optimizer's step. A metric that is a number
+    for each class is written as one curve a class, ``epoch_f1_score/0`` and so on.
 
     Parameters
     ----------
@@ -113,7 +114,11 @@ class TensorBoard(Callback):
         from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
         for key, value in (values or {}).items():
-            self._write(folder, scalar_pb(name.format(key), value), step)
+            if np.ndim(value) == 0:
+                self._write(folder, scalar_pb(name.format(key), value), step)
+            else:  # a number for each class, or for each threshold
+                for place, one in enumerate(np.ravel(value)):
+                    self._write(folder, scalar_pb(f"{name.format(key)}/{place}", one), step)
 
     def _histograms(self, step: int) -> None:
         from tensorboard.plugins.histogram.summary_v2 import histogram_pb

@@ -402,7 +402,7 @@ def test_a_threshold_must_be_beaten_first(tmp_path):
 def test_checkpoints_by_steps(tmp_path):
     path = tmp_path / "{epoch}-{batch}"
     fit(model(), ModelCheckpoint(path, save_freq=3), epochs=3, batch_size=5)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["2-3", "3-6"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["2-1", "3-2"]
 
 
 def test_a_weights_only_checkpoint_holds_no_model(tmp_path):
@@ -680,3 +680,38 @@ def test_a_loss_that_is_no_number_ends_training_at_once(raise_error, capsys):
             assert "the loss is" in capsys.readouterr().out
             assert history.epoch == [0]
     assert 0 < len(batches) < 10
+
+
+def test_checkpoints_are_numbered_within_their_epoch(tmp_path):
+    fit(model(), ModelCheckpoint(tmp_path / "{epoch}-{batch}.safetensors", save_freq=1), epochs=2)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["1-1", "1-2", "2-1", "2-2"]
+
+
+@pytest.mark.parametrize(
+    ("filepath", "message"),
+    [
+        ("{epoch.safetensors", "filepath '{epoch.safetensors' cannot be filled in"),
+        ("{}.safetensors", "must name values in its braces"),
+        ("{0}.safetensors", "must name values in its braces"),
+    ],
+)
+def test_names_of_checkpoints_that_cannot_be_filled_in_are_refused_at_once(filepath, message):
+    with pytest.raises(ValueError, match=message):
+        ModelCheckpoint(filepath)
+
+
+def test_a_name_of_a_checkpoint_wants_one_number(tmp_path):
+    several = reporting([0.5, 0.7], name="f1_score")
+    with pytest.raises(TypeError, match="formats one number, but f1_score is one for each class"):
+        fit(model(), several, ModelCheckpoint(tmp_path / "{f1_score:.2f}.safetensors"))
+
+
+def test_a_log_is_not_lost_by_a_wrong_argument(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"epoch,lo\xff\n")
+    for separator in ("ab", "", '"'):
+        with pytest.raises(ValueError, match="separator must be one character"):
+            CSVLogger(path, separator=separator)
+    with pytest.raises(ValueError, match=r"log\.csv, which is no text in UTF-8"):
+        fit(model(), CSVLogger(path, append=True))
+    assert path.read_bytes() == b"epoch,lo\xff\n"

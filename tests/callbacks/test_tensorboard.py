@@ -6,6 +6,7 @@ from small import compiled, random
 
 from npnet.callbacks import TensorBoard, tensorboard
 from npnet.layers import Dense
+from npnet.metrics import F1Score
 from npnet.optimizers import SGD
 from npnet.schedules import ExponentialDecay
 
@@ -116,3 +117,12 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
         TensorBoard()
+
+
+def test_a_metric_of_each_class_is_a_curve_for_each(tmp_path):
+    net = compiled([Dense(2, "sigmoid", input_shape=(4,))], "binary_crossentropy", metrics=[F1Score()])
+    history = net.fit(X, (Y > 0) * 1.0, epochs=2, verbose=0, callbacks=[TensorBoard(tmp_path)]).history
+    found = read(tmp_path / "train")
+    for place in (0, 1):
+        values = [each[place] for each in history["f1_score"]]
+        assert found[f"epoch_f1_score/{place}"] == ([0, 1], pytest.approx(values))
