@@ -32,7 +32,8 @@ MOVES_OPEN_FILES = os.name != "nt"  # Windows renames and deletes closed files o
 FORMATS = {
     ".h5": "Keras", ".hdf5": "Keras", ".keras": "Keras", ".ckpt": "TensorFlow", ".pb": "TensorFlow",
     ".tflite": "TensorFlow", ".pt": "PyTorch", ".pth": "PyTorch", ".onnx": "ONNX", ".npy": "NumPy",
-    ".npz": "NumPy", ".pkl": "Python's pickle", ".pickle": "Python's pickle", ".joblib": "joblib",
+    ".npz": "NumPy", ".safetensors": "safetensors", ".pkl": "Python's pickle", ".pickle": "Python's pickle",
+    ".joblib": "joblib",
 }  # fmt: skip
 """Endings by which people and programs know the files of others."""
 
@@ -47,10 +48,10 @@ def refuse_other_formats(path: str | Path, kind: str = "safetensors") -> None:
     owner, ending = owner_of(path), Path(path).suffix
     if owner in (None, kind):
         return
-    other = " For an ONNX file call model.export." if owner == "ONNX" else ""
+    calls = {"ONNX": " For an ONNX file call model.export.", "safetensors": " To save it call model.save."}
     raise ValueError(
-        f"{path}: names that end in {ending} are those of {owner}'s files, and npnet writes a file of {kind}."
-        f" Name it {Path(path).stem}.{kind.lower()}.{other}"
+        f"{path}: names that end in {ending} are those of {owner} files, and npnet writes a file of {kind}."
+        f" Name it {Path(path).stem}.{kind.lower()}.{calls.get(owner, '')}"
     )
 
 

@@ -121,11 +121,11 @@ def test_an_unfinished_file_that_was_abandoned_goes_and_one_of_another_name_stay
 # --- names of others
 
 
-@pytest.mark.parametrize("ending", [*FORMATS, ".H5", ".weights.h5"])
+@pytest.mark.parametrize("ending", [*sorted(FORMATS.keys() - {".safetensors"}), ".H5", ".weights.h5"])
 def test_the_endings_of_other_formats_are_refused_with_what_to_do(ending, tmp_path):
     path = tmp_path / f"best{ending}"
     for save in (model().save, model().save_weights, ModelCheckpoint):
-        with pytest.raises(ValueError, match=r"are those of .*'?s files, .* Name it best.*\.safetensors\."):
+        with pytest.raises(ValueError, match=r"are those of .* files, .* Name it best.*\.safetensors\."):
             save(path)
     if ending == ".onnx":
         with pytest.raises(ValueError, match=r"call model\.export"):

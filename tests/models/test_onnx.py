@@ -148,3 +148,12 @@ def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install onnx"):
         net.export(tmp_path / "model.onnx")
+
+
+def test_a_saved_model_is_not_overwritten_by_an_onnx_file(tmp_path):
+    net, path = Sequential([Dense(2, input_shape=(3,))]), tmp_path / "model.safetensors"
+    net.save(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"those of safetensors files, .* Name it model\.onnx"):
+        net.export(path)
+    assert path.read_bytes() == before
