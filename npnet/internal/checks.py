@@ -132,7 +132,7 @@ def numbers(name: str, value: Any) -> np.ndarray:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise TypeError(f"{name} is a masked array. Leave such samples out, or fill them: {name}.filled(0).")
     try:
-        result = np.asarray(value)
+        result = _table(name, value) if hasattr(value, "dtypes") else np.asarray(value)
     except ValueError as error:
         hint = A_LIST if _holds_arrays(value) else ""
         raise ValueError(f"{name} cannot be made an array: {error}{hint}") from None
@@ -142,6 +142,22 @@ def numbers(name: str, value: Any) -> np.ndarray:
             " Convert it first, for instance with numpy.asarray(values, dtype=float)."
         )
     return result
+
+
+def _table(name: str, table: Any) -> np.ndarray:
+    """Return a data frame as an array. Columns may be numbers of several kinds; missing ones become NaN."""
+    result = np.asarray(table)
+    if result.dtype != object or result.ndim != 2 or not hasattr(table, "columns"):
+        return result
+    kinds = [getattr(kind, "kind", "O") for kind in table.dtypes]
+    others = [column for column, kind in zip(table.columns, kinds, strict=True) if kind not in "buif"]
+    if others:
+        raise TypeError(
+            f"{name} must hold numbers (bool, integers or floats), got {len(others)} of {len(kinds)} columns"
+            f" that do not, the first of them {others[0]!r}. Leave them out, or make numbers of them, for"
+            " instance with pandas.get_dummies."
+        )
+    return table.to_numpy(np.float64, na_value=np.nan)
 
 
 def _holds_arrays(value: Any) -> bool:

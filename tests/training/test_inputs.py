@@ -8,6 +8,7 @@ import pytest
 
 import npnet
 from npnet import Sequential
+from npnet.internal import checks
 from npnet.layers import (
     Activation,
     BatchNormalization,
@@ -562,3 +563,30 @@ def test_arguments_out_of_range_are_refused_at_once(call):
 def test_a_learning_rate_is_a_number(value):
     with pytest.raises(TypeError, match="learning_rate must be a number"):
         SGD(value)
+
+
+class Frame:
+    """What npnet looks at in a data frame."""
+
+    def __init__(self, **columns):
+        self.columns, self.values = list(columns), list(columns.values())
+        self.dtypes = [column.dtype for column in self.values]
+        self.shape = len(self.values[0]), len(self.values)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None):
+        return np.stack([column.astype(object) for column in self.values], axis=1)
+
+    def to_numpy(self, dtype, na_value):
+        return np.stack([column.astype(dtype) for column in self.values], axis=1)
+
+
+def test_columns_of_a_data_frame_may_be_numbers_of_several_kinds():
+    columns = {"age": np.array([30, 41]), "rent": np.array([9.5, 7.0]), "owns": np.array([True, False])}
+    numbers = checks.array("x", Frame(**columns))
+    np.testing.assert_array_equal(numbers, [[30, 9.5, 1], [41, 7, 0]])
+    assert numbers.dtype == np.float64
+    with pytest.raises(TypeError, match="got 1 of 4 columns that do not, the first of them 'city'"):
+        checks.array("x", Frame(**columns, city=np.array(["Rome", "Bari"])))
