@@ -110,8 +110,11 @@ class _Estimator(BaseEstimator):
         """Return what is to be held out in proportion."""
         return None
 
-    def _weight_of_targets(self, y: np.ndarray) -> Any:
-        """Return the weight that each sample has because of its target."""
+    def _weight_of_targets(self, y: np.ndarray, classes: Any) -> Any:
+        """Return the weight that each sample has because of its target.
+
+        ``classes``: the labels there are; None: those of y.
+        """
         return 1.0
 
     @property
@@ -188,13 +191,15 @@ class _Estimator(BaseEstimator):
             )
         return self
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, learn_targets: Callable) -> Self:
+    def _partial_fit(
+        self, X: Any, y: Any, sample_weight: Any, learn_targets: Callable, classes: Any = None
+    ) -> Self:
         """Train for one epoch, going on from what was fitted before."""
         if self.early_stopping:
             raise ValueError("partial_fit has no early_stopping: set it to False, or call fit.")
         first = not hasattr(self, "model_")
         X, y = self._check(X, y, first)
-        weight = self._weight(sample_weight, y)
+        weight = self._weight(sample_weight, y, classes)
         if first:
             learn_targets(y)
             self._begin(X, weight, self._random())
@@ -212,12 +217,12 @@ class _Estimator(BaseEstimator):
             y = y.toarray()
         return X, column_or_1d(y, warn=True) if y.shape[1:] == (1,) else y
 
-    def _weight(self, sample_weight: Any, y: np.ndarray) -> np.ndarray:
+    def _weight(self, sample_weight: Any, y: np.ndarray, classes: Any = None) -> np.ndarray:
         """Return one weight a sample."""
         weight = np.ones(len(y))
         if sample_weight is not None:
             weight = checks.sample_weight("sample_weight", sample_weight, len(y))
-        weight = weight * self._weight_of_targets(y)
+        weight = weight * self._weight_of_targets(y, classes)
         if not weight.any():
             raise ValueError("sample_weight is zero for every sample: there is nothing to learn from.")
         return weight
@@ -362,6 +367,9 @@ class _Classifier(ClassifierMixin):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one epoch, going on from what was fitted before.
 
+        Weights are taken relative to their mean over the samples of a call, as in ``fit``: it makes no
+        difference where all of these have the same.
+
         Parameters
         ----------
         classes
@@ -383,7 +391,8 @@ class _Classifier(ClassifierMixin):
                 raise ValueError(f"classes were {self.classes_} in the first call, got {np.unique(classes)}.")
         elif classes is None and type_of_target(y) != "multilabel-indicator":
             raise ValueError("classes must list all labels in the first call of partial_fit.")
-        return self._partial_fit(X, y, sample_weight, lambda y: self._learn_targets(y, classes))
+        known = getattr(self, "classes_", classes)
+        return self._partial_fit(X, y, sample_weight, lambda y: self._learn_targets(y, classes), known)
 
     def _check(self, X: Any, y: Any, first: bool) -> tuple[Any, np.ndarray]:
         X, y = super()._check(X, y, first)
@@ -395,8 +404,17 @@ class _Classifier(ClassifierMixin):
             )
         return X, y
 
-    def _weight_of_targets(self, y: np.ndarray) -> Any:
-        return 1.0 if self.class_weight is None else compute_sample_weight(self.class_weight, y)
+    def _weight_of_targets(self, y: np.ndarray, classes: Any) -> Any:
+        if self.class_weight is None or not isinstance(self.class_weight, dict) or y.ndim > 1:
+            return 1.0 if self.class_weight is None else compute_sample_weight(self.class_weight, y)
+        # A part of the data need not hold every class, as scikit-learn's own function wants it to.
+        classes = np.unique(y if classes is None else classes)
+        weight = np.ones(len(y))
+        for label, value in self.class_weight.items():
+            if label not in classes:
+                raise ValueError(f"class_weight names the label {label!r}; the classes are {classes}.")
+            weight[y == label] = checks.number(f"class_weight[{label!r}]", value, 0)
+        return weight
 
     def _learn_targets(self, y: np.ndarray, classes: Any = None) -> None:
         self._multilabel = y.ndim == 2
@@ -595,6 +613,12 @@ class _Builder(_Estimator):
 
     def _make_model(self, X: Any, weight: np.ndarray) -> Sequential:
         shape, outputs = X.shape[1:], self.n_outputs_
+        if isinstance(self.build, Sequential) or self.build is Sequential:
+            raise TypeError(
+                "build must be a function build(input_shape, outputs) that returns a new Sequential, got"
+                f" {'a Sequential' if isinstance(self.build, Sequential) else 'the class Sequential'}: write"
+                " lambda input_shape, outputs: Sequential([...])."
+            )
         model = checks.function("build", self.build)(shape, outputs)
         if not isinstance(model, Sequential):
             raise TypeError(f"build must return a Sequential, got {model!r} ({type(model).__name__}).")

@@ -526,3 +526,26 @@ def test_what_cannot_be_built_is_refused():
         estimator.fit(X, Y)
     with pytest.raises(ValueError, match="build must return a new model in each call"):
         estimator.fit(X, Y)
+
+
+@pytest.mark.parametrize("estimator", [small, lambda **options: ModelClassifier(network, **options)])
+def test_a_part_of_the_data_need_not_hold_every_weighted_class(estimator):
+    net = estimator(class_weight={"north": 5.0})
+    net.partial_fit(X, LABELS, classes=np.unique(LABELS))
+    net.partial_fit(X[LABELS != "north"], LABELS[LABELS != "north"])
+    first = estimator(class_weight={"north": 5.0})
+    first.partial_fit(X[LABELS != "north"], LABELS[LABELS != "north"], classes=np.unique(LABELS))
+    for call in (first.fit, first.partial_fit):
+        first.class_weight = {"north": 5.0, "west": 2.0}
+        with pytest.raises(ValueError, match="class_weight names the label 'west'; the classes are"):
+            call(X, LABELS)
+
+
+def network(input_shape, outputs):
+    return Sequential([Input(input_shape), Dense(outputs, "softmax")])
+
+
+@pytest.mark.parametrize("build", [Sequential, Sequential([Input((4,)), Dense(3, "softmax")])])
+def test_a_model_is_no_function_that_builds_one(build):
+    with pytest.raises(TypeError, match=r"build must be a function build\(input_shape, outputs\)"):
+        ModelClassifier(build).fit(X, LABELS)
