@@ -559,6 +559,7 @@ class _Perceptron(_Estimator):
 
     def _make_model(self, X: Any, weight: np.ndarray) -> Sequential:
         alpha = checks.number("alpha", self.alpha, least=0)
+        checks.positive("learning_rate_init", self.learning_rate_init)
         penalty = L2(alpha / 2 / (self._batch_size(len(weight)) * weight.mean())) if alpha else None
         activation = THEIR_NAMES.get(self.activation, self.activation)
         hidden = [(units, activation) for units in np.atleast_1d(self.hidden_layer_sizes).tolist()]

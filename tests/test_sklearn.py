@@ -541,6 +541,13 @@ def test_a_part_of_the_data_need_not_hold_every_weighted_class(estimator):
             call(X, LABELS)
 
 
+def test_a_learning_rate_of_0_is_refused():
+    net = small(learning_rate_init=0)
+    with pytest.raises(ValueError, match="learning_rate_init must be finite and positive, got 0"):
+        net.fit(X, LABELS)
+    assert not hasattr(net, "model_")
+
+
 def network(input_shape, outputs):
     return Sequential([Input(input_shape), Dense(outputs, "softmax")])
 

@@ -34,6 +34,8 @@ custom: ContextVar[Mapping[str, Any]] = ContextVar("custom", default={})  # noqa
 @contextmanager
 def custom_objects(table: Mapping[str, Any] | None) -> Iterator[None]:
     """Let every lookup inside the block also find the classes of ``table``."""
+    if table is not None and not isinstance(table, Mapping):
+        raise TypeError(f"custom_objects must be a dict {{name: class}}, got {type(table).__name__}.")
     token = custom.set(table or {})
     try:
         yield

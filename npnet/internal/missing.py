@@ -156,6 +156,22 @@ DIFFERENT = {
         "a method, which returns the predictions for a batch: there are no symbolic tensors",
         "model.output_shape, model.layers[-1]",
     ),
+    "Dense(4) on (batch, steps, features)": (
+        "Dense and Softmax take one row of features a sample", "Conv1D(4, 1), the same weights for each step"
+    ),
+    "axis=1 of BatchNormalization, LayerNormalization, Normalization, Softmax": (
+        "features lie along the last axis", "arrays with that axis last: np.moveaxis(x, 1, -1)"
+    ),
+    "Normalization's mean, variance and count in get_weights()": (
+        "statistics are no weights: save_weights keeps and load_weights restores them, get_weights has none",
+        "layer.mean, layer.variance, layer.set_statistics(mean, variance)",
+    ),
+    "fit(x, y, steps_per_epoch=100)": ("arrays are gone through whole", "fit(x[:100 * batch_size], ...)"),
+    'metrics=["mae"], weighted_metrics=["mae"]': (
+        "two values of one name are refused",
+        'weighted_metrics=[MeanAbsoluteError(name="weighted_mae")]',
+    ),
+    "loss=[...], loss_weights=[...]": ("a model has one output", 'loss="mse"'),
 }  # fmt: skip
 EVERYWHERE = {"objects have get_config, classes take its result": ("deserialize", "serialize")}
 

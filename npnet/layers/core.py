@@ -111,9 +111,11 @@ class Dense(Layer):
         """Return (M,)."""
         if len(input_shape) != 1:
             got = ", ".join(map(str, input_shape))
+            each_step = f" The same weights for each step: Conv1D({self.units}, 1)."
             raise ValueError(
                 f"Dense {self.name!r} expects (batch, features), got (batch, {got}). Flatten first: "
                 f"x.reshape(len(x), {math.prod(input_shape)}), or add Flatten()."
+                f"{each_step if len(input_shape) == 2 else ''}"
             )
         return (self.units,)
 

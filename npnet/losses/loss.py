@@ -55,7 +55,7 @@ class Loss(config.Configurable, UsesKernels):
         if reduction == "none":
             reduction = None
         if reduction is not None:
-            config.lookup("reduction", reduction, dict.fromkeys(("sum_over_batch_size", "sum")))
+            config.lookup("reduction", reduction, dict.fromkeys(("sum_over_batch_size", "sum", "none")))
         self.reduction = reduction
 
     def targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:

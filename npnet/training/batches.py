@@ -82,7 +82,7 @@ def gather(x: np.ndarray, rows: np.ndarray, dtype: Any) -> np.ndarray:
 def split(n: int, validation_split: float) -> int:
     """Return how many of n rows are trained on; the tail validates, as in Keras."""
     if not 0 < validation_split < 1:
-        raise ValueError(f"validation_split must lie between 0 and 1, got {validation_split!r}.")
+        raise ValueError(f"validation_split must be above 0 and below 1, got {validation_split!r}.")
     kept = int(n * (1 - validation_split))
     if kept in (0, n):
         raise ValueError(

@@ -649,3 +649,9 @@ def test_a_weights_file_of_before_statistics_were_kept(tmp_path):
     saving.write(path, saving.weights_of(net), {}, True)
     other.load_weights(path)
     np.testing.assert_array_equal(other.get_weights()[0], net.get_weights()[0])
+
+
+def test_custom_objects_that_are_no_table_are_not_the_files_fault(tmp_path):
+    standardising(X).save(tmp_path / "model.safetensors")
+    with pytest.raises(TypeError, match=r"custom_objects must be a dict \{name: class\}, got list"):
+        load_model(tmp_path / "model.safetensors", custom_objects=[Dense])
