@@ -52,13 +52,22 @@ class Monitor(Callback):
             )
         return 1 if grows else -1
 
+    def require_direction(self) -> None:
+        """Raise the ValueError of ``sign`` before anything is trained."""
+        _ = self.sign
+
     @property
     def worst(self) -> float:
         """The value any other is better than."""
         return -self.sign * math.inf
 
-    def better(self, value: float, best: float) -> bool:
-        """Tell whether ``value`` beats ``best`` by more than min_delta (NaN never does)."""
+    def better(self, value: float, best: float | None) -> bool:
+        """Tell whether ``value`` beats ``best`` by more than min_delta.
+
+        The first value of all is the best, as in Keras; NaN beats no other, and any number beats NaN.
+        """
+        if best is None or math.isnan(best):
+            return best is None or not math.isnan(value)
         return self.sign * (value - best) > self.min_delta
 
     def watched(self, logs: Logs | None) -> float | None:
@@ -119,11 +128,12 @@ class EarlyStopping(Monitor):
         self.start_from_epoch = checks.integer("start_from_epoch", start_from_epoch, least=0)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Start without a best epoch."""
+        """Start without a best epoch, if it is known whether more or less is better."""
+        self.require_direction()
         self.wait = 0
         self.stopped_epoch = 0
         self.best_epoch = 0
-        self.best = self.worst
+        self.best: float | None = None
         self.best_weights: list[np.ndarray] | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -298,8 +308,9 @@ class ReduceLROnPlateau(Monitor):
         self.min_lr = checks.number("min_lr", min_lr, least=0)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Start watching."""
-        self.best = self.worst
+        """Start watching, if it is known whether more or less is better."""
+        self.require_direction()
+        self.best: float | None = None
         self.wait = 0
         self.cooling = 0
 

@@ -715,3 +715,22 @@ def test_a_log_is_not_lost_by_a_wrong_argument(tmp_path):
     with pytest.raises(ValueError, match=r"log\.csv, which is no text in UTF-8"):
         fit(model(), CSVLogger(path, append=True))
     assert path.read_bytes() == b"epoch,lo\xff\n"
+
+
+@pytest.mark.parametrize("first", [np.nan, np.inf])
+def test_the_first_value_is_the_best_even_if_it_is_no_number(first):
+    """As in Keras: two epochs of patience begin after the first epoch, whose weights are the best known."""
+    net, seen = model(), []
+    remember = LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(net.get_weights()))
+    stopping = EarlyStopping(patience=2, restore_best_weights=True)
+    reducing = ReduceLROnPlateau(factor=0.5, patience=2)
+    fit(net, reporting(first, np.nan, np.nan, 1.0), remember, reducing, stopping, epochs=4)
+    assert len(seen) == 3 and net.optimizer.learning_rate == 0.005
+    for ours, theirs in zip(net.get_weights(), seen[0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_any_number_is_better_than_none():
+    stopping = EarlyStopping(patience=3)
+    fit(model(), reporting(np.nan, 5.0, 4.0), stopping, epochs=3)
+    assert stopping.best == 4
