@@ -100,6 +100,11 @@ class Loss(config.Configurable, UsesKernels):
         self.y_true, self.y_pred = self.targets(y_true, y_pred), y_pred
         self.weight = None if weight is None else weight.astype(y_pred.dtype)
         values = self.values(self.y_true, y_pred)
+        if np.ndim(values) == 0 and (weight is not None or self.reduction != "sum_over_batch_size"):
+            raise ValueError(
+                f"{type(self).__name__}.values must return the loss of each sample, an array of shape"
+                f" ({len(y_pred)},), to be weighted or summed; it returned one number, the mean of all."
+            )
         return self._weighted(values)
 
     def _weighted(self, values: np.ndarray) -> np.ndarray:

@@ -291,3 +291,17 @@ def test_a_function_as_metric():
         TypeError, match="nothing must return one number a sample or one for the batch, got None"
     ):
         fit(metrics=[nothing])
+
+
+@pytest.mark.parametrize(
+    ("reduction", "given"), [("sum", {}), ("sum_over_batch_size", {"sample_weight": np.arange(N) / N})]
+)
+def test_a_mean_of_the_batch_cannot_be_weighted_or_summed(reduction, given):
+    """It would be multiplied by each sample's weight, or by 1, in place of its loss."""
+    loss = own(Loss, values=np.float64(0.5))
+    loss.reduction = reduction
+    model = compiled([Dense(K, input_shape=(D,))], loss)
+    with pytest.raises(
+        ValueError, match=r"Mine\.values must return the loss of each sample, .* shape \(8,\)"
+    ):
+        model.fit(X, Y, batch_size=N, verbose=0, **given)
