@@ -149,8 +149,10 @@ def _table(name: str, table: Any) -> np.ndarray:
     result = np.asarray(table)
     if result.dtype != object or result.ndim != 2 or not hasattr(table, "columns"):
         return result
-    kinds = [getattr(kind, "kind", "O") for kind in table.dtypes]
-    others = [column for column, kind in zip(table.columns, kinds, strict=True) if kind not in "buif"]
+    kinds = [getattr(kind, "kind", None) for kind in table.dtypes]
+    if None in kinds:  # not pandas's
+        return result
+    others = [column for column, kind in zip(table.columns, kinds, strict=True) if str(kind) not in "buif"]
     if others:
         raise TypeError(
             f"{name} must hold numbers (bool, integers or floats), got {len(others)} of {len(kinds)} columns"

@@ -62,19 +62,34 @@ class Normalization(Layer):
         self.mean: np.ndarray | None = None
         self.variance: np.ndarray | None = None
         self._spread: tuple[np.ndarray, np.ndarray] | None = None
+        self.samples_shape: Shape | None = None  # until it is built
         if mean is not None:
             self.set_statistics(mean, variance)
 
     def set_statistics(self, mean: Any, variance: Any) -> None:
-        """Standardise by this mean and this variance from now on."""
+        """Standardise by this mean and this variance from now on: numbers, or one for each feature."""
+        mean, variance = self.checked_statistics(mean, variance)
+        vars(self).update(mean=mean, variance=variance)  # together, which no assignment can do
+        self._spread = None
+
+    def checked_statistics(self, mean: Any, variance: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance as arrays.
+
+        Raises
+        ------
+        ValueError
+            If one is not finite, a variance is below 0, or they do not fit the samples that the layer is
+            built for.
+        """
         mean, variance = np.array(mean, np.float64), np.array(variance, np.float64)
         for name, values in (("mean", mean), ("variance", variance)):
             if values.ndim > 1 or not np.isfinite(values).all():
                 raise ValueError(f"{name} must be a finite number, or one for each feature, got {values!r}.")
         if not (variance >= 0).all():
             raise ValueError(f"variance must be at least 0, got {variance.min()}.")
-        vars(self).update(mean=mean, variance=variance)  # together, which no assignment can do
-        self._spread = None
+        if self.samples_shape is not None:
+            self._refuse_other_sizes(mean, variance, self.samples_shape)
+        return mean, variance
 
     @property
     def deviation(self) -> np.ndarray:
@@ -98,12 +113,12 @@ class Normalization(Layer):
 
     def build(self, input_shape: Shape, rng: np.random.Generator, dtype: np.dtype) -> None:
         """Check that there is a mean and a variance for each feature, or one for all."""
+        self._refuse_other_sizes(self._required(self.mean), self._required(self.variance), input_shape)
         self.float_dtype, self.samples_shape = np.dtype(dtype), input_shape
-        self.check_sizes(input_shape)
 
-    def check_sizes(self, sample_shape: Shape) -> None:
+    def _refuse_other_sizes(self, mean: np.ndarray, variance: np.ndarray, sample_shape: Shape) -> None:
         """Refuse statistics that are not one for each feature of such samples, or one for all."""
-        sizes = self._required(self.mean).size, self._required(self.variance).size
+        sizes = mean.size, variance.size
         if not {1, sample_shape[-1]}.issuperset(sizes):
             raise ValueError(
                 f"Normalization {self.name!r} expects {sample_shape[-1]} means and variances, one for each"

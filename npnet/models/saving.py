@@ -280,7 +280,7 @@ def _fitting_statistics(
         try:
             if not isinstance(layer, Normalization):
                 raise ValueError(f"it holds statistics of {name}, which is no Normalization of the model")
-            Normalization(name=name.rpartition("/")[2], **values).check_sizes(layer.samples_shape)
+            layer.checked_statistics(**values)
         except (TypeError, ValueError) as error:
             trouble = f"{path} does not fit the model: {str(error).removesuffix('.')}."
             if not skip_mismatch:

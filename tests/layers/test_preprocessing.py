@@ -156,6 +156,17 @@ def test_normalization_needs_its_numbers_and_as_many_as_there_are_features():
         Normalization().adapt([1.0, 2.0, 3.0])
 
 
+def test_statistics_set_on_a_built_layer_fit_its_samples():
+    layer = built(standardise(), (4, 3))
+    before = layer.mean
+    with pytest.raises(ValueError, match=r"expects 3 means and variances.*got 5 and 5"):
+        layer.set_statistics(np.zeros(5), np.ones(5))
+    assert layer.mean is before
+    layer.set_statistics([1.0, 2.0, 3.0], 4.0)
+    x = np.ones((2, 4, 3))
+    np.testing.assert_array_equal(layer.forward(x), (x - [1.0, 2.0, 3.0]) / 2)
+
+
 # --- pictures moved ----------------------------------------------------------------------------------------
 
 
