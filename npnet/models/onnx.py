@@ -5,6 +5,7 @@ does what ``predict`` does: Dropout and random pictures are left out, BatchNorma
 averages.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -251,7 +252,8 @@ def group_normalization(graph: Graph, layer: layers.GroupNormalization, x: str) 
     """z over pixels and a group's channels, made by instance normalisation of the groups as channels."""
     *places, channels = layer.input_shape or ()
     groups = channels if layer.groups == -1 else layer.groups
-    rows = graph("Reshape", channels_first(graph, x, len(places)), np.array([0, groups, -1]))
+    size = math.prod(places) * channels // groups  # said, because no samples at all do not say it
+    rows = graph("Reshape", channels_first(graph, x, len(places)), np.array([0, groups, size]))
     z = graph("InstanceNormalization", rows, np.ones(groups), np.zeros(groups), epsilon=layer.epsilon)
     z = graph("Reshape", z, np.array([0, channels, *places]))
     return scaled(graph, layer, channels_last(graph, z, len(places)))
