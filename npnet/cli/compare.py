@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     if output:
         comparison.draw(runs, output)
         print(f"\ncurves: {output}")
+        if missing := comparison.left_out(runs):
+            print(f"without {', '.join(missing)}: no {comparison.drawn_metric(runs)} after any epoch")
     if arguments.html:
         comparison.write_page(runs, arguments.html)
         print(f"\npage: {arguments.html}")

@@ -21,6 +21,8 @@ __all__ = [
     "Entry",
     "differing",
     "draw",
+    "drawn_metric",
+    "left_out",
     "read",
     "rows",
     "write_page",
@@ -124,6 +126,17 @@ def _marked(run: Entry, panel: Panel) -> tuple[float, float]:
     return (run.config.get("validation_split") and panel.best) or panel.points[-1]
 
 
+def drawn_metric(runs: Sequence[Entry]) -> str:
+    """Return what is drawn of all runs: the accuracy; the loss if none of them has one."""
+    return "accuracy" if any(run.panel("accuracy") for run in runs) else "loss"
+
+
+def left_out(runs: Sequence[Entry]) -> list[str]:
+    """Return the names of the runs that a picture of all has no curve of."""
+    metric = drawn_metric(runs)
+    return [run.name for run in runs if not run.panel(metric)]
+
+
 def draw(runs: Sequence[Entry], path: PathLike | None = None) -> Any:
     """Draw the validation accuracy of all runs over the epochs, and over the seconds since their start.
 
@@ -135,7 +148,7 @@ def draw(runs: Sequence[Entry], path: PathLike | None = None) -> Any:
     ValueError
         If no run has ended an epoch.
     """
-    metric = "accuracy" if any(run.panel("accuracy") for run in runs) else "loss"
+    metric = drawn_metric(runs)
     drawn = [(run, run.panel(metric)) for run in runs]
     curves = [(run, panel.curves[-1], _marked(run, panel)) for run, panel in drawn if panel]
     if not curves:

@@ -49,7 +49,7 @@ def test_compare_shows_figures_the_settings_that_differ_and_the_curves(runs, tmp
     monkeypatch.setenv("COLUMNS", "120")
     picture = tmp_path / "both.png"
     assert main(["compare", *(str(run.path) for run in runs), "--output", str(picture)]) == 0
-    head, _, first, second, started, _, where = capsys.readouterr().out.splitlines()
+    head, _, first, second, started, _, where, without = capsys.readouterr().out.splitlines()
     assert head.split(None, 4)[4].split() == ["seconds", "samples/s", "epochs", "hidden", "seed"]
     test = runs[0].read_json("result.json")["test"]
     assert first.split()[:3] == ["spiral-001", f"{test['accuracy']:.4f}", f"{test['loss']:.4f}"]
@@ -57,6 +57,7 @@ def test_compare_shows_figures_the_settings_that_differ_and_the_curves(runs, tmp
     assert second.split()[4:] == ["9.2", "12,345", "3", "8", "1"]
     assert started.split()[:6] == ["spiral-003", "-", "-", "0/0", "-", "-"]
     assert where == f"curves: {picture}" and picture.read_bytes().startswith(b"\x89PNG")
+    assert without == "without spiral-003: no accuracy after any epoch"
 
 
 def test_a_narrow_terminal_gets_a_column_a_run(runs, tmp_path, capsys, monkeypatch):
