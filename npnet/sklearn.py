@@ -224,7 +224,7 @@ class _Estimator(BaseEstimator):
             weight = checks.sample_weight("sample_weight", sample_weight, len(y))
         weight = weight * self._weight_of_targets(y, classes)
         if not weight.any():
-            raise ValueError("sample_weight is zero for every sample: there is nothing to learn from.")
+            raise ValueError("The weight is zero for every sample: there is nothing to learn from.")
         return weight
 
     def _random(self) -> np.random.RandomState:

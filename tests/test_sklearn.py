@@ -528,11 +528,16 @@ def test_what_cannot_be_built_is_refused():
         estimator.fit(X, Y)
 
 
-@pytest.mark.parametrize("estimator", [small, lambda **options: ModelClassifier(network, **options)])
+@pytest.mark.parametrize(
+    "estimator", [small, lambda **options: ModelClassifier(network, random_state=0, **options)]
+)
 def test_a_part_of_the_data_need_not_hold_every_weighted_class(estimator):
     net = estimator(class_weight={"north": 5.0})
     net.partial_fit(X, LABELS, classes=np.unique(LABELS))
     net.partial_fit(X[LABELS != "north"], LABELS[LABELS != "north"])
+    unweighted = estimator().partial_fit(X, LABELS, classes=np.unique(LABELS))
+    weighted = estimator(class_weight={"north": 5.0}).partial_fit(X, LABELS, classes=np.unique(LABELS))
+    assert (weighted.predict_proba(X)[:, 1] > unweighted.predict_proba(X)[:, 1]).mean() > 0.6  # of the north
     first = estimator(class_weight={"north": 5.0})
     first.partial_fit(X[LABELS != "north"], LABELS[LABELS != "north"], classes=np.unique(LABELS))
     for call in (first.fit, first.partial_fit):

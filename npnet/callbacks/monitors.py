@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import warnings
 from pathlib import Path
 from string import Formatter
@@ -255,17 +256,23 @@ class ModelCheckpoint(Monitor):
                 f"filepath {self.filepath!r} names {error}, which this run does not report:"
                 f" epoch, batch, {', '.join(logs)}."
             ) from None
-        except TypeError:
-            several = ", ".join(name for name, value in logs.items() if np.ndim(value))
-            raise TypeError(
-                f"filepath {self.filepath!r} formats one number, but {several} is one for each class. Give"
-                ' the metric an average, as in F1Score(average="macro").'
-            ) from None
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            several = [name for name in self._names() if np.ndim(logs.get(name, 0))]
+            reason = f"{error}." if not several else (
+                f"{', '.join(several)} is a number for each class. Give the metric an average, as in"
+                ' F1Score(average="macro").'
+            )  # fmt: skip
+            raise type(error)(f"filepath {self.filepath!r} cannot be filled in: {reason}") from None
+
+    def _names(self) -> list[str]:
+        """Return the names of values in the braces."""
+        fields = [name for _, name, _, _ in Formatter().parse(self.filepath) if name is not None]
+        return [re.split(r"[.\[]", name)[0] for name in fields]
 
     def _check_filepath(self) -> None:
         """Refuse braces that are no names of values before anything is trained."""
         try:
-            names = [name for _, name, _, _ in Formatter().parse(self.filepath) if name is not None]
+            names = self._names()
         except ValueError as error:
             raise ValueError(f"filepath {self.filepath!r} cannot be filled in: {error}.") from None
         if any(not name or name.isdigit() for name in names):

@@ -156,8 +156,8 @@ def _table(name: str, table: Any) -> np.ndarray:
     if others:
         raise TypeError(
             f"{name} must hold numbers (bool, integers or floats), got {len(others)} of {len(kinds)} columns"
-            f" that do not, the first of them {others[0]!r}. Leave them out, or make numbers of them, for"
-            " instance with pandas.get_dummies."
+            f" of other dtypes, the first of them {others[0]!r}. Convert them, for instance with"
+            " pandas.get_dummies, or with astype(float) if they hold numbers, or leave them out."
         )
     return table.to_numpy(np.float64, na_value=np.nan)
 

@@ -103,7 +103,8 @@ class Loss(config.Configurable, UsesKernels):
         if np.ndim(values) == 0 and (weight is not None or self.reduction != "sum_over_batch_size"):
             raise ValueError(
                 f"{type(self).__name__}.values must return the loss of each sample, an array of shape"
-                f" ({len(y_pred)},), to be weighted or summed; it returned one number, the mean of all."
+                f" ({len(y_pred)},), where samples have weights or reduction is not"
+                ' "sum_over_batch_size"; it returned one number.'
             )
         return self._weighted(values)
 

@@ -284,7 +284,7 @@ def _fitting_statistics(
         except (TypeError, ValueError) as error:
             trouble = f"{path} does not fit the model: {str(error).removesuffix('.')}."
             if not skip_mismatch:
-                raise ValueError(trouble) from None
+                raise ValueError(f"{trouble} load_weights(skip_mismatch=True) leaves it out.") from None
             warnings.warn(trouble, stacklevel=4)
         else:
             fitting[name] = values

@@ -46,6 +46,10 @@ class Feed(ABC):
     def close(self) -> None:
         """Give back what reading needs: threads, files."""
 
+    def samples_after(self, steps: int) -> int | None:
+        """Return how many samples so many batches of an epoch have; None where that is not known."""
+        return None
+
 
 class ArrayFeed(Feed):
     """The rows of checked arrays in batches, in the order that ``order(epoch)`` gives.
@@ -75,6 +79,10 @@ class ArrayFeed(Feed):
         for start in range(0, len(self.batches), at_once):
             batches = self.batches[start : start + at_once]
             yield self.some.x, [self.some.batch(rows) for rows in batches]
+
+    def samples_after(self, steps: int) -> int:
+        """Return how many samples so many batches have: the last of an epoch may be shorter."""
+        return min(steps * self.batch_size, int(self.rows or 0))
 
     def close(self) -> None:
         """Do nothing: the arrays are the user's."""

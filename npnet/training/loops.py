@@ -145,11 +145,6 @@ def fit(
             opened.callback(validation.close)
         elif validation_steps is not None:
             raise ValueError("validation_steps needs validation_data that gives batches.")
-        if train.steps is not None and start.batch > train.steps:
-            raise ValueError(
-                f"initial_epoch is a position after {start.batch} steps of an epoch, got {train.steps} steps"
-                " an epoch. Give the x and the batch_size it was training with."
-            )
         _check_position(start, train)
         train.open(earlier + start.epoch, start.batch)
         if validation is not None and validation.open(0):
@@ -182,6 +177,7 @@ def fit(
                 model.position = before
             earlier = max(0, model.epochs_trained - start.epoch)
             try:
+                _check_position(start, train)
                 for epoch in range(start.epoch, epochs):
                     position = start if epoch == start.epoch else Position(epoch)
                     if not train.open(earlier + epoch, position.batch):
@@ -332,15 +328,18 @@ def predict(
 
 
 def _check_position(start: Position, train: Feed) -> None:
-    """Refuse to go on within an epoch in batches of another size: samples would be left out or come twice."""
-    if train.rows is None or "loss" not in start.sums:
-        return
-    after, seen = min(start.batch * train.batch_size, train.rows), start.sums["loss"][1]
-    if after != seen:
+    """Refuse to go on within an epoch that is another one: samples would be left out or come twice."""
+    remedy = "Give the x and the batch_size it was training with, or begin with a whole epoch: initial_epoch="
+    if train.steps is not None and start.batch > train.steps:
         raise ValueError(
-            f"initial_epoch is a position after {start.batch} steps and {seen:.0f} samples of an epoch, got"
-            f" batch_size={train.batch_size}, with which they are {after}. Give the x and the batch_size it"
-            " was training with, or begin with a whole epoch: initial_epoch=model.position.epoch."
+            f"initial_epoch is a position after {start.batch} steps of an epoch, got {train.steps} steps"
+            f" an epoch. {remedy}{start.epoch}."
+        )
+    after, seen = train.samples_after(start.batch), start.sums.get("loss", [0, None])[1]
+    if None not in (after, seen) and after != seen:
+        raise ValueError(
+            f"initial_epoch is a position after {start.batch} steps and {seen:.0f} samples of an epoch, but"
+            f" in batches of {train.batch_size} these are {after} samples. {remedy}{start.epoch}."
         )
 
 

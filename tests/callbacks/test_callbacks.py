@@ -693,6 +693,7 @@ def test_checkpoints_are_numbered_within_their_epoch(tmp_path):
         ("{epoch.safetensors", "filepath '{epoch.safetensors' cannot be filled in"),
         ("{}.safetensors", "must name values in its braces"),
         ("{0}.safetensors", "must name values in its braces"),
+        ("{0.x}.safetensors", "must name values in its braces"),
     ],
 )
 def test_names_of_checkpoints_that_cannot_be_filled_in_are_refused_at_once(filepath, message):
@@ -702,8 +703,11 @@ def test_names_of_checkpoints_that_cannot_be_filled_in_are_refused_at_once(filep
 
 def test_a_name_of_a_checkpoint_wants_one_number(tmp_path):
     several = reporting([0.5, 0.7], name="f1_score")
-    with pytest.raises(TypeError, match="formats one number, but f1_score is one for each class"):
+    with pytest.raises(TypeError, match="cannot be filled in: f1_score is a number for each class"):
         fit(model(), several, ModelCheckpoint(tmp_path / "{f1_score:.2f}.safetensors"))
+    for name, error in (("{epoch[0]}", TypeError), ("{epoch.x}", AttributeError), ("{loss:q}", ValueError)):
+        with pytest.raises(error, match=r"filepath .* cannot be filled in: .*(epoch|int|format)"):
+            fit(model(), ModelCheckpoint(tmp_path / f"{name}.safetensors"))
 
 
 def test_a_log_is_not_lost_by_a_wrong_argument(tmp_path):

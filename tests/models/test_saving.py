@@ -627,20 +627,37 @@ def test_weights_come_with_the_statistics_they_were_trained_with(tmp_path, file)
     np.testing.assert_array_equal(other.predict(X, verbose=0), net.predict(X, verbose=0))
 
 
-def test_statistics_that_do_not_fit_are_refused_and_nothing_has_changed(tmp_path):
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (
+            lambda: standardising(X, name="mine"),
+            "holds statistics of base/normalization, which is no Normaliz",
+        ),
+        (lambda: standardising(X[:, :5], features=5), "'normalization' expects 5 means and variances"),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused_and_nothing_has_changed(tmp_path, net, message):
     path = tmp_path / "file.safetensors"
     standardising(5 + 3 * X).save_weights(path)
-    net = standardising(X, name="mine")
-    before = net.predict(X, verbose=0)
-    with pytest.raises(ValueError, match="holds statistics of base/normalization, which is no Normalization"):
+    net = net()
+    x = X[:, : net.input_shape[0]]
+    before = net.predict(x, verbose=0)
+    with pytest.raises(ValueError, match=message):
         net.load_weights(path)
-    net = standardising(X[:, :5], features=5)
-    with pytest.raises(ValueError, match="'normalization' expects 5 means and variances"):
-        net.load_weights(path)
+    np.testing.assert_array_equal(net.predict(x, verbose=0), before)
+
+
+def test_statistics_that_do_not_fit_may_be_left_out(tmp_path):
+    path, other = tmp_path / "file.safetensors", standardising(5 + 3 * X)
+    other.layers[-1].set_weights([np.ones((2, 1)), [3.0]])
+    other.save_weights(path)
     net = standardising(X, name="mine")
-    np.testing.assert_array_equal(net.predict(X, verbose=0), before)
+    mean = net.leaves()["base/mine"].mean
     with pytest.warns(UserWarning, match="holds statistics of base/normalization"):
         net.load_weights(path, skip_mismatch=True)
+    assert net.leaves()["base/mine"].mean is mean
+    np.testing.assert_array_equal(net.get_weights()[-1], [3.0])
 
 
 def test_a_weights_file_of_before_statistics_were_kept(tmp_path):

@@ -588,7 +588,7 @@ def test_columns_of_a_data_frame_may_be_numbers_of_several_kinds():
     numbers = checks.array("x", Frame(**columns))
     np.testing.assert_array_equal(numbers, [[30, 9.5, 1], [41, 7, 0]])
     assert numbers.dtype == np.float64
-    with pytest.raises(TypeError, match="got 1 of 4 columns that do not, the first of them 'city'"):
+    with pytest.raises(TypeError, match="got 1 of 4 columns of other dtypes, the first of them 'city'"):
         checks.array("x", Frame(**columns, city=np.array(["Rome", "Bari"])))
     another = Frame(**columns)  # of a library whose dtypes say nothing of their kind
     another.dtypes = ["Int64", "Float64", "Boolean"]

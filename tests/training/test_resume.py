@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+import npnet
 from npnet import Sequential
-from npnet.callbacks import LambdaCallback
+from npnet.callbacks import BackupAndRestore, LambdaCallback
 from npnet.layers import (
     BatchNormalization,
     Conv2D,
@@ -110,10 +111,36 @@ def test_an_epoch_does_not_go_on_in_batches_of_another_size():
     net, _ = interrupted_after(3, "numpy")
     before, position = net.get_weights(), net.position
     with pytest.raises(
-        ValueError, match=r"after 3 steps and \d+ samples of an epoch, got batch_size=2, with"
+        ValueError, match=r"after 3 steps and \d+ samples of an epoch, but in batches of 2 these"
     ):
         net.fit(X, Y, batch_size=2, epochs=2, verbose=0, initial_epoch=position)
     assert net.position == position
     for array, then in zip(net.get_weights(), before, strict=True):
         np.testing.assert_array_equal(array, then)
     net.fit(X, Y, batch_size=2, epochs=1, verbose=0, initial_epoch=position.epoch)
+
+
+def test_a_backup_does_not_go_on_in_batches_of_another_size(tmp_path):
+    net = model("numpy")
+    stop = LambdaCallback(on_train_batch_end=lambda batch, logs: setattr(net, "stop_training", batch == 2))
+    backup = BackupAndRestore(tmp_path, save_freq=1, delete_checkpoint=False)
+    net.fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=[backup, stop])
+    again = BackupAndRestore(tmp_path)
+    with pytest.raises(
+        ValueError, match="after 3 steps and 12 samples of an epoch, but in batches of 2 these"
+    ):
+        model("numpy").fit(X, Y, batch_size=2, epochs=2, verbose=0, callbacks=[again])
+    model("numpy").fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=[again])
+
+
+def test_each_process_with_samples_of_its_own_goes_on_within_an_epoch():
+    """How many samples all of them have seen is not known to one."""
+    net = model("numpy")
+    stop = LambdaCallback(on_train_batch_end=lambda batch, logs: setattr(net, "stop_training", batch == 2))
+    npnet.distribution.set_distribution(npnet.distribution.DataParallel(auto_shard_dataset=False))
+    try:
+        net.fit(X, Y, batch_size=4, epochs=2, verbose=0, callbacks=[stop])
+        net.fit(X, Y, batch_size=4, epochs=2, verbose=0, initial_epoch=net.position)
+    finally:
+        npnet.distribution.set_distribution(None)
+    assert net.position[:2] == (2, 0)

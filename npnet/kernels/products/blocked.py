@@ -223,7 +223,7 @@ _kept = threading.local()
 
 
 def _scratch(dtype, threads):
-    """Return how many elements a thread may use for A, B and the sums, and memory for all of them.
+    """Return how many elements a thread may use for A, B, the sums and a row of zeros, and memory for all.
 
     It is kept: memory that is new costs more to touch than to pack.
     """
