@@ -405,8 +405,10 @@ class _Classifier(ClassifierMixin):
         return X, y
 
     def _weight_of_targets(self, y: np.ndarray, classes: Any) -> Any:
-        if self.class_weight is None or not isinstance(self.class_weight, dict) or y.ndim > 1:
-            return 1.0 if self.class_weight is None else compute_sample_weight(self.class_weight, y)
+        if self.class_weight is None:
+            return 1.0
+        if not isinstance(self.class_weight, dict) or y.ndim > 1:
+            return compute_sample_weight(self.class_weight, y)
         # A part of the data need not hold every class, as scikit-learn's own function wants it to.
         classes = np.unique(y if classes is None else classes)
         weight = np.ones(len(y))

@@ -131,7 +131,8 @@ def load_weights(model: Trainee, filepath: str | Path, skip_mismatch: bool = Fal
     with model.lock:
         statistics = _fitting_statistics(model, metadata, path, skip_mismatch)
         assign(named_parameters(model), tensors, path, skip_mismatch)
-        _take_statistics(model, statistics)
+        for layer, values in statistics:
+            layer.set_statistics(**values)
 
 
 def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
@@ -150,7 +151,8 @@ def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
     with model.lock:
         statistics = _fitting_statistics(model, metadata, path)
         assign(named_parameters(model), tensors, path)
-        _take_statistics(model, statistics)
+        for layer, values in statistics:
+            layer.set_statistics(**values)
         with _blaming(path):
             _restore_progress(model, setup, metadata["training"], tensors)
             _restore_streams(model, metadata["streams"])
@@ -264,15 +266,15 @@ def statistics_of(model: Trainee) -> Statistics:
 
 def _fitting_statistics(
     model: Trainee, metadata: dict[str, Any], path: Path, skip_mismatch: bool = False
-) -> Statistics:
-    """Return the statistics in a file that layers of the model take; a file of before holds none.
+) -> list[tuple[Normalization, dict[str, Any]]]:
+    """Return the layers that take statistics from a file, with these; files of earlier versions hold none.
 
     Raises
     ------
     ValueError
         If they do not fit a layer, unless mismatches are skipped. Nothing has changed then.
     """
-    fitting, leaves = {}, model.leaves()
+    fitting, leaves = [], model.leaves()
     with _blaming(path):
         found = dict(metadata.get("statistics", {}))
     for name, values in found.items():
@@ -287,14 +289,8 @@ def _fitting_statistics(
                 raise ValueError(f"{trouble} load_weights(skip_mismatch=True) leaves it out.") from None
             warnings.warn(trouble, stacklevel=4)
         else:
-            fitting[name] = values
+            fitting.append((layer, values))
     return fitting
-
-
-def _take_statistics(model: Trainee, statistics: Statistics) -> None:
-    """Give layers the statistics that fit them."""
-    for name, values in statistics.items():
-        model.leaves()[name].set_statistics(**values)  # type: ignore[attr-defined]
 
 
 def slots_of(model: Trainee) -> Tensors:
@@ -453,10 +449,9 @@ def read(path: Path) -> tuple[Tensors, dict[str, Any]]:
                 )
             tensors = {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
-        named_after = owner_of(path)
-        other = named_after not in (None, "safetensors")
-        owner = f" Its name is that of a file of {named_after}." if other else ""
-        raise ValueError(f"{path} is no safetensors file or is damaged: {error}.{owner}") from None
+        owner = owner_of(path)
+        hint = "" if owner in (None, "safetensors") else f" Its name is that of a file of {owner}."
+        raise ValueError(f"{path} is no safetensors file or is damaged: {error}.{hint}") from None
     expected = texts.pop("digest", None)
     if digest(tensors, texts) != expected:
         raise ValueError(f"{path} is damaged: its digest does not match. Use another copy.")

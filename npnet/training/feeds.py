@@ -57,6 +57,8 @@ class ArrayFeed(Feed):
     With ``drop_remainder`` an epoch has whole batches only.
     """
 
+    rows: int
+
     def __init__(
         self,
         samples: Samples,
@@ -82,7 +84,7 @@ class ArrayFeed(Feed):
 
     def samples_after(self, steps: int) -> int:
         """Return how many samples so many batches have: the last of an epoch may be shorter."""
-        return min(steps * self.batch_size, int(self.rows or 0))
+        return min(steps * self.batch_size, self.rows)
 
     def close(self) -> None:
         """Do nothing: the arrays are the user's."""

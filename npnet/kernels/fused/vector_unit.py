@@ -335,8 +335,8 @@ def update_tasks(rule, slots):
 def update_forward_tasks(rule, slots, activation, remembers_x):
     """``update_tasks`` with this batch and ``forward_tasks`` with the next one, in one pass over W.
 
-    A task takes panels of W from top to bottom. Tasks of many samples are few; the last are small, because a
-    thread may be slower than another.
+    A task takes panels of W from top to bottom. With many samples a thread has few tasks, the last of them
+    small, for load balance.
     """
     update_square, update_bias = _update(rule, slots)
     forward_stripe = _forward_stripe(activation, remembers_x)

@@ -24,8 +24,8 @@ __all__ = [
     "wait",
 ]  # fmt: skip
 
-LOOKS = 60_000  # at a counter, one after the other: some 50 microseconds
-NAP = 20  # microseconds
+SPINS = 60_000  # reads of a counter before a waiting thread sleeps: some 50 microseconds
+SLEEP = 20  # microseconds
 LINE = 8  # int64 numbers in a cache line: counters on lines of their own do not disturb each other
 
 
@@ -59,14 +59,14 @@ def done(team, phase):
 def wait(team, phase, tasks):
     """Return when all ``tasks`` of the phase are done.
 
-    Who has waited for long naps between two looks: the thread that is waited for may need this one's core.
+    A thread that has spun for long sleeps between two reads: the one it waits for may need this one's core.
     """
     counters, _, threads = team
-    looks = 0
+    spins = 0
     while _read(counters, (phase * (threads + 1) + threads) * LINE) < tasks:
-        looks += 1
-        if looks > LOOKS:
-            _nap()
+        spins += 1
+        if spins > SPINS:
+            _sleep()
 
 
 @jit
@@ -83,9 +83,10 @@ def stretch(i, parts, n):
 
 @jit
 def shrinking_parts(n, most, threads):
-    """Return into how many parts, of at most ``most``, to cut n things, half of what a thread has left each.
+    """Return into how many parts to cut n things, for guided scheduling.
 
-    The last ones are small, so that no thread waits long for another, however different their speeds are.
+    Each part is half of what its thread has left, and at most ``most``. The last parts are small, so that no
+    thread waits long for another, however different their speeds are.
     """
     left, parts = -(-n // threads), 0
     while left > 0:
@@ -110,14 +111,14 @@ def _place(context, builder, signature, arguments):
 
 
 @intrinsic
-def _nap(typing_context):
-    """Leave the core to others for a moment, where the C library can (not on Windows)."""
+def _sleep(typing_context):
+    """Sleep for SLEEP microseconds; on Windows, whose C library has no usleep, return at once."""
 
     def emit(context, builder, signature, arguments):
         if os.name != "nt":
             kind = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
             usleep = cgutils.get_or_insert_function(builder.module, kind, "usleep")
-            builder.call(usleep, [ir.IntType(32)(NAP)])
+            builder.call(usleep, [ir.IntType(32)(SLEEP)])
         return context.get_dummy_value()
 
     return types.void(), emit

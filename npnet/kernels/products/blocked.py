@@ -479,7 +479,7 @@ def _tall(rows, like):
 def _multiply_task(
     a, b, strides, bias, out, transposed, depth, row, column, size, memory, copied, places
 ):  # fmt: skip
-    """What ``_do_task`` does, without counting references, over which threads would wait for each other.
+    """What ``_do_task`` does, without reference counting: its atomic operations would make threads wait.
 
     ``copied``: whether A's rows are copied to their ``places`` first
     """
