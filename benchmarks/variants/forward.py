@@ -81,12 +81,12 @@ def _relu_of_sums(bias, y, at, column):
 
 @jit
 def _tile_column(p, x, weight, bias, y):
-    depth, units = weight.shape
-    column = p * width_of(y)
+    (depth, units), w = weight.shape, width_of(y)
+    column = p * w
     for n in range(0, x.shape[0], ROWS):
         at = n * units + column
         a, b = Rows(x, n * depth, depth, 1, 0), Columns(weight, column, units, 0)
-        multiply_tile(a, b, depth, 1, Sums(y, at, units), False)
+        multiply_tile(a, b, depth, depth, Sums(y, at, units), w, False)
         _relu_of_sums(bias, y, at, column)
 
 
@@ -102,7 +102,7 @@ def _panel(p, x, weight, bias, y):
     for n in range(0, x.shape[0], ROWS):
         at = n * units + p * w
         a, b = Rows(x, n * depth, depth, 1, 0), Columns(weight, p * depth * w, w, 0)
-        multiply_tile(a, b, depth, 1, Sums(y, at, units), False)
+        multiply_tile(a, b, depth, depth, Sums(y, at, units), w, False)
         _relu_of_sums(bias, y, at, p * w)
 
 
@@ -119,7 +119,7 @@ def _panel_in_blocks(p, x, weight, bias, y):
         for n in range(0, x.shape[0], ROWS):
             at = n * units + p * w
             a, b = Rows(x, n * depth + k, depth, 1, 0), Columns(weight, (p * depth + k) * w, w, 0)
-            multiply_tile(a, b, 256, 1, Sums(y, at, units), k > 0)
+            multiply_tile(a, b, 256, 256, Sums(y, at, units), w, k > 0)
             if k + 256 == depth:
                 _relu_of_sums(bias, y, at, p * w)
 
@@ -132,7 +132,7 @@ def deep_blocks(x, weight, bias, y):
 
 def fused_kernel(x, weight, bias, y):
     """What runs: x in panels too, what comes next called to the cache, tasks taken as threads get free."""
-    alone(forward_tasks(rules.relu, False))((x, weight, bias, x.shape[1] - SPARE_ROWS, y, y), ())
+    alone(forward_tasks(rules.relu, False))((x, weight, (3072, 512), bias, x.shape[1] - SPARE_ROWS, y, y), ())
 
 
 def as_rows(x, weight, bias):

@@ -99,7 +99,7 @@ def _columns_in_the_tile(p, x, dy, weight, mean_square):
     for i in range(0, inputs, w):
         for r in range(0, w, ROWS):
             a, b = Rows(x, i + r, 1, inputs, 0), Columns(dy, p * w, units, 0)
-            multiply_tile(a, b, x.shape[0], 1, Sums(square, r * w, w), False)
+            multiply_tile(a, b, x.shape[0], x.shape[0], Sums(square, r * w, w), w, False)
         for r in range(w):
             for j in range(0, w, lanes_of(weight)):
                 at = (i + r) * units + p * w + j
@@ -123,7 +123,7 @@ _NO_BIAS = np.zeros((2, 0), FLOAT)
 def fused_kernel(x, dy, weight, mean_square):
     """What runs: everything in panels, each square of W followed by its v, called to the cache in time."""
     n = x.shape[1] - SPARE_ROWS
-    alone(update_tasks(rules.rmsprop, 1))((x, dy, n, 3072, weight, _NO_BIAS, 1.0), RULE)
+    alone(update_tasks(rules.rmsprop, 1))((x, dy, n, weight, (3072, 512), _NO_BIAS, 1.0), RULE)
 
 
 def as_rows(x, dy, weight, mean_square):

@@ -14,7 +14,6 @@ from npnet.kernels.machine.tasks import new_counters
 from npnet.kernels.products.amx import AMX, BFLOAT16, EXACT_LEFT, FLOAT32
 from npnet.kernels.products.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
 
-D, M = 150, 200  # more than a task takes at a time of both, the last squares of weights not full
 DECAY, RATE, MOMENTUM = 0.75, 0.01, 0.9
 
 
@@ -37,6 +36,15 @@ def precision(request):
 @pytest.fixture(params=[33, 600])
 def n(request):
     """How many samples: one block and one more, and more blocks than are split at a time."""
+    return request.param
+
+
+@pytest.fixture(params=[(150, 200), (136, 215)], ids=str)
+def shape(request):
+    """That of W: more than a task takes at a time of both; the last squares are not full.
+
+    What is left over fits one register in some directions and not in others, with registers of any size.
+    """
     return request.param
 
 
@@ -93,14 +101,14 @@ def in_panels(matrix):
     return out
 
 
-def parameters():
+def parameters(shape):
     """W, b and a velocity of each, as they are and as the phases have them."""
-    weight, bias = random(1, 2, D, M), random(2, 2, M)
-    held = squares(D, M, 1, np.float32)
+    weight, bias = random(1, 2, *shape), random(2, 2, shape[1])
+    held = squares(*shape, 1, np.float32)
     for plane in range(2):
         to_squares(weight[plane], held, plane)
     held_bias = np.zeros((2, held.shape[0] * held.shape[3]), np.float32)
-    held_bias[:, :M] = bias
+    held_bias[:, : shape[1]] = bias
     return weight.astype(np.float64), bias.astype(np.float64), held, held_bias
 
 
@@ -108,23 +116,26 @@ def close(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
-def test_forward(precision, n):
-    (x, values, factor), (weight, bias, held, held_bias) = batch(precision, 3, n, D), parameters()
-    z, y = in_panels(np.zeros((n, M), np.float32)), in_panels(np.zeros((n, M), np.float32))
+def test_forward(precision, n, shape):
+    inputs, units = shape
+    (x, values, factor), (weight, bias, held, held_bias) = batch(precision, 3, n, inputs), parameters(shape)
+    z, y = in_panels(np.zeros((n, units), np.float32)), in_panels(np.zeros((n, units), np.float32))
     tasks = tasks_of("forward", precision, rules.elu, True)
-    phase(tasks)((in_panels(x), held, held_bias, n, z, y, (0.5,), *factor))
+    phase(tasks)((in_panels(x), held, shape, held_bias, n, z, y, (0.5,), *factor))
     expected = values @ operand(precision, weight[0]) + bias[0]
-    close(from_panels(z, n, M), expected)
-    close(from_panels(y, n, M), rules.elu(expected, 0.5))
+    close(from_panels(z, n, units), expected)
+    close(from_panels(y, n, units), rules.elu(expected, 0.5))
 
 
-def test_backward(precision, n):
-    (dy, _, _), remembered, (weight, _, held, _) = batch(precision, 3, n, M), random(4, n, D), parameters()
-    dz = in_panels(np.zeros((n, D), np.float32))
+def test_backward(precision, n, shape):
+    inputs, units = shape
+    (dy, _, _), remembered = batch(precision, 3, n, units), random(4, n, inputs)
+    weight, _, held, _ = parameters(shape)
+    dz = in_panels(np.zeros((n, inputs), np.float32))
     tasks = tasks_of("backward", precision, rules.elu_backward)
-    phase(tasks)((in_panels(dy), held, n, in_panels(remembered), dz, (0.5,)))
+    phase(tasks)((in_panels(dy), held, shape, n, in_panels(remembered), dz, (0.5,)))
     expected = operand(precision, dy) @ operand(precision, weight[0]).T
-    close(from_panels(dz, n, D), rules.elu_backward(expected, remembered, 0.5))
+    close(from_panels(dz, n, inputs), rules.elu_backward(expected, remembered, 0.5))
 
 
 def updated(precision, weight, bias, x, dz):
@@ -135,41 +146,43 @@ def updated(precision, weight, bias, x, dz):
     ]
 
 
-def assert_updated(held, held_bias, expected):
-    found = np.empty((D, M), np.float32)
+def assert_updated(shape, held, held_bias, expected):
+    found, units = np.empty(shape, np.float32), shape[1]
     for plane, (weight, bias) in enumerate(zip(*expected, strict=True)):
         from_squares(held, plane, found)
         close(found, weight)
-        close(held_bias[plane, :M], bias)
-        assert (held_bias[plane, M:] == 0).all()
-        assert np.count_nonzero(held[:, :, plane]) <= D * M, "what fills up the squares stays zero"
+        close(held_bias[plane, :units], bias)
+        assert (held_bias[plane, units:] == 0).all()
+        assert np.count_nonzero(held[:, :, plane]) <= found.size, "what fills up the squares stays zero"
 
 
-def test_update(precision, n):
-    (x, values, factor), dz = batch(precision, 3, n, D), random(4, n, M)
-    weight, bias, held, held_bias = parameters()
+def test_update(precision, n, shape):
+    inputs, units = shape
+    (x, values, factor), dz = batch(precision, 3, n, inputs), random(4, n, units)
+    weight, bias, held, held_bias = parameters(shape)
     tasks = tasks_of("update", precision, rules.sgd_momentum, 1)
-    phase(tasks)((in_panels(x), in_panels(dz), n, D, held, held_bias, DECAY, (RATE, MOMENTUM), *factor))
-    assert_updated(held, held_bias, updated(precision, weight, bias, values, dz))
+    phase(tasks)((in_panels(x), in_panels(dz), n, held, shape, held_bias, DECAY, (RATE, MOMENTUM), *factor))
+    assert_updated(shape, held, held_bias, updated(precision, weight, bias, values, dz))
 
 
-def test_update_with_the_next_forward_pass(precision, n):
-    (x, values, factor), dz = batch(precision, 3, n, D), random(4, n, M)
-    weight, bias, held, held_bias = parameters()
-    (next_x, next_values, _), y = batch(precision, 5, n, D), in_panels(np.zeros((n, M), np.float32))
+def test_update_with_the_next_forward_pass(precision, n, shape):
+    inputs, units = shape
+    (x, values, factor), dz = batch(precision, 3, n, inputs), random(4, n, units)
+    weight, bias, held, held_bias = parameters(shape)
+    (next_x, next_values, _), y = batch(precision, 5, n, inputs), in_panels(np.zeros((n, units), np.float32))
     tasks = tasks_of("update_forward", precision, rules.sgd_momentum, 1, rules.relu, False)
     phase(tasks)(
-        (in_panels(x), in_panels(dz), n, D, held, held_bias, DECAY, (RATE, MOMENTUM),
+        (in_panels(x), in_panels(dz), n, held, shape, held_bias, DECAY, (RATE, MOMENTUM),
          in_panels(next_x), y, y, (), *factor)
     )  # fmt: skip
     expected = updated(precision, weight, bias, values, dz)
-    assert_updated(held, held_bias, expected)
-    new_weight = operand(precision, held_weights(held) if precision == BFLOAT16 else expected[0][0])
-    close(from_panels(y, n, M), rules.relu(next_values @ new_weight + expected[1][0]))
+    assert_updated(shape, held, held_bias, expected)
+    new_weight = operand(precision, held_weights(shape, held) if precision == BFLOAT16 else expected[0][0])
+    close(from_panels(y, n, units), rules.relu(next_values @ new_weight + expected[1][0]))
 
 
-def held_weights(held):
+def held_weights(shape, held):
     """The weights in squares. Of the expected ones, rounded otherwise, some have another nearest bfloat16."""
-    found = np.empty((D, M), np.float32)
+    found = np.empty(shape, np.float32)
     from_squares(held, 0, found)
     return found

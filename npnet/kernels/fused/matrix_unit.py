@@ -190,7 +190,7 @@ def forward_tasks(precision, rule, remembers_x):
     phase_of = _panels_of_stripes(do_task, precision)
 
     @jit
-    def work(team, phase, x, weight, bias, n, z, y, constants, factor=None):
+    def work(team, phase, x, weight, shape, bias, n, z, y, constants, factor=None):
         return phase_of(team, phase, n, y, (x, weight, bias, z, constants, factor))
 
     return work
@@ -233,7 +233,7 @@ def backward_tasks(precision, rule):
     phase_of = _panels_of_stripes(do_task, precision)
 
     @jit
-    def work(team, phase, dy, weight, n, remembered, dz, constants):
+    def work(team, phase, dy, weight, shape, n, remembered, dz, constants):
         transposed = aligned_empty(SQUARE, dz)
         return phase_of(team, phase, n, dz, (dy, weight, remembered, transposed, constants))
 
@@ -244,10 +244,10 @@ def backward_tasks(precision, rule):
 
 
 class Weights(NamedTuple):
-    """W with its slots, and how it is updated; ``inputs`` rows are not only there to fill up."""
+    """W with its slots, its shape, and how it is updated."""
 
     weight: Any
-    inputs: Any
+    shape: Any
     decay: Any
     hyperparameters: Any
 
@@ -335,12 +335,12 @@ def _update_panel(rule, slots, precision):
         """A piece of the update of one square: a job to do beside a product, of which only i = 0 is used."""
         if i == 0:
             first, last = piece * SQUARE // PIECES, (piece + 1) * SQUARE // PIECES
-            apply(weight, start, sums, at, first, min(last, count), decay, hyperparameters)
+            apply(weight, start, sums, at, first, min(last, count), SIDE, decay, hyperparameters)
 
     @jit(refcount=False)
     def sum_gradients(weights, scratch, stripes, first, left, p, q, squares):
         """Sum the gradients of squares of panel left + p. Meanwhile update those of the panel before."""
-        weight, inputs, decay, hyperparameters = weights
+        weight, (inputs, _), decay, hyperparameters = weights
         sums, square = scratch.sums, weight.shape[2] * SQUARE
         kept = sums.size // (chunk * SQUARE)  # panels
         before = ((left + p - 1) * weight.shape[1] + q) * square
@@ -360,13 +360,13 @@ def _update_panel(rule, slots, precision):
     @jit(refcount=False)
     def update_panel(weights, scratch, left, p, q, squares):
         """Update squares of panel left + p by gradients that have been summed."""
-        weight, inputs, decay, hyperparameters = weights
+        weight, (inputs, _), decay, hyperparameters = weights
         kept = scratch.sums.size // (chunk * SQUARE)
         for i in range(squares):
             start = ((left + p) * weight.shape[1] + q + i) * weight.shape[2] * SQUARE
             summed = (p % kept * chunk + i) * SQUARE
             count = min(SIDE, inputs - (q + i) * SIDE) * SIDE
-            apply(weight, start, scratch.sums, summed, 0, count, decay, hyperparameters)
+            apply(weight, start, scratch.sums, summed, 0, count, SIDE, decay, hyperparameters)
 
     return sum_gradients, update_panel, update_bias
 
@@ -392,11 +392,11 @@ def update_tasks(precision, rule, slots):
             update_panel(weights, scratch, left, panels - 1, q, squares)
         if top == 0:
             for p in range(left, left + panels):
-                update_bias(bias, dz, p, n, weights.decay, weights.hyperparameters)
+                update_bias(bias, dz, p, n, weights.shape[1], weights.decay, weights.hyperparameters)
 
     @jit
-    def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, factor=None):
-        depth, weights = x.shape[0], Weights(weight, inputs, decay, hyperparameters)
+    def work(team, phase, x, dz, n, weight, shape, bias, decay, hyperparameters, factor=None):
+        depth, weights = x.shape[0], Weights(weight, shape, decay, hyperparameters)
         across, tall = min(PANELS, weight.shape[0]), -(-depth // chunk) * chunk
         while -(-weight.shape[0] // across) * -(-depth // tall) < TASKS * team[2] and tall > chunk:
             tall = -(-tall // 2 // chunk) * chunk
@@ -451,7 +451,7 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
         weight, depth, stripes, first = weights.weight, x.shape[0], -(-n // SIDE), 0
         if updates:
             for p in range(left, left + panels):
-                update_bias(output.bias, dz, p, n, weights.decay, weights.hyperparameters)
+                update_bias(output.bias, dz, p, n, weights.shape[1], weights.decay, weights.hyperparameters)
             split_dz_panels(dz, left, panels, n, scratch.split_dz, factor)
         for q in range(0, depth, chunk):
             squares = min(chunk, depth - q)
@@ -488,10 +488,10 @@ def update_forward_tasks(precision, rule, slots, activation, remembers_x):
 
     @jit
     def work(
-        team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants,
+        team, phase, x, dz, n, weight, shape, bias, decay, hyperparameters, next_x, z, y, constants,
         factor=None, updates=True, forwards=True,
     ):  # fmt: skip
-        weights, output = Weights(weight, inputs, decay, hyperparameters), Output(bias, z, y, constants)
+        weights, output = Weights(weight, shape, decay, hyperparameters), Output(bias, z, y, constants)
         tasks = even_parts(weight.shape[0], PANELS, team[2])
         across = -(-weight.shape[0] // tasks)
         scratch = make_scratch(-(-n // SIDE), across, weight)

@@ -31,8 +31,8 @@ from npnet.kernels.vectors.memory import lanes_of, load, load_planes, store_plan
 from npnet.kernels.vectors.views import array_at, view
 
 __all__ = [
-    "AMX", "BFLOAT16", "NOBODY", "Operands", "Phase", "apply", "backward", "forward", "gather", "gradient",
-    "precision_of", "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward",
+    "AMX", "BFLOAT16", "NOBODY", "LayerPlace", "Operands", "Phase", "apply", "backward", "forward", "gather",
+    "gradient", "precision_of", "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward",
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save
@@ -78,6 +78,33 @@ class Phase(NamedTuple):
     constants: int = 0
 
 
+class LayerPlace(NamedTuple):
+    """Where a layer's weights lie among those of all layers.
+
+    Attributes
+    ----------
+    inputs, units
+        The rows and columns of W that do not only fill up squares.
+    planes
+        Weights and slots.
+    weight, bias
+        Where the squares and the biases begin, with their slots.
+    bias_columns
+        Biases, with those that only fill up a panel: 0 without biases.
+    gradient, bias_gradient
+        Where their gradients begin.
+    """
+
+    inputs: int
+    units: int
+    planes: int
+    weight: int
+    bias: int
+    bias_columns: int
+    gradient: int
+    bias_gradient: int
+
+
 class Operands(NamedTuple):
     """What the phases of a program work on.
 
@@ -86,9 +113,7 @@ class Operands(NamedTuple):
     flows, flow_table
         All panels (``rows`` rows each), and for each flow where it begins and its number of panels.
     weights, gradients, layer_table
-        All squares and biases, and for each layer: where its squares begin, panels, squares in a panel,
-        planes (weights and slots), inputs, where its biases begin, their columns, and where its gradient and
-        that of its biases begin.
+        All squares and biases, and a ``LayerPlace`` for each layer.
     samples, columns, selected, scale, offset
         The address of the user's samples (N, D), D, which of them make the batch of each step, and what
         converts them.
@@ -170,24 +195,32 @@ def _flow(operands, number):
 
 
 @jit
+def _place(operands, number):
+    """Where a layer's weights lie, how many panels they are, and of how many squares."""
+    row, w = operands.layer_table[number], width_of(operands.weights)
+    place = LayerPlace(row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7])
+    return place, -(-place.units // w), -(-place.inputs // w)
+
+
+@jit
 def _weights(operands, number):
-    """The squares of a layer's weights with their slots, and its biases with theirs."""
-    layer, w = operands.layer_table[number], width_of(operands.weights)
-    start, panels, squares, planes, bias, columns = layer[0], layer[1], layer[2], layer[3], layer[5], layer[6]
+    """The squares of a layer's weights with their slots, their shape, and its biases with their slots."""
+    (place, panels, squares), w = _place(operands, number), width_of(operands.weights)
     return (
-        view(operands.weights, start, (panels, squares, planes, w, w)),
-        view(operands.weights, bias, (planes, columns)),
+        view(operands.weights, place.weight, (panels, squares, place.planes, w, w)),
+        (place.inputs, place.units),
+        view(operands.weights, place.bias, (place.planes, place.bias_columns)),
     )
 
 
 @jit
 def _gradients(operands, number):
     """The gradients of a layer's weights and biases, laid out as those are."""
-    layer, w = operands.layer_table[number], width_of(operands.weights)
-    panels, squares, columns, start, bias = layer[1], layer[2], layer[6], layer[7], layer[8]
+    (place, panels, squares), w = _place(operands, number), width_of(operands.weights)
     return (
-        view(operands.gradients, start, (panels, squares, 1, w, w)),
-        view(operands.gradients, bias, (1, columns)),
+        view(operands.gradients, place.gradient, (panels, squares, 1, w, w)),
+        (place.inputs, place.units),
+        view(operands.gradients, place.bias_gradient, (1, place.bias_columns)),
     )
 
 
@@ -231,9 +264,9 @@ def forward(precision, rule, remembers_x, constants):
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
-        weight, bias = _weights(operands, phase.layer)
+        weight, shape, bias = _weights(operands, phase.layer)
         return tasks(
-            team, number, _flow(operands, phase.x), weight, bias, operands.selected.shape[1],
+            team, number, _flow(operands, phase.x), weight, shape, bias, operands.selected.shape[1],
             _flow(operands, phase.z), _flow(operands, phase.y),
             to_fixed_tuple(operands.constants[phase.constants :], constants), *factor(operands),
         )  # fmt: skip
@@ -263,9 +296,9 @@ def backward(precision, rule, constants):
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
-        weight, _ = _weights(operands, phase.layer)
+        weight, shape, _ = _weights(operands, phase.layer)
         return tasks(
-            team, number, _flow(operands, phase.dy), weight, operands.selected.shape[1],
+            team, number, _flow(operands, phase.dy), weight, shape, operands.selected.shape[1],
             _flow(operands, phase.z), _flow(operands, phase.dx),
             to_fixed_tuple(operands.constants[phase.constants :], constants),
         )  # fmt: skip
@@ -280,10 +313,10 @@ def update(precision, rule, slots, hyperparameters):
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
-        weight, bias = _weights(operands, phase.layer)
+        weight, shape, bias = _weights(operands, phase.layer)
         return tasks(
             team, number, _flow(operands, phase.x), _flow(operands, phase.dy), operands.selected.shape[1],
-            operands.layer_table[phase.layer, 4], weight, bias, operands.decay[phase.step],
+            weight, shape, bias, operands.decay[phase.step],
             to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters), *factor(operands),
         )  # fmt: skip
 
@@ -311,11 +344,11 @@ def update_forward(precision, rule, slots, hyperparameters, activation, remember
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
-        weight, bias = _weights(operands, phase.layer)
+        weight, shape, bias = _weights(operands, phase.layer)
         return tasks(
             team, number, _flow(operands, max(phase.x, 0)), _flow(operands, phase.dy),
             operands.selected.shape[1],
-            operands.layer_table[phase.layer, 4], weight, bias, operands.decay[phase.step],
+            weight, shape, bias, operands.decay[phase.step],
             to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters),
             _flow(operands, max(phase.next_x, 0)),
             _flow(operands, phase.z), _flow(operands, phase.y),
@@ -337,10 +370,10 @@ def gradient(precision):
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
-        weight, bias = _gradients(operands, phase.layer)
+        weight, shape, bias = _gradients(operands, phase.layer)
         return tasks(
             team, number, _flow(operands, phase.x), _flow(operands, phase.dy), operands.selected.shape[1],
-            operands.layer_table[phase.layer, 4], weight, bias, 1.0, (), *factor(operands),
+            weight, shape, bias, 1.0, (), *factor(operands),
         )  # fmt: skip
 
     return operation
@@ -361,9 +394,9 @@ def apply(rule, slots, hyperparameters):
 
     @jit(addressed=True)
     def operation(team, number, phase, operands):
-        weight, bias = _weights(operands, phase.layer)
-        gradient, bias_gradient = _gradients(operands, phase.layer)
-        inputs, w = operands.layer_table[phase.layer, 4], width_of(weight)
+        weight, shape, bias = _weights(operands, phase.layer)
+        gradient, _, bias_gradient = _gradients(operands, phase.layer)
+        (inputs, units), w = shape, width_of(weight)
         decay = operands.decay[phase.step]
         numbers = to_fixed_tuple(operands.hyperparameters[phase.step], hyperparameters)
         squares, tasks = weight.shape[1], weight.shape[0] + 1
@@ -376,7 +409,7 @@ def apply(rule, slots, hyperparameters):
                     square = task * squares + q
                     apply_square(
                         weight, square * weight.shape[2] * w * w, gradient, square * w * w, 0,
-                        min(w, inputs - q * w) * w, decay, numbers,
+                        min(w, inputs - q * w) * w, units - task * w, decay, numbers,
                     )  # fmt: skip
             done(team, number)
             task = take(team, number, tasks)

@@ -8,6 +8,7 @@ has a matrix unit, large batches of float32 are multiplied by the phases of ``ma
 Names in both modules:
 
     n        samples in the batch
+    shape    (inputs, units): the rows and columns of W that do not only fill up squares
     w        columns of a panel, rows and columns of a square
     p        a panel of the result, or of W
     q        a square of a panel of W, counted from the top; the panel of x that it is multiplied by
@@ -93,22 +94,22 @@ def _product_stripe(finish):
     """One panel of y (+)= x W for one stripe of samples, over some squares of the weights."""
 
     @jit(refcount=False)
-    def work(x, weights, squares, n, y, p, q, top, following, arguments):
+    def work(x, weights, shape, squares, n, y, p, q, top, following, arguments):
         """Add x W, for ``squares`` squares from q down; the first of them overwrite y.
 
         ``weights`` are these Squares, ``following`` those that will be needed next, which are called into the
         cache meanwhile: a part with each of the first tiles. After the last square of all,
         finish(y, place, column, *arguments) is called for each ROWS rows of y.
         """
-        w, rows = width_of(y), x.shape[1]
+        (inputs, units), w, rows = shape, width_of(y), x.shape[1]
         for r in range(top, min(top + STRIPE, n), ROWS):
             at = (p * rows + r) * w
             part = (r - top) // ROWS % (w // ROWS) * w * ROWS
             multiply_tile_prefetching(
                 Rows(x, (q * rows + r) * w, w, 1, rows * w),
                 Columns(weights.array, weights.start, w, weights.distance),
-                w, squares,
-                Sums(y, at, w), q > 0,
+                w, min(squares * w, inputs - q * w),
+                Sums(y, at, w), units - p * w, q > 0,
                 (q * rows + r + ROWS) * w,
                 Prefetch(following.array, following.start + part, ROWS, following.distance),
             )  # fmt: skip
@@ -141,11 +142,11 @@ def _forward_stripe(rule, remembers_x):
     product_stripe = _product_stripe(forward_finish(rule, remembers_x))
 
     @jit(refcount=False)
-    def work(x, weight, bias, n, z, y, p, q, squares, top, constants):
+    def work(x, weight, shape, bias, n, z, y, p, q, squares, top, constants):
         square = weight.shape[2] * weight.shape[3] * weight.shape[4]
         start = (p * x.shape[0] + q) * square
         product_stripe(
-            x, Squares(weight, start, square), squares, n, y, p, q, top,
+            x, Squares(weight, start, square), shape, squares, n, y, p, q, top,
             Squares(weight, start + squares * square, square), (bias, z, constants),
         )  # fmt: skip
 
@@ -158,7 +159,7 @@ def forward_tasks(rule, remembers_x):
     forward_stripe = _forward_stripe(rule, remembers_x)
 
     @jit
-    def work(team, phase, x, weight, bias, n, z, y, constants):
+    def work(team, phase, x, weight, shape, bias, n, z, y, constants):
         most = DEPTH // width_of(y)
         panels, stripes = y.shape[0], -(-n // STRIPE)
         groups = even_parts(panels, max(1, panels * stripes // TASKS), 1)  # of panels that a task computes
@@ -170,7 +171,7 @@ def forward_tasks(rule, remembers_x):
             for q in range(0, x.shape[0], most):
                 squares = min(most, x.shape[0] - q)
                 for p in range(left, right):
-                    forward_stripe(x, weight, bias, n, z, y, p, q, squares, top, constants)
+                    forward_stripe(x, weight, shape, bias, n, z, y, p, q, squares, top, constants)
             done(team, phase)
             task = take(team, phase, tasks)
         return tasks
@@ -210,8 +211,8 @@ def backward_tasks(rule):
                     transpose(weight, start + i * w + j, w, lanes, out, (p * w + j) * w + i, w)
 
     @jit
-    def work(team, phase, dy, weight, n, remembered, dz, constants):
-        w, most = width_of(dz), DEPTH // width_of(dz)
+    def work(team, phase, dy, weight, shape, n, remembered, dz, constants):
+        (inputs, units), w, most = shape, width_of(dz), DEPTH // width_of(dz)
         square = weight.shape[2] * w * w
         transposed = aligned_empty(dy.shape[0] * w * w, dz)
         stripes, present = -(-n // STRIPE), -1
@@ -225,7 +226,7 @@ def backward_tasks(rule):
             for q in range(0, dy.shape[0], most):
                 squares = min(most, dy.shape[0] - q)
                 product_stripe(
-                    dy, Squares(transposed, q * w * w, w * w), squares, n, dz, p, q, top,
+                    dy, Squares(transposed, q * w * w, w * w), (units, inputs), squares, n, dz, p, q, top,
                     Squares(weight, (q * dz.shape[0] + p + 1) * square, dz.shape[0] * square),
                     (remembered, constants),
                 )  # fmt: skip
@@ -238,23 +239,27 @@ def backward_tasks(rule):
 
 @cache
 def apply_update(rule, slots):
-    """(weights, bias): the rule for some numbers of a square of weights, and for one panel's bias."""
+    """(weights, bias): the rule for some numbers of a square of weights, and for one panel's bias.
+
+    If one register holds the ``columns`` that are used, those that only fill up a square are left out.
+    """
     planes = (0,) * (1 + slots)
 
     @jit(inline=True, refcount=False)
-    def apply(weight, at, gradient, start, first, last, decay, hyperparameters):
-        lanes, square = lanes_of(weight), width_of(weight) * width_of(weight)
-        for e in range(first, last, lanes):
+    def apply(weight, at, gradient, start, first, last, columns, decay, hyperparameters):
+        lanes, w = lanes_of(weight), width_of(weight)
+        square = w * w
+        for e in range(first, last, w if columns <= lanes else lanes):
             before = load_planes(weight, at + e, square, planes)
             after = rule(before[0] * decay, load(gradient, start + e, lanes), *before[1:], *hyperparameters)
             store_planes(weight, at + e, square, after)
 
     @jit(refcount=False)
-    def update_bias(bias, dz, p, n, decay, hyperparameters):
+    def update_bias(bias, dz, p, n, units, decay, hyperparameters):
         if bias.size == 0:
             return
         w, rows = width_of(dz), dz.shape[1]
-        for j in range(0, w, lanes_of(dz)):
+        for j in range(0, min(w, units - p * w), lanes_of(dz)):
             sums = fill(dz, 0.0)
             for r in range(n):
                 sums = sums + load(dz, (p * rows + r) * w + j, lanes_of(dz))
@@ -271,8 +276,8 @@ def _update(rule, slots):
     apply, update_bias = apply_update(rule, slots)
 
     @jit(refcount=False)
-    def update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters):
-        w, rows = width_of(weight), x.shape[1]
+    def update_square(x, dz, n, shape, weight, gradient, p, q, decay, hyperparameters):
+        (inputs, units), w, rows = shape, width_of(weight), x.shape[1]
         start = (p * x.shape[0] + q) * weight.shape[2] * w * w
         for k in range(0, n, UPDATE_DEPTH):
             steps = min(UPDATE_DEPTH, n - k)
@@ -286,16 +291,18 @@ def _update(rule, slots):
                 if is_last:
                     written = start + i // ROWS * steps * lanes_of(weight)
                     multiply_tile_prefetching_to_write(
-                        a, b, steps, 1, c, k > 0,
+                        a, b, steps, steps, c, units - p * w, k > 0,
                         next_x * w + i * steps, Prefetch(weight, written, lanes_of(weight), 0),
                     )  # fmt: skip
                 else:
                     next_dz = (p * rows + k + steps) * w + i * steps
                     multiply_tile_prefetching(
-                        a, b, steps, 1, c, k > 0, next_x * w + i * steps, Prefetch(dz, next_dz, ROWS, 0)
-                    )
+                        a, b, steps, steps, c, units - p * w, k > 0,
+                        next_x * w + i * steps, Prefetch(dz, next_dz, ROWS, 0),
+                    )  # fmt: skip
         # Rows that only fill up a square stay zero. So do such columns: they have no gradient.
-        apply(weight, start, gradient, 0, 0, min(w, inputs - q * w) * w, decay, hyperparameters)
+        used = min(w, inputs - q * w) * w
+        apply(weight, start, gradient, 0, 0, used, units - p * w, decay, hyperparameters)
 
     return update_square, update_bias
 
@@ -306,7 +313,7 @@ def update_tasks(rule, slots):
     update_square, update_bias = _update(rule, slots)
 
     @jit
-    def work(team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters):
+    def work(team, phase, x, dz, n, weight, shape, bias, decay, hyperparameters):
         gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
         depth = x.shape[0]
         if n <= PANEL_ROWS:  # a task is a stretch of one panel of weights
@@ -321,9 +328,9 @@ def update_tasks(rule, slots):
             top, bottom = stretch(group, groups, depth)
             for p in range(left, min(left + across, weight.shape[0])):
                 for q in range(top, bottom):
-                    update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters)
+                    update_square(x, dz, n, shape, weight, gradient, p, q, decay, hyperparameters)
                 if group == 0:
-                    update_bias(bias, dz, p, n, decay, hyperparameters)
+                    update_bias(bias, dz, p, n, shape[1], decay, hyperparameters)
             done(team, phase)
             task = take(team, phase, tasks)
         return tasks
@@ -343,7 +350,7 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
 
     @jit
     def work(
-        team, phase, x, dz, n, inputs, weight, bias, decay, hyperparameters, next_x, z, y, constants
+        team, phase, x, dz, n, weight, shape, bias, decay, hyperparameters, next_x, z, y, constants
     ):  # fmt: skip
         gradient = aligned_empty(width_of(weight) * width_of(weight), weight)
         most = DEPTH // width_of(y)
@@ -353,14 +360,16 @@ def update_forward_tasks(rule, slots, activation, remembers_x):
         while task < tasks:
             left, right = shrinking_part(task, tasks, weight.shape[0], panels, team[2])
             for p in range(left, right):
-                update_bias(bias, dz, p, n, decay, hyperparameters)
+                update_bias(bias, dz, p, n, shape[1], decay, hyperparameters)
             for first in range(0, x.shape[0], most):
                 squares = min(most, x.shape[0] - first)
                 for p in range(left, right):
                     for q in range(first, first + squares):
-                        update_square(x, dz, n, inputs, weight, gradient, p, q, decay, hyperparameters)
+                        update_square(x, dz, n, shape, weight, gradient, p, q, decay, hyperparameters)
                     for top in range(0, n, STRIPE):
-                        forward_stripe(next_x, weight, bias, n, z, y, p, first, squares, top, constants)
+                        forward_stripe(
+                            next_x, weight, shape, bias, n, z, y, p, first, squares, top, constants
+                        )
             done(team, phase)
             task = take(team, phase, tasks)
         return tasks

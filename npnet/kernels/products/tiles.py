@@ -244,8 +244,9 @@ def _operand(context, builder, kind, value):
 def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step, unrolled=UNROLLED):
     """The tile's instructions; returns the sums, row by row, which ``_store`` writes.
 
-    ``rows`` are the rows of A in memory, ``a``, ``b`` and ``c`` the operands, ``counts`` steps and segments.
-    Where the segments of A begin is said by a distance or a ``_Table``.
+    ``rows`` are the rows of A in memory, ``a``, ``b`` and ``c`` the operands, ``counts`` steps and segments:
+    the steps are a number, or a function that emits those of a segment. Where the segments of A begin is said
+    by a distance or a ``_Table``.
     ``before_step(segment, step, turn, row_of_b)`` may add instructions to each step; ``turn`` counts the
     ``unrolled`` steps in the loop's body.
     """
@@ -264,6 +265,7 @@ def _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step, unroll
     multiply_add = llvm_name("fmuladd", vector_of(b.array.dtype))
 
     outer = _Loop(builder, segments, sums)
+    steps = steps(outer.index) if callable(steps) else steps
     placed = isinstance(a.segment, _Table)
     a_first = a.segment[outer.index] if placed else builder.mul(a.segment, outer.index)
     b_first = builder.mul(b.segment, outer.index)
@@ -315,17 +317,18 @@ def _nothing(segment, step, turn, row_of_b):
 
 
 @intrinsic
-def multiply_tile(typing_context, a, b, steps, segments, c, add):
-    """C (+)= A B for one tile, summed over ``segments`` of ``steps`` steps each.
+def multiply_tile(typing_context, a, b, steps, depth, c, columns, add):
+    """C (+)= A B for one tile, summed over ``depth`` steps in segments of ``steps``.
 
-    ``a`` are Rows, ``b`` Columns, ``c`` Sums. ``add`` says whether to add to the values of C; if not they are
-    not read. The caller sees to it that ROWS rows and all columns exist.
+    ``a`` are Rows, ``b`` Columns, ``c`` Sums. ``columns`` are used: if one register holds them, no others are
+    computed. ``add`` says whether to add to the values of C; if not they are not read. The caller sees to it
+    that ROWS rows and all columns exist.
     """
     return _signature(a, b, c), _emit_whole_tile
 
 
 @intrinsic
-def multiply_tile_prefetching(typing_context, a, b, steps, segments, c, add, next_a, following):
+def multiply_tile_prefetching(typing_context, a, b, steps, depth, c, columns, add, next_a, following):
     """``multiply_tile``, with a prefetch of what the next tiles need.
 
     That is, in step (i, s), the cache lines of a.array[next_a + i segment + s ROWS] and of ``following``, a
@@ -335,7 +338,9 @@ def multiply_tile_prefetching(typing_context, a, b, steps, segments, c, add, nex
 
 
 @intrinsic
-def multiply_tile_prefetching_to_write(typing_context, a, b, steps, segments, c, add, next_a, following):
+def multiply_tile_prefetching_to_write(
+    typing_context, a, b, steps, depth, c, columns, add, next_a, following
+):  # fmt: skip
     """``multiply_tile_prefetching`` where ``following`` will be written.
 
     Other cores then give the lines up beforehand: a core that writes a line which others have read waits for
@@ -349,11 +354,11 @@ def multiply_tile_prefetching_to_write(typing_context, a, b, steps, segments, c,
 
 
 def _signature(a, b, c, *prefetched):
-    return types.void(a, b, types.intp, types.intp, c, types.boolean, *prefetched)
+    return types.void(a, b, types.intp, types.intp, c, types.intp, types.boolean, *prefetched)
 
 
 def _emit_whole_tile(context, builder, signature, arguments, to_write=False):
-    kinds, (_, b, steps, segments, c, add, *prefetched) = signature.args, arguments
+    kinds, (_, b, steps, depth, c, columns, add, *prefetched) = signature.args, arguments
     a = unpack(context, builder, kinds[0], arguments[0])
     b, c = _operand(context, builder, kinds[1], b), _operand(context, builder, kinds[4], c)
 
@@ -374,9 +379,24 @@ def _emit_whole_tile(context, builder, signature, arguments, to_write=False):
     before_step = _nothing
     if prefetched:
         next_rows = memory(prefetched[0])
-        following, before_step = _operand(context, builder, kinds[7], prefetched[1]), prefetch
-    sums = _emit_tile(builder, VECTORS, rows, a, b, (steps, segments), c, add, before_step)
-    _store(builder, VECTORS, c, sums)
+        following, before_step = _operand(context, builder, kinds[8], prefetched[1]), prefetch
+
+    def steps_of(segment):
+        left = builder.sub(depth, builder.mul(steps, segment))
+        return builder.select(builder.icmp_signed("<", steps, left), steps, left)
+
+    counts = steps_of, builder.sdiv(builder.add(depth, builder.sub(steps, I64(1))), steps)
+
+    def emit(vectors):
+        sums = _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step)
+        _store(builder, vectors, c, sums)
+
+    is_narrow = builder.icmp_signed("<=", columns, I64(b.array.register.count))
+    with builder.if_else(is_narrow) as (narrow, whole):
+        with narrow:
+            emit(1)
+        with whole:
+            emit(VECTORS)
     return context.get_dummy_value()
 
 

@@ -14,6 +14,7 @@ has changed makes a new plan.
 Where the weights are meanwhile, and who gets them back when, is in ``weights.py``.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -243,21 +244,21 @@ class Plan:
 
     def weights_of(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the squares and biases of a layer, with their slots."""
-        start, panels, squares, planes, _, bias, columns, _, _ = self.layer_table[layer]
-        w = self.width
-        size = panels * squares * planes * w * w
-        return (
-            self.weights[start : start + size].reshape(panels, squares, planes, w, w),
-            self.weights[bias : bias + planes * columns].reshape(planes, columns),
-        )
+        place = self.places[layer]
+        return self._part(place, self.weights, place.planes, place.weight, place.bias)
 
     def part_of(self, layer: int, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a layer's squares and biases, of numbers that lie as gradients do."""
-        _, panels, squares, _, _, _, columns, start, bias = self.layer_table[layer]
+        place = self.places[layer]
+        return self._part(place, numbers, 1, place.gradient, place.bias_gradient)
+
+    def _part(
+        self, place: Any, numbers: np.ndarray, planes: int, start: int, bias: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         w = self.width
-        size = panels * squares * w * w
-        in_squares = numbers[start : start + size].reshape(panels, squares, 1, w, w)
-        return in_squares, numbers[bias : bias + columns].reshape(1, columns)
+        shape = -(-place.units // w), -(-place.inputs // w), planes, w, w
+        in_squares = numbers[start : start + math.prod(shape)].reshape(shape)
+        return in_squares, numbers[bias : bias + planes * place.bias_columns].reshape(planes, -1)
 
     # --- making it --------------------------------------------------------------------------------------
 
@@ -296,24 +297,22 @@ class Plan:
 
     def _lay_out_weights(self) -> None:
         """Give all weights, slots and gradients their places."""
+        from npnet.kernels.fused.program import LayerPlace
         from npnet.kernels.products.layouts import aligned_zeros
         from npnet.kernels.products.tiles import width
 
         dtype = self.step.chain.dtype
         w = self.width = width(dtype)
         planes = 1 if self.slots_apart else 1 + len(self.step.optimizer.slot_names)
-        place, gradient, table = 0, 0, []
+        place, gradient, self.places = 0, 0, []
         for inputs, units, has_bias in self.layers:
             panels, squares = -(-units // w), -(-inputs // w)
-            columns = panels * w if has_bias else 0
-            size = panels * squares * w * w
-            table.append(
-                (place, panels, squares, planes, inputs, place + planes * size, columns,
-                 gradient, gradient + size)
-            )  # fmt: skip
+            columns, size = panels * w if has_bias else 0, panels * squares * w * w
+            starts = place, place + planes * size, columns, gradient, gradient + size
+            self.places.append(LayerPlace(inputs, units, planes, *starts))
             place += planes * (size + columns)
             gradient += size + columns
-        self.layer_table = np.array(table, np.int64).reshape(-1, 9)
+        self.layer_table = np.array(self.places, np.int64).reshape(-1, len(LayerPlace._fields))
         self.weights = aligned_zeros(place, dtype)
         self.gradient_size = gradient if self.whole_gradients else 0
         self.homes = [Weights(stage, self, self.step.chain.lock) for stage in self.fused]
