@@ -374,3 +374,33 @@ def test_predictions_beyond_0_and_1_count_as_0_and_1_along_a_curve(curve):
     assert value(metrics.AUC(curve=curve), yes, np.clip(logits, 0, 1)) == pytest.approx(1)
     assert value(metrics.AUC(curve=curve), yes, -logits) < 0.5
     assert value(metrics.SensitivityAtSpecificity(0.5), yes, logits) == 1
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 1), (3, 3, 3, 2), (4, 4, 2)])
+def test_each_place_of_a_picture_or_sequence_counts_with_its_sample_s_weight(shape):
+    """As many rows as columns or samples: weights must not go along another axis."""
+    rng = np.random.default_rng(0)
+    y_true, y_pred, weight = (rng.random(shape) > 0.5) * 1.0, rng.random(shape), rng.random(shape[0])
+    units = shape[-1]
+    rows = [values.reshape(-1, units) for values in (y_true, y_pred)]
+    of_rows = np.repeat(weight, len(rows[0]) // len(weight))
+    for metric in (
+        metrics.TruePositives(), metrics.Precision(), metrics.Recall(top_k=1), metrics.AUC(),
+        metrics.AUC(multi_label=True), metrics.F1Score(threshold=0.5), metrics.R2Score(),
+    ):  # fmt: skip
+        np.testing.assert_allclose(value(metric, y_true, y_pred, weight), value(metric, *rows, of_rows))
+    top = TopKCategoricalAccuracy(k=1)
+    assert value(top, y_true, y_pred) == pytest.approx(value(top, *rows))
+
+
+@pytest.mark.parametrize("name", ["fit", "train_on_batch", "evaluate", "test_on_batch"])
+def test_a_metric_that_does_not_fit_is_named_before_a_step(name):
+    x, y = random(0, 8, 2), np.arange(8) % 3
+    model = compiled(
+        [Dense(3, "softmax")], loss="sparse_categorical_crossentropy", metrics=[metrics.Recall()]
+    )
+    model.build((None, 2))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"Metric 'recall': y_true must have .*to_categorical makes one-hot"):
+        getattr(model, name)(x, y)
+    assert all(map(np.array_equal, before, model.get_weights()))

@@ -169,7 +169,7 @@ class TopKCategoricalAccuracy(Metric):
         """Return True where fewer than k outputs exceed the target's. NaN exceeds and is exceeded."""
         labels = self.labels(y_true, y_pred)
         inside = (labels >= 0) & (labels < y_pred.shape[-1])  # a label of an ignored class may not be
-        target = np.take_along_axis(y_pred, np.where(inside, labels, 0)[:, None], axis=-1)
+        target = np.take_along_axis(y_pred, np.where(inside, labels, 0)[..., None], axis=-1)
         return inside & ((~(y_pred <= target)).sum(axis=-1) < self.k)
 
 

@@ -255,7 +255,7 @@ class Summed(Metric):
     state_names = ("sums",)
 
     def addends(self, y_true: np.ndarray, y_pred: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Return what a batch adds, (rows, columns); ``weight`` (N, 1) is each sample's."""
+        """Return what a batch adds, (rows, columns), of y (N, K); ``weight`` (N, 1) is each sample's."""
         raise NotImplementedError
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -265,7 +265,10 @@ class Summed(Metric):
         weight = np.ones(len(y_pred))
         if sample_weight is not None:
             weight = checks.sample_weight("sample_weight", sample_weight, len(y_pred)).astype(np.float64)
-        self.sums = self.sums + self.addends(y_true, y_pred, weight[:, None])
+        # Of pictures and sequences each place counts, with the weight of its sample.
+        places, units = y_pred[0, ..., 0].size, y_pred.shape[-1]
+        y_true, y_pred = y_true.reshape(-1, units), y_pred.reshape(-1, units)
+        self.sums = self.sums + self.addends(y_true, y_pred, np.repeat(weight, places)[:, None])
 
     def reset_state(self) -> None:
         """Forget all samples."""

@@ -91,7 +91,13 @@ def class_weights(class_weight: dict[int, float], y: np.ndarray, units: int) -> 
     if not isinstance(class_weight, dict):
         raise TypeError(f"class_weight must be a dict {{label: weight}}, got {type(class_weight).__name__}.")
     one_hot = y.ndim > 1 and y.shape[-1] > 1
-    labels = y.argmax(axis=-1) if one_hot else y.reshape(-1)
+    labels = y.argmax(axis=-1) if one_hot else y
+    if labels.size != len(y):
+        raise ValueError(
+            "class_weight weighs samples by the one class that each has, but the targets have the shape"
+            f" {y.shape}. Give sample_weight, one number a sample."
+        )
+    labels = labels.reshape(-1)
     weight = np.ones(len(labels))
     for label, value in class_weight.items():
         if label not in range(max(units, 2)):

@@ -16,7 +16,8 @@ from npnet.internal.strict import is_own
 from npnet.kernels import Kernels, load, name_of, why_no_numba
 from npnet.kernels.machine.threads import one_blas_thread
 from npnet.layers.chain import Chain
-from npnet.metrics import Means, Metric
+from npnet.layers.layer import Shape
+from npnet.metrics import MeanMetricWrapper, Means, Metric
 from npnet.training.distribution import distribution, warn_of_strangers
 from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
@@ -76,6 +77,7 @@ class Setup:
             raise ValueError('The loss to train needs reduction="sum_over_batch_size" or "sum", got None.')
         self.metrics = _requested("metrics", metrics)
         self.weighted_metrics = _requested("weighted_metrics", weighted_metrics)
+        self._measured: set[tuple[Shape, Shape]] = set()  # shapes of y and outputs that the metrics take
         reported = {"loss"}
         for name in ("metrics", "weighted_metrics"):
             for metric in getattr(self, name):
@@ -121,6 +123,7 @@ class Setup:
         output_shape = self.chain.compute_output_shape(x.shape[1:])
         y = check_targets(f"{prefix}y", y, self.loss, output_shape)
         checks.same_length(f"{prefix}y", y, f"{prefix}x", x)
+        self._check_metrics(y, output_shape)
         weight = None
         if sample_weight is not None and class_weight is not None:
             raise ValueError(
@@ -131,6 +134,25 @@ class Setup:
         if class_weight is not None:
             weight = class_weights(class_weight, y, output_shape[-1])
         return Samples(x, y, weight)
+
+    def _check_metrics(self, y: np.ndarray, output_shape: Shape) -> None:
+        """Ask npnet's own metrics about one sample: what does not fit is said before a step is taken."""
+        shapes = y.shape[1:], output_shape
+        if shapes in self._measured or len(y) == 0:
+            return
+        y_pred = np.zeros((1, *output_shape), np.float32)
+        for metric in self._own_metrics(y, output_shape[-1]):
+            if isinstance(metric, MeanMetricWrapper) or not is_own(type(metric)):
+                continue
+            try:
+                with np.errstate(all="ignore"):
+                    metric.update_state(y[:1], y_pred)
+            except (ValueError, TypeError) as error:
+                hint = ""
+                if y.shape in ((len(y),), (len(y), 1)) and output_shape[-1] > 1:
+                    hint = " Of integer labels npnet.utils.to_categorical makes one-hot rows."
+                raise type(error)(f"Metric {metric.name!r}: {error}{hint}") from error
+        self._measured.add(shapes)
 
     def prepare(self, x: np.ndarray) -> None:
         """Build the chain for samples x if it is not, and give kernels to everything that computes."""
@@ -153,13 +175,16 @@ class Setup:
         """
         if units is None:
             units = self.chain.compute_output_shape(samples.x.shape[1:])[-1]
-        sparse = units > 1 and (samples.y.ndim == 1 or samples.y.shape[-1] == 1)
+        metrics = self._own_metrics(samples.y, units)
+        return Means(metrics[: len(self.metrics)], metrics[len(self.metrics) :])
 
-        def own(metric: Any) -> Metric:
-            named = isinstance(metric, str)
-            return metric_names.get(metric, sparse, units) if named else copy.deepcopy(metric)
-
-        return Means([*map(own, self.metrics)], [*map(own, self.weighted_metrics)])
+    def _own_metrics(self, y: np.ndarray, units: int) -> list[Metric]:
+        """Return the metrics, then the weighted ones, as objects that nobody else holds."""
+        sparse = units > 1 and (y.ndim == 1 or y.shape[-1] == 1)
+        return [
+            metric_names.get(metric, sparse, units) if isinstance(metric, str) else copy.deepcopy(metric)
+            for metric in (*self.metrics, *self.weighted_metrics)
+        ]
 
     # --- the steps ------------------------------------------------------------------------------------------
 

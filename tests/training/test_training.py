@@ -270,6 +270,20 @@ def test_class_weight_is_a_sample_weight_by_class(kind):
     assert bits(plain) != bits(by_class)
 
 
+@pytest.mark.parametrize("filters", [1, 2])
+def test_class_weight_of_pictures_is_refused(filters):
+    """A picture has no one class; a weight of pixels would go to other samples."""
+    x = np.random.default_rng(0).random((6, 4, 4, 1))
+    net = npnet.Sequential([npnet.layers.Conv2D(filters, 1, activation="sigmoid", input_shape=(4, 4, 1))])
+    net.compile("sgd", "binary_crossentropy")
+    y = np.repeat((x > 0.5) * 1.0, filters, axis=-1)
+    before = net.get_weights()
+    for call in (net.fit, net.train_on_batch):
+        with pytest.raises(ValueError, match=r"one class that each has.*Give sample_weight"):
+            call(x, y, class_weight={0: 1.0, 1: 10.0})
+    assert all(map(np.array_equal, before, net.get_weights()))
+
+
 def test_class_weight_does_not_weigh_validation():
     net = frozen_model()
     history = net.fit(X, Y, class_weight={0: 50.0}, validation_split=0.4, verbose=0).history
