@@ -105,7 +105,8 @@ class EarlyStopping(Monitor):
         The value to beat first.
     restore_best_weights
         Give the model the weights of its best epoch when training ends: by this callback, by reaching the
-        last epoch, by Ctrl-C, by another callback or by an error.
+        last epoch, by Ctrl-C, by another callback or by an error. Of an epoch that left weights which are no
+        finite numbers nothing is kept, and nothing restored.
     start_from_epoch
         Epochs to wait before watching.
     """
@@ -145,7 +146,9 @@ class EarlyStopping(Monitor):
         if self.better(value, self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
-                self.best_weights = self.model.get_weights()
+                weights = self.model.get_weights()
+                is_finite = all(np.isfinite(weight).all() for weight in weights)
+                self.best_weights = weights if is_finite else None
             if self.baseline is None or self.better(value, self.baseline):
                 self.wait = 0
         elif self.wait >= self.patience and epoch > 0:

@@ -166,6 +166,24 @@ DIFFERENT = {
         "statistics are no weights: save_weights keeps and load_weights restores them, get_weights has none",
         "layer.mean, layer.variance, layer.set_statistics(mean, variance)",
     ),
+    "sparse_categorical_crossentropy on labels (N, H, W)": (
+        "one label a sample", "one-hot targets (N, H, W, classes), categorical_crossentropy"
+    ),
+    "sample_weight of shape (N, H, W) or (N, steps)": ("one weight a sample", "sample_weight of shape (N,)"),
+    "kernel_constraint of convolutions, gamma_constraint": (
+        "constraints are for Dense and Embedding", "a callback that sets the weights"
+    ),
+    "LeakyReLU(alpha=0.1)": ("its older name", "LeakyReLU(negative_slope=0.1)"),
+    "Input((None, None, 3))": ("pictures of one model have one size", "Resizing(height, width)"),
+    "strides and dilation_rate above 1 of DepthwiseConv2D, SeparableConv2D": (
+        "refused, as Conv2D refuses both", "strides=1, or dilation_rate=1"
+    ),
+    "outer.layers[0] is inner": (
+        "a layer that computes by the model, with its layers", "inner, or Sequential(outer.layers[0].layers)"
+    ),
+    "class Own(Model): def train_step(self, data)": (
+        "refused: fit takes npnet's own steps", "a layer, a loss or a callback; a loop of train_on_batch"
+    ),
     "fit(x, y, steps_per_epoch=100)": ("arrays are gone through whole", "fit(x[:100 * batch_size], ...)"),
     'metrics=["mae"], weighted_metrics=["mae"]': (
         "two values of one name are refused",

@@ -171,6 +171,11 @@ class Chain(Strict, UsesKernels, WeightNames):
             raise ValueError("build needs an input shape with its batch axis, for instance (None, 3072).")
         if not isinstance(input_shape, (tuple, list)):
             raise TypeError(f"build needs a shape such as (None, 3072), got {input_shape!r}.")
+        if len(input_shape) < 2:
+            raise ValueError(
+                f"build needs an input shape with its batch axis, for instance (None, 3072), got"
+                f" {tuple(input_shape)}."
+            )
         shape = check_shape("input_shape", input_shape[1:])
         self.compute_output_shape(shape)
         first = shape

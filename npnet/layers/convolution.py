@@ -78,7 +78,7 @@ class Convolution(Windowed):
         self.dilation_rate = sizes("dilation_rate", dilation_rate, self.rank)
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             raise ValueError(
-                "strides must be 1 where dilation_rate is above 1, as in Keras, got"
+                "strides must be 1 where dilation_rate is above 1, got"
                 f" strides={self.strides} and dilation_rate={self.dilation_rate}."
             )
         self.activation = activations.get(activation)

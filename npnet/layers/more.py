@@ -219,7 +219,7 @@ class CategoryEncoding(Whole):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (K,) or (L, K)."""
         refuse_larger(self, "categories", (*input_shape, self.num_tokens))
-        kept = input_shape if self.output_mode == "one_hot" and input_shape[-1] != 1 else input_shape[:-1]
+        kept = input_shape if self.output_mode == "one_hot" and input_shape[-1:] != (1,) else input_shape[:-1]
         return (*kept, self.num_tokens)
 
     def forward(self, x: np.ndarray, training: bool = False) -> np.ndarray:
@@ -227,7 +227,7 @@ class CategoryEncoding(Whole):
         numbers = self.numbers(x, self.num_tokens)
         y = (numbers[..., None] == np.arange(self.num_tokens)).astype(self.float_dtype)
         if self.output_mode == "one_hot":
-            return y[..., 0, :] if x.shape[-1] == 1 else y
+            return y[..., 0, :] if x.shape[1:][-1:] == (1,) else y
         return y.max(axis=-2) if self.output_mode == "multi_hot" else y.sum(axis=-2)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:

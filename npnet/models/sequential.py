@@ -23,6 +23,12 @@ from npnet.utils import new_seed
 
 __all__ = ["Sequential", "clone_model", "load_model"]
 
+# What subclasses of Keras's Model write of their own.
+KERAS_HOOKS = (
+    "call", "train_step", "test_step", "predict_step", "make_train_function", "compute_loss",
+    "compute_metrics",
+)  # fmt: skip
+
 
 class Sequential(loops.Trainee):
     """A network whose layers follow one another.
@@ -60,6 +66,15 @@ class Sequential(loops.Trainee):
             raise TypeError(f"layers must be a list of layers, got {layers!r}.")
         for layer in layers or []:
             self.add(layer)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in KERAS_HOOKS:
+            if name in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__}.{name} would never be called: fit takes npnet's own steps. Write a layer"
+                    " with forward and backward, a loss, a metric or a callback; or a loop of train_on_batch."
+                )
 
     def add(self, layer: Any) -> None:
         """Append a layer, or another model as one (see ``layers/nested.py``)."""

@@ -142,6 +142,8 @@ class Muon(Adam):
         rescale: bool = False,
         **options: Any,
     ):
+        for name in options.keys() & {"beta_1", "beta_2"}:
+            raise TypeError(f"Muon got an unexpected argument {name!r}. Did you mean adam_{name}?")
         super().__init__(
             learning_rate, adam_beta_1, adam_beta_2, epsilon, weight_decay=weight_decay, **options
         )
@@ -153,14 +155,22 @@ class Muon(Adam):
         self.rescale = checks.flag("rescale", rescale)
 
     @property
-    def adam_beta_1(self) -> float:
-        """``beta_1`` under Keras's name for it."""
-        return self.beta_1
+    def beta_1(self) -> float:
+        """``adam_beta_1``, as Adam calls it."""
+        return self.adam_beta_1
+
+    @beta_1.setter
+    def beta_1(self, value: float) -> None:
+        self.adam_beta_1 = value
 
     @property
-    def adam_beta_2(self) -> float:
-        """``beta_2`` under Keras's name for it."""
-        return self.beta_2
+    def beta_2(self) -> float:
+        """``adam_beta_2``, as Adam calls it."""
+        return self.adam_beta_2
+
+    @beta_2.setter
+    def beta_2(self, value: float) -> None:
+        self.adam_beta_2 = value
 
     @property
     def slot_names(self) -> tuple[str, ...]:  # type: ignore[override]

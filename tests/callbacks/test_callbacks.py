@@ -318,6 +318,21 @@ def test_the_best_weights_come_back_however_training_ends(ending):
     assert not equal(weights[1], weights[2])
 
 
+def test_weights_of_a_training_that_diverged_at_once_do_not_come_back():
+    """The first value is the best, NaN too; weights that are NaN are no weights to restore."""
+    net, ended = model(), []
+
+    def spoil_all(epoch, logs):
+        for parameter in net.parameters:
+            parameter.value[...] = np.nan
+
+    stopping = EarlyStopping("loss", patience=1, restore_best_weights=True)
+    behind = LambdaCallback(on_train_end=lambda logs: ended.append(True))
+    history = fit(net, LambdaCallback(on_epoch_begin=spoil_all), stopping, behind, epochs=5)
+    assert len(history.epoch) < 5 and ended
+    assert stopping.best_weights is None and np.isnan(net.get_weights()[0]).all()
+
+
 def test_the_best_weights_are_a_copy_that_later_training_leaves_alone():
     net, weights = model(), []
     stopping = EarlyStopping(restore_best_weights=True)

@@ -112,6 +112,8 @@ def test_numbers_that_stand_for_things():
     np.testing.assert_array_equal(run(CategoryEncoding(3, "count"), x), [[1, 0, 1], [0, 2, 0]])
     np.testing.assert_array_equal(run(CategoryEncoding(3, "one_hot"), x), np.eye(3)[x])
     np.testing.assert_array_equal(run(CategoryEncoding(3, "one_hot"), x[:, :1]), np.eye(3)[x[:, 0]])
+    np.testing.assert_array_equal(CategoryEncoding(3, "one_hot")(x[:, 0]), np.eye(3)[x[:, 0]])
+    np.testing.assert_array_equal(CategoryEncoding(3, "one_hot")(x[:1, 0]), np.eye(3)[x[:1, 0]])
     layer = Embedding(3, 4)
     y = run(layer, x)
     np.testing.assert_array_equal(y, layer.embeddings.value[x])

@@ -175,7 +175,10 @@ def test_build_needs_layers_and_a_shape():
     for wrong in (3, "ab", 3.5):
         with pytest.raises(TypeError, match=r"shape such as \(None, 3072\)"):
             Sequential([Dense(2)]).build(wrong)
-    for wrong in ((None,), (None, 0), (None, -3), (None, 2.5), (None, None)):
+    for wrong in ((None,), (6,), ()):
+        with pytest.raises(ValueError, match=r"with its batch axis, for instance \(None, 3072\), got"):
+            Sequential([Dense(2)]).build(wrong)
+    for wrong in ((None, 0), (None, -3), (None, 2.5), (None, None)):
         with pytest.raises(ValueError, match="input_shape must hold positive integers"):
             Sequential([Dense(2)]).build(wrong)
     with pytest.raises(ValueError, match="batch axis"):
@@ -392,3 +395,10 @@ def test_copies_and_pickles_go_on_with_the_same_bits(kernels, duplicate):
         other.fit(x, y, epochs=4, initial_epoch=2, verbose=0)
     for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["call", "train_step", "compute_loss"])
+def test_what_keras_models_write_of_their_own_is_refused(name):
+    """It would never be called, without a word."""
+    with pytest.raises(TypeError, match=f"Own.{name} would never be called"):
+        type("Own", (Sequential,), {name: lambda self, *arguments: None})

@@ -500,3 +500,12 @@ def test_constraints_hold_after_every_step(kernels):
     assert twin.max_value == 3 and twin(np.ones((2, 2, 2))).shape == (2, 2, 2)
     with pytest.raises(ValueError, match="Did you mean"):
         Dense(3, kernel_constraint="maxnorm")
+
+
+def test_muon_s_adam_goes_by_its_own_names():
+    with pytest.raises(TypeError, match=r"'beta_1'\. Did you mean adam_beta_1"):
+        Muon(beta_1=0.5)
+    optimizer = Muon(adam_beta_2=0.9)
+    optimizer.adam_beta_1 = 0.5
+    assert (optimizer.beta_1, optimizer.beta_2) == (0.5, 0.9)
+    assert optimizer.get_config()["adam_beta_1"] == 0.5

@@ -106,6 +106,21 @@ def test_wrong_x(x, error, message):
     assert state(net) == before
 
 
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_a_sparse_matrix_says_how_to_give_it(method):
+    class Sparse:  # as SciPy's
+        shape, nnz = (12, 6), 3
+
+        def toarray(self):
+            return X
+
+        def __iter__(self):
+            return iter([self] * 12)
+
+    with pytest.raises(TypeError, match=r"x is a sparse matrix. .* x.toarray\(\)"):
+        getattr(model(), method)(Sparse(), *([Y] if method != "predict" else []))
+
+
 def test_the_first_of_several_bad_numbers_is_named_in_large_arrays(monkeypatch):
     monkeypatch.setattr("npnet.internal.checks.CHUNK", 24)
     x = X.copy()
