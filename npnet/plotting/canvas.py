@@ -83,7 +83,14 @@ def _import_matplotlib() -> None:
 
 
 def finish(figure: "Figure", path: PathLike | None) -> "Figure":
-    """Save if asked to, and let a notebook show the figure without pyplot's help."""
+    """Save if asked to, and let a notebook show the figure without pyplot's help.
+
+    Names of classes, columns and runs are drawn as they are: a $ in them begins no formula.
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Title": figure.get_label()})

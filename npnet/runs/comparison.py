@@ -9,6 +9,7 @@ from npnet.internal.files import write_atomically
 from npnet.plotting import markup
 from npnet.plotting.canvas import COLORS, GREY, HAIRLINE, INK, PathLike, finish, new_figure, tidy
 from npnet.plotting.curves import Curve, Panel, panels
+from npnet.runs.datasets import OWN
 from npnet.runs.folder import RunFolder
 from npnet.runs.report import page
 from npnet.runs.report.contents import readable
@@ -31,7 +32,7 @@ __all__ = [
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of the runs that come when all colours are used
 STYLES = [markup.Style(f"var(--run-{i})", dash) for dash in ("", "6 3", "2 3") for i in range(6)]
 HEAD = ("run", "accuracy", "loss", "epoch", "seconds", "samples/s")
-NO_SETTINGS = ("npnet", "data")  # what a config.json holds that decides nothing
+NO_SETTINGS = ("npnet",)  # what a config.json holds that decides nothing
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,15 @@ def read(paths: Sequence[str | Path]) -> list[Entry]:
 def differing(runs: Sequence[Entry]) -> list[str]:
     """Return the names of the settings that are not the same in all runs."""
     names = dict.fromkeys(name for run in runs for name in run.config if name not in NO_SETTINGS)
-    return [name for name in names if any(run.config.get(name) != runs[0].config.get(name) for run in runs)]
+    first = runs[0]
+    return [name for name in names if any(_decides(run, name) != _decides(first, name) for run in runs)]
+
+
+def _decides(run: Entry, name: str) -> Any:
+    """Return a setting; not where a published data set lies, which decides nothing."""
+    if name == "data" and run.config.get("dataset") not in OWN:
+        return None
+    return run.config.get(name)
 
 
 def rows(runs: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from npnet import plotting
 from npnet.plotting.canvas import percent
@@ -336,3 +337,17 @@ REFUSED = [
 def test_refused_with_a_message_that_helps(draw, message):
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+@pytest.mark.parametrize("names", [["$0-$50", "$50-$100"], ["$a_$", r"$\foo{$"]])
+def test_names_with_dollars_are_drawn_as_they_are(names, tmp_path):
+    y, answers = np.array([0, 1, 1]), np.eye(2, dtype=np.float32)[[0, 1, 0]]
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    for figure in (
+        plotting.confusion_matrix(y, answers, names, tmp_path / "confusion.png"),
+        plotting.image_grid(images, y, names, path=tmp_path / "samples.png"),
+        plotting.confident_mistakes(images, y, answers, names, path=tmp_path / "mistakes.png"),
+        plotting.predictions(y, y + 0.5, names[1], tmp_path / "predictions.png"),
+    ):
+        shown = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+        assert shown and not any(text.get_parse_math() for text in shown)

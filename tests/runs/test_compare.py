@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from finished import change, make_run
+from matplotlib.text import Text
 
 from npnet.cli import main
 from npnet.runs import comparison
@@ -194,3 +195,21 @@ def test_the_page_has_a_pages_name(runs, capsys):
     with pytest.raises(SystemExit):
         main(["compare", str(runs[0].path), str(runs[1].path), "--html", "page.png"])
     assert "argument --html: must end in .html, got 'page.png'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["$a_$", r"$\foo{$", "100 $ - 200 $"])
+def test_names_are_drawn_as_they_are(runs, tmp_path, monkeypatch, name):
+    """A folder's name is no formula, whatever it looks like."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(runs[0].path, tmp_path / name)
+    assert main(["compare", name, str(runs[1].path), "--output", "both.png"]) == 0
+    figure = comparison.draw(comparison.read([name, runs[1].path]))
+    shown = [text for text in figure.findobj(Text) if name in text.get_text()]
+    assert shown and not any(text.get_parse_math() for text in shown)
+
+
+def test_runs_of_other_data_of_ones_own_differ_by_it(runs, tmp_path):
+    folders = [make_run(tmp_path / name, dataset="spiral", epochs=2) for name in "ab"]
+    for folder, data in zip(folders, ("one.csv", "other.csv"), strict=True):
+        change(folder, "config.json", dataset="table", data=data)
+    assert comparison.differing(comparison.read([folder.path for folder in folders])) == ["data"]
