@@ -7,14 +7,13 @@ share of the limit they reach. Takes about a minute; other programs disturb.
 """
 
 import argparse
-import json
 import sys
 
 from npnet.checking.measuring.benchmark import measure_kernels, measure_steps
 from npnet.checking.measuring.limits import MB, measure_limits
 from npnet.checking.measuring.neighbours import Neighbours
 from npnet.checking.measuring.timing import table
-from npnet.cli.values import positive
+from npnet.cli.values import positive, print_json
 from npnet.kernels import load
 from npnet.kernels.machine import threads
 from npnet.kernels.machine.announce import announce_compilation
@@ -66,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
                 show(batch, kernels, steps)
     if quiet:
         about = {"threads": limits.threads, "gflops": limits.all_cores, "gb_per_second": limits.bandwidths}
-        print(json.dumps({**about, "cores_of_others": neighbours.cores, "batch": found}, indent=2))
+        print_json({**about, "cores_of_others": neighbours.cores, "batch": found})
     else:
         print("\nlimit: the share reached of what arithmetic or traffic allow, whichever takes longer")
         say("", f"{neighbours}.".capitalize())

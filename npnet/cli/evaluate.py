@@ -11,12 +11,12 @@ best on them, and --last gives the last one.
 """
 
 import argparse
-import json
 import sys
 
 import numpy as np
 
 from npnet.checking.measuring.timing import table
+from npnet.cli.values import print_json
 from npnet.internal.words import quantity
 from npnet.kernels.machine.announce import announce_compilation
 from npnet.runs import trained
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             "epoch": model.model.position.epoch,
             "validation_split": model.settings["validation_split"],
         }
-        print(json.dumps({**about, **result}, indent=2))
+        print_json({**about, **result})
         return 0
     say("model", str(model))
     of = arguments.data or model.settings["data"] or model.settings["dataset"]

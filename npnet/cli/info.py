@@ -5,9 +5,9 @@ folders of kernels and data, and optional packages with how to get them.
 """
 
 import argparse
-import json
 from typing import Any
 
+from npnet.cli.values import print_json
 from npnet.models.summary import binary_size
 from npnet.runs import installation
 from npnet.runs.terminal import say
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Look and print."""
     found = installation.describe()
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print_json(found)
     else:
         for label, text in lines(found):
             say(label, text)

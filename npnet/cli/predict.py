@@ -12,12 +12,11 @@ writes a CSV with its predictions in further columns.
 import argparse
 import csv
 import io
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from npnet.cli.values import positive
+from npnet.cli.values import positive, print_json
 from npnet.internal.files import write_atomically
 from npnet.internal.progress import can_encode
 from npnet.internal.words import quantity
@@ -42,6 +41,7 @@ examples:
 exit codes: 0 all pictures answered, 1 one could not be read, 2 wrong options
 """
 BAR = 30  # cells at most
+TOP = 5  # classes to name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--last", action="store_true", help="the last model, not the best on samples held out"
     )
-    parser.add_argument("--top", type=positive, default=5, metavar="N", help="classes to name [5]")
+    parser.add_argument("--top", type=positive, metavar="N", help="classes to name [5]")
     parser.add_argument(
         "--views", type=int, choices=NUMBERS, help="how often to look at each picture [as the run says]"
     )
@@ -91,9 +91,9 @@ def _print(
     """Print what pictures were taken for; return the exit code."""
     for answer in answers:
         if answer["classes"]:
-            answer["classes"] = answer["classes"][: arguments.top]
+            answer["classes"] = answer["classes"][: arguments.top or TOP]
     if arguments.json:
-        print(json.dumps({**about, "images": answers}, indent=2))
+        print_json({**about, "images": answers})
     else:
         say("model", model)
         for answer in answers:
@@ -109,6 +109,8 @@ def _predict_table(model: trained.Trained, arguments: argparse.Namespace) -> int
     """Write a CSV file with predictions."""
     if len(arguments.images) != 1 or arguments.json:
         arguments.parser.error("a run of a table takes one CSV file and writes one, not JSON")
+    if arguments.top or arguments.views:
+        arguments.parser.error("--top and --views are for pictures")
     with announce_compilation(sys.stderr):
         columns, rows = model.predict_table(arguments.images[0])
     table = io.StringIO()

@@ -6,6 +6,8 @@ tables have smaller networks and a schedule. Ctrl-C stops it after the present s
 """
 
 import argparse
+import contextlib
+import csv
 import difflib
 import json
 from pathlib import Path
@@ -17,6 +19,7 @@ from npnet.internal import interrupts, mixed_precision, processes
 from npnet.kernels import MODULES
 from npnet.runs import recipes, settings, train, views
 from npnet.runs.datasets import LOADERS
+from npnet.runs.folder import RunFolder
 
 __all__ = ["EXAMPLES", "EXIT_CODES", "HELP", "add_arguments", "run"]
 
@@ -175,7 +178,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--run-dir names a new run's folder, --resume an old one's: give one of them")
     try:
         given = _read(arguments.config) | options if hasattr(arguments, "config") else options
-        shards, started = settings.complete(given)["shards"], processes.announced()
+        shards, started = settings.complete(_settings_of(resume) | given)["shards"], processes.announced()
     except (ValueError, TypeError) as error:
         arguments.parser.error(str(error))
     if shards is not None and shards < started:
@@ -192,6 +195,13 @@ def run(arguments: argparse.Namespace) -> int:
             getattr(arguments, "tensorboard", False),
         )
     return EXIT_CODES[result["status"]]
+
+
+def _settings_of(run: str | None) -> dict[str, Any]:
+    """Return the settings of the run to go on with; nothing where there are none, which training says."""
+    with contextlib.suppress(OSError, ValueError):
+        return dict(RunFolder(run).read_json("config.json")) if run is not None else {}
+    return {}
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -220,7 +230,9 @@ def _dataset(text: str) -> str:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Return the columns of a list, in which one whose name holds a comma stands in double quotes."""
+    (names,) = csv.reader([text], skipinitialspace=True) if text else [[]]
+    return [name.strip() for name in names if name.strip()]
 
 
 def _sizes(text: str) -> list[int]:

@@ -1,9 +1,11 @@
 """Values of options that several commands read alike."""
 
 import argparse
+import json
+import math
 from typing import Any
 
-__all__ = ["Once", "positive"]
+__all__ = ["Once", "positive", "print_json"]
 
 
 class Once(argparse.Action):
@@ -20,6 +22,19 @@ class Once(argparse.Action):
         if getattr(namespace, self.dest, self.default) is not self.default:
             raise argparse.ArgumentError(self, f"given twice. Give all sizes at once: {option_string} 64,32")
         setattr(namespace, self.dest, values)
+
+
+def print_json(content: Any) -> None:
+    """Print JSON; it has no infinity and no NaN, which are null."""
+    print(json.dumps(_finite(content), indent=2, allow_nan=False))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def positive(text: str) -> int:

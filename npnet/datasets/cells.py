@@ -32,7 +32,7 @@ def number(cell: str) -> float | None:
         value = float(cell)
     except ValueError:
         return None
-    return None if math.isnan(value) else value
+    return None if math.isnan(value) or "_" in cell else value  # Python reads 1_000 as a number
 
 
 def hold_dates(cells: Sequence[str]) -> bool:

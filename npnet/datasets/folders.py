@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -52,6 +53,8 @@ def find(folder: str | os.PathLike[str], class_names: Sequence[str] | None = Non
     ------
     FileNotFoundError
         There is no such folder.
+    OSError
+        One of its folders cannot be read.
     ValueError
         It has no sub-folders, others than `class_names`, or one of them holds no picture.
     """
@@ -88,10 +91,14 @@ def find(folder: str | os.PathLike[str], class_names: Sequence[str] | None = Non
     return Pictures(files, np.array(labels, np.int64), names)
 
 
+def _refuse(error: OSError) -> NoReturn:
+    raise error
+
+
 def _files_below(folder: Path) -> Iterator[Path]:
     """Go through the files of a folder and its sub-folders, linked ones too, but not through hidden ones."""
     seen = {folder.resolve()}
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         # A link to a folder above it would lead here again and again.
         folders[:] = [
             name for name in folders if name[0] != "." and (Path(place) / name).resolve() not in seen

@@ -5,8 +5,12 @@ and becomes one column of 0 and 1 for each of them. The encoding is plain data, 
 """
 
 import csv
+import io
+import itertools
 import math
 import os
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +28,7 @@ __all__ = [
     "Table",
     "describe",
     "encode",
+    "ignoring",
     "measure",
     "no_number",
     "numbers_of",
@@ -84,10 +89,10 @@ def read(path: str | os.PathLike[str]) -> Table:
     place = Path(path).expanduser()
     try:
         with place.open(newline="", encoding="utf-8-sig") as file:
-            (_, columns), *records = list(_records(place, file)) or [(1, [])]
+            lines = [(line, cells) for line, cells in _records(place, file) if cells not in ([], [""])]
     except UnicodeDecodeError as error:
         raise ValueError(f"{place} is no text in UTF-8: {error}. Save it as CSV UTF-8.") from error
-    records = [(line, cells) for line, cells in records if cells]  # no empty lines
+    (_, columns), *records = lines or [(1, [])]
     for line, cells in records:
         if len(cells) != len(columns):
             raise ValueError(
@@ -105,9 +110,9 @@ def read(path: str | os.PathLike[str]) -> Table:
 def _records(place: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each record, the names of columns too, with the line that it ends in."""
     first = file.readline()
-    file.seek(0)
-    separator = max(",;\t", key=first.count)
-    reader = csv.reader(file, delimiter=separator, strict=True)
+    unquoted = re.sub('"[^"]*"?', "", first)  # a name may hold a separator in quotes
+    separator = max(",;\t", key=unquoted.count)
+    reader = csv.reader(itertools.chain([first], file), delimiter=separator, strict=True)
     begins = 1
     try:
         for cells in reader:
@@ -151,6 +156,13 @@ def _refuse_any(table: Table, name: str, wrong: np.ndarray, what: str) -> None:
         raise ValueError(
             f"{table.place(row, name)}: {table.column(name)[row]!r} is {what}. Correct it, or remove the row."
         )
+
+
+def ignoring(names: Sequence[str]) -> str:
+    """The option of ``npnet train`` that leaves columns out, as a shell reads it."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(names)
+    return f"--ignore {shlex.quote(line.getvalue())}"
 
 
 def no_number(table: Table, name: str) -> str | None:
@@ -226,21 +238,23 @@ def describe(table: Table, names: Sequence[str], rows: np.ndarray, fill: bool) -
             encoding.append({"name": name, **scale(table, name, values, rows)})
             continue
         categories = sorted({cell for cell in cells if not is_missing(cell)})
+        if not categories:
+            checks.warn(f"{table.path}: column {name!r} holds no value, and says nothing to the network.")
         text = no_number(table, name)
         if text and len(categories) > MOST_CATEGORIES:
-            raise ValueError(f"{text}. Correct it, or leave the column out: --ignore {name!r}.")
+            raise ValueError(f"{text}. Correct it, or leave the column out: {ignoring([name])}.")
         if len(categories) > MOST_CATEGORIES:
             raise ValueError(
                 f"{table.path}: column {name!r} holds {len(categories)} different texts, more than"
                 f" {MOST_CATEGORIES} categories. If they are names or dates, leave the column out:"
-                f" --ignore {name!r}."
+                f" {ignoring([name])}."
             )
         if text:
             checks.warn(f"{text}. The column is taken for categories.")
         elif categories and hold_dates(categories):
             checks.warn(
                 f"{table.path}: the dates of column {name!r} are taken for {len(categories)} categories,"
-                f" which no other date belongs to. Leave the column out: --ignore {name!r}."
+                f" which no other date belongs to. Leave the column out: {ignoring([name])}."
             )
         encoding.append({"name": name, "categories": categories})
     return encoding

@@ -83,6 +83,7 @@ def locked(path: Path, on_wait: Callable[[], object] = _nothing) -> Iterator[Non
             try:
                 yield
             finally:
-                with contextlib.suppress(PermissionError):  # Windows keeps what is open; it is empty
+                # Windows keeps what is open, which is empty; and somebody may have moved the folder away.
+                with contextlib.suppress(PermissionError, FileNotFoundError):
                     path.unlink()
             return

@@ -44,7 +44,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
 
     @classmethod
     def new(cls, path: str | Path | None, dataset: str) -> "RunFolder":

@@ -159,7 +159,8 @@ def write_predictions(folder: RunFolder, dataset: Dataset, answers: np.ndarray) 
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["true", "predicted"])
     true, predicted = in_own_unit(dataset, dataset.y_test), in_own_unit(dataset, answers[:, 0])
-    writer.writerows(zip(true.tolist(), predicted.tolist(), strict=True))
+    # Eight digits: standardised values are float32.
+    writer.writerows((f"{of:.8g}", f"{to:.8g}") for of, to in zip(true, predicted, strict=True))
     write_atomically(folder / "predictions.csv", table.getvalue().encode())
 
 
@@ -190,7 +191,11 @@ def draw(
         pictures["predictions.png"] = lambda path: plotting.predictions(true, predicted, target, path)
     if history["epoch"]:
         shown = ("loss", "val_loss", dataset.metric, f"val_{dataset.metric}")
-        curves = {name: history[name] for name in shown}
+        unit = 1.0 if names else dataset.about["deviation"]
+        curves = {
+            name: [unit * value for value in history[name]] if dataset.metric in name else history[name]
+            for name in shown
+        }
         pictures["history.png"] = lambda path: plotting.history_curves(curves, path)
     if dataset.of_images:
         pictures |= {

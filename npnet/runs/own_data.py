@@ -23,7 +23,8 @@ __all__ = ["IMAGE_SIZE", "KINDS", "MOST_CLASSES", "load", "pictures", "table"]
 
 IMAGE_SIZE = 32  # pixels on each side, where nobody says
 MOST_CLASSES = 20  # a target of more different whole numbers is a quantity
-TRAIN, TEST = "train", ("test", "val", "valid", "validation")  # folders above the classes
+# Folders above the classes, in small letters or not.
+TRAIN, TEST = "train", ("test", "val", "valid", "validation")
 NAMED = 5  # unreadable pictures, or classes, that a message names
 
 
@@ -58,13 +59,14 @@ def pictures(settings: Mapping[str, Any]) -> Dataset:
     """
     place = Path(settings["data"]).expanduser()
     below = {entry.name for entry in place.iterdir()} if place.is_dir() else set()
-    test = next((name for name in TEST if name in below), None) if TRAIN in below else None
+    parts = {name.lower(): name for name in sorted(below)}
+    test = next((parts[name] for name in TEST if name in parts), None) if TRAIN in parts else None
     rng = np.random.default_rng(0)
-    found = folders.find(place / TRAIN if test else place)
+    found = folders.find(place / parts[TRAIN] if test else place)
     if test:
-        others = sorted(name for name in below - {TRAIN, test} if name[0] != ".")
+        others = sorted(name for name in below - {parts[TRAIN], test} if name[0] != ".")
         if others:
-            checks.warn(f"{place} is read in {TRAIN} and {test}; left out: {', '.join(others)}.")
+            checks.warn(f"{place} is read in {parts[TRAIN]} and {test}; left out: {', '.join(others)}.")
         tested = _of_the_same_classes(found, place / test)
     else:
         chosen = _of_each_class(found, settings["test_split"], rng)
@@ -170,6 +172,8 @@ def table(settings: Mapping[str, Any]) -> Dataset:
     fill = settings["missing"] == "fill"
     encoding = tables.describe(found, names, train, fill)
     x = tables.encode(found, encoding, fill)
+    if not x.shape[1]:
+        raise ValueError(f"{found.path} has no value but those of the target {target!r}.")
     y, about = _answers(found, target, train)
     about |= {"target": target, "encoding": encoding, "fill": fill}
     kept = _kept(len(train), settings["validation_split"])
@@ -187,6 +191,8 @@ def _answers(found: tables.Table, target: str, train: np.ndarray) -> tuple[np.nd
     once = [value for value, count in counts.items() if count == 1]
     mostly_once = 2 * len(once) > len(cells)
     if values is not None and (mostly_once or (values % 1).any() or len(counts) > MOST_CLASSES):
+        if values.min() == values.max():
+            raise ValueError(f"{found.path}: the target {target!r} is {cells[0]!r} everywhere.")
         scale = tables.scale(found, target, values, train)
         return tables.standardise(found, target, values, scale), {"class_names": [], **scale}
     if mostly_once:
@@ -195,10 +201,15 @@ def _answers(found: tables.Table, target: str, train: np.ndarray) -> tuple[np.nd
             f"{found.place(row, target)}: {cells[row]!r} is no number, and no class: most values of the"
             " target occur only once. Write plain numbers, or predict another column: --target COLUMN."
         )
-    classes = sorted(set(cells), key=(lambda cell: (float(cell), cell)) if values is not None else None)
+    known = cells if values is None else values.tolist()
+    spelled: dict[Any, str] = {}  # a number may be written in several ways; its class has the shortest name
+    for answer, cell in zip(known, cells, strict=True):
+        spelled[answer] = min(spelled.get(answer, cell), cell, key=lambda name: (len(name), name))
+    classes = sorted(spelled)
     if len(classes) < 2:
-        raise ValueError(f"{found.path}: the target {target!r} is {classes[0]!r} everywhere.")
-    return np.array([classes.index(cell) for cell in cells]), {"class_names": classes}
+        raise ValueError(f"{found.path}: the target {target!r} is {cells[0]!r} everywhere.")
+    labels = {answer: label for label, answer in enumerate(classes)}
+    return np.array([labels[answer] for answer in known]), {"class_names": [spelled[of] for of in classes]}
 
 
 def _kept(n: int, validation_split: float) -> int:

@@ -216,6 +216,8 @@ def build(
     loss: losses.Loss = losses.MeanSquaredError()
     if classes:
         loss = losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing)
+    elif recipe.label_smoothing:
+        raise ValueError("label_smoothing is for classes; the target is a quantity. Leave it out.")
     metric = "accuracy" if classes else "mean_absolute_error"
     model.compile(_optimizer(recipe, steps_per_epoch), loss, [metric], kernels=kernels)
     return model

@@ -86,7 +86,8 @@ class Trained:
     def predict_table(self, path: str | Path) -> tuple[list[str], list[list[str]]]:
         """Return a CSV file with what the model predicts for its rows: names of columns, and rows.
 
-        To the file's own columns come "predicted TARGET" and, of classes, the probability of each.
+        To the file's own columns come "predicted TARGET" and, of classes, the probability of each, in place
+        of columns of these names.
 
         Raises
         ------
@@ -102,7 +103,10 @@ class Trained:
             added = [[self.class_names[row.argmax()], *(f"{value:.6g}" for value in row)] for row in answers]
         else:
             added = [[f"{row[0] * about['deviation'] + about['mean']:.9g}"] for row in answers]
-        return [*found.columns, *names], [[*row, *more] for row, more in zip(found.rows, added, strict=True)]
+        own = [at for at, name in enumerate(found.columns) if name not in names]
+        return [*(found.columns[at] for at in own), *names], [
+            [*(row[at] for at in own), *more] for row, more in zip(found.rows, added, strict=True)
+        ]
 
 
 def classify(
@@ -154,6 +158,8 @@ def _classify(
     except ValueError as error:
         return answer | {"error": str(error)}
     probabilities = predict(model, picture[None], views)[0]
+    if not np.isfinite(probabilities).all():
+        return answer | {"error": f"{path}: the network's answers are no numbers. Its training diverged."}
     return answer | {
         "classes": [
             {"class": names[k], "probability": float(probabilities[k])}

@@ -1,10 +1,14 @@
 """A folder of pictures and a table of one's own: trained, evaluated and predicted from the command line."""
 
 import csv
+import html
 import io
 import itertools
 import json
+import math
+import os
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from PIL import Image
 from npnet.cli import COMMANDS, main
 from npnet.datasets import california_housing, tables
 from npnet.models import load_model
+from npnet.runs import trained
 from npnet.runs.folder import RunFolder
 
 FEW = ["--kernels", "numpy", "--epochs", "12", "--hidden", "8"]
@@ -80,7 +85,7 @@ def test_a_folder_of_pictures(flowers, tmp_path, capsys):
     assert (
         "6 of 6 test images are classified correctly" in page and "a training image of the class rose" in page
     )
-    assert f"npnet train {flowers} --recipe best" in page
+    assert f"npnet train {flowers} --image-size 12 --recipe best" in page
 
     code, out, _ = npnet(capsys, "evaluate", run, "--json")
     assert code == 0 and json.loads(out)["confusion"] == result["confusion"], (
@@ -164,6 +169,49 @@ def test_a_class_with_one_picture_is_trained_on_and_said(flowers, capsys):
 
 
 @WARNS
+def test_folders_that_cannot_be_read_are_named(flowers, capsys, monkeypatch):
+    closed, scandir = str(flowers / "rose" / "closed"), os.scandir
+
+    def refusing(path="."):
+        if str(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scandir(path)
+
+    Path(closed).mkdir()
+    monkeypatch.setattr(os, "scandir", refusing)
+    code, _, err = npnet(capsys, "train", flowers, *FEW)
+    assert code == 1 and f"{closed}: Permission denied" in err
+
+
+@UNDRAWN
+def test_train_and_test_in_capitals(parts, capsys):
+    paint(parts / "test/daisy/a.png", 200)
+    (parts / "train").rename(parts / "Train")
+    (parts / "test").rename(parts / "TEST")
+    code, out, err = npnet(capsys, "train", parts, "--image-size", 12, *FEW)
+    assert (code, err) == (0, "") and "2 classes" in out
+
+
+@UNDRAWN
+def test_answers_that_are_no_numbers_are_said(flowers, capsys, monkeypatch):
+    assert npnet(capsys, "train", flowers, "--image-size", 12, *FEW, "--run-dir", "run")[0] == 0
+    picture = next((flowers / "rose").glob("*.*"))
+    monkeypatch.setattr(trained, "predict", lambda model, x, views, batch=1: np.full((len(x), 2), np.nan))
+    code, _, err = npnet(capsys, "predict", "run", picture)
+    assert code == 1 and "the network's answers are no numbers. Its training diverged." in err
+
+
+@UNDRAWN
+def test_json_has_no_nan(flowers, capsys, monkeypatch):
+    assert npnet(capsys, "train", flowers, "--image-size", 12, *FEW, "--run-dir", "run")[0] == 0
+    examine = trained.examine
+    monkeypatch.setattr(
+        trained, "examine", lambda *arguments: examine(*arguments) | {"test": {"loss": math.nan}}
+    )
+    code, out, _ = npnet(capsys, "evaluate", "run", "--json")
+    assert code == 0 and json.loads(out, parse_constant=pytest.fail)["test"] == {"loss": None}
+
+
 def test_folders_that_are_none_of_pictures(flowers, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "has no sub-folders" in npnet(capsys, "train", "empty")[2]
@@ -232,6 +280,10 @@ def test_a_table_with_a_quantity_to_predict(houses, tmp_path, capsys):
     ):
         assert part in page
     assert (tmp_path / run / "predictions.png").exists()
+    # Errors stand in the unit of the table, those of epochs, too.
+    unit = folder.read_json("data.json")["deviation"]
+    assert f"lowest in validation: {unit * min(history['val_mean_absolute_error']):.4f}" in page
+    assert f"are in standard deviations of price, {unit:.4g} each" in flat(out)
 
     assert known["target"] in npnet(capsys, "evaluate", run)[1]
     assert json.loads(npnet(capsys, "evaluate", run, "--json")[1])["test"] == pytest.approx(result["test"])
@@ -265,6 +317,108 @@ def test_a_table_with_classes_to_predict(tmp_path, capsys, delimiter):
     assert sum(float(answers[0][f"probability {name}"]) for name in ("flat", "house")) == pytest.approx(
         1, abs=1e-5
     )
+
+
+@UNDRAWN
+@pytest.mark.filterwarnings("ignore:the test part has no sample")
+def test_a_number_written_in_several_ways_is_one_class(tmp_path, capsys):
+    cells = ["0", "1", "1.0", "01", "-0", "1e0"] * 10
+    write(tmp_path / "t.csv", [[i % 7, cell] for i, cell in enumerate(cells)], "xy")
+    assert npnet(capsys, "train", "t.csv", "--target", "y", *FEW, "--run-dir", "run")[0] == 0
+    result = RunFolder("run").read_json("result.json")
+    assert result["class_names"] == ["0", "1"] and np.sum(result["confusion"]) == 12
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n  \na,b\n1,2\n3,4\n", "a,b\n1,2\n\n   \n3,4\n  ", '"a","b"\r\n1,2\r\n3,4\r\n',
+        'a;b\n1;2\n3;4\n', '\ufeffa,b\n1,2\n3,4',
+    ],
+)  # fmt: skip
+def test_forms_of_a_table(tmp_path, text):
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    found = tables.read("t.csv")
+    assert (found.columns, found.rows) == (["a", "b"], [["1", "2"], ["3", "4"]])
+    ends = [number for number, line in enumerate(text.splitlines(), 1) if line[:1] in ("1", "3")]
+    assert found.lines == ends
+
+
+def test_a_separator_in_quotes_separates_nothing(tmp_path):
+    (tmp_path / "t.csv").write_text('"size, m2, net";y\n1.5;a\n')
+    assert tables.read("t.csv").columns == ["size, m2, net", "y"]
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no /dev/fd")
+def test_a_table_from_a_pipe(houses):
+    out, into = os.pipe()
+    with os.fdopen(into, "w") as stream:
+        stream.write("".join(houses.read_text().splitlines(keepends=True)[:20]))
+    try:
+        assert len(tables.read(f"/dev/fd/{out}").rows) == 19
+    finally:
+        os.close(out)
+
+
+@UNDRAWN
+@WARNS
+def test_what_is_said_of_a_column_can_be_done(tmp_path, capsys):
+    """The advice to leave a column out names it as a shell and --ignore read it."""
+    name = 'it\'s "names", of all'
+    write(tmp_path / "t.csv", [[f"n{i}", i, i % 2] for i in range(120)], [name, "x", "y"])
+    code, _, err = npnet(capsys, "train", "t.csv", "--target", "y", *FEW)
+    _, advice = err.split("leave the column out: ")
+    assert code == 1
+    words = shlex.split(advice.strip().rstrip("."))
+    assert npnet(capsys, "train", "t.csv", "--target", "y", *FEW, *words)[0] == 0
+
+
+@UNDRAWN
+@WARNS
+def test_a_column_without_values_is_said(tmp_path, capsys):
+    write(tmp_path / "t.csv", [["", i, i + 0.5] for i in range(30)], "axy")
+    code, _, err = npnet(capsys, "train", "t.csv", "--target", "y", "--missing", "fill", *FEW)
+    assert code == 0 and "column 'a' holds no value, and says nothing to the network" in err
+    write(tmp_path / "t.csv", [["", i + 0.5] for i in range(30)], "ay")
+    code, _, err = npnet(capsys, "train", "t.csv", "--target", "y", "--missing", "fill", *FEW)
+    assert code == 1 and "t.csv has no value but those of the target 'y'." in err
+
+
+@UNDRAWN
+def test_predictions_are_predicted_again_in_their_place(houses, capsys):
+    few = [*FEW, "--ignore", "id", "--run-dir", "run"]
+    assert npnet(capsys, "train", houses, "--target", "kind", *few)[0] == 0
+    assert npnet(capsys, "predict", "run", houses, "--output", "first.csv")[0] == 0
+    assert npnet(capsys, "predict", "run", "first.csv", "--output", "second.csv")[0] == 0
+    assert Path("first.csv").read_bytes() == Path("second.csv").read_bytes()
+    for option in ("--top", "--views"):
+        assert "are for pictures" in npnet(capsys, "predict", "run", houses, option, "6")[2]
+
+
+def test_a_run_that_goes_on_takes_its_own_settings_and_is_reported_meanwhile(houses, capsys):
+    few = [*FEW, "--target", "price", "--ignore", "id,kind"]
+    assert npnet(capsys, "train", houses, *few, "--run-dir", "run")[0] == 0
+    code, _, err = npnet(capsys, "train", "--resume", "run", "--target", "price", "--ignore", "id,kind")
+    assert code == 1 and "has done all of its 12 epochs" in err
+    code, _, err = npnet(capsys, "train", "--resume", "run", "--target", "rooms")
+    assert code == 1 and "target is 'price' in run and stays so" in err
+    assert "What it predicts" in Path("run/report.html").read_text()
+    Path("run/result.json").unlink()  # as a run does that goes on, and has not been measured again
+    assert npnet(capsys, "report", "run")[0] == 0
+    assert "What it predicts" not in Path("run/report.html").read_text()
+
+
+def test_the_next_step_reads_the_data_in_the_same_way(tmp_path, capsys):
+    table = [["" if i == 3 else i, f"c{i % 3}", i + 0.5] for i in range(40)]
+    (tmp_path / "a folder").mkdir()
+    write(tmp_path / "a folder" / "t.csv", table, ["x", "no, name", "y"])
+    options = ["--target", "y", "--missing", "fill", "--ignore", '"no, name"', "--test-split", "0.3"]
+    assert npnet(capsys, "train", "a folder/t.csv", *options, *FEW, "--run-dir", "run")[0] == 0
+    page = html.unescape(Path("run/report.html").read_text())
+    (line,) = re.findall(r"npnet train ([^<]*) --hidden 128,128 --dropout 0.1", page)
+    assert npnet(capsys, "train", *shlex.split(line), *FEW, "--run-dir", "again")[0] == 0
+    settings, again = (RunFolder(run).read_json("config.json") for run in ("run", "again"))
+    assert settings == again and settings["ignore"] == ["no, name"]
 
 
 @UNDRAWN
@@ -531,6 +685,9 @@ def test_a_table_that_has_changed_is_not_evaluated(houses, capsys):
         ("", ["--target", "b"], "has no rows below its first line"),
         ("b\n1\n2\n", ["--target", "b"], "has no column but the target"),
         ("a,b\n1,x\n2,x\n3,x\n", ["--target", "b"], "the target 'b' is 'x' everywhere"),
+        ("a,b\n1,7.5\n2,7.5\n3,7.5\n", ["--target", "b"], "the target 'b' is '7.5' everywhere"),
+        ("a,b\n1,1.5\n2,2.5\n", ["--target", "b", "--label-smoothing", ".1"], "label_smoothing is for"),
+        ("a,b\n1_0,x\n1,y\n2,y\n3,x\n", ["--target", "a"], "'1_0' is no number"),
         ("a,b\n1,x\n2,\n", ["--target", "b"], "line 3 (row 2), column 'b': the target is missing"),
         ("a,b\n1,x\n2,y\n", ["--target", "b", "--ignore", "c"], "has no column 'c' to ignore"),
         ("a,b\n1,x\n2,y\n", ["--target", "b", "--ignore", "a,b"], "ignore holds the target, 'b'."),

@@ -1,5 +1,6 @@
 """The command ``npnet train``, with real signals in real processes."""
 
+import io
 import os
 import re
 import signal
@@ -272,3 +273,18 @@ def test_a_learning_rate_belongs_to_the_optimizer_it_was_chosen_for():
     assert complete({"dataset": "spiral", "optimizer": "rmsprop"})["learning_rate"] is None
     assert complete({"recipe": "best", "optimizer": "adamw"})["learning_rate"] is None
     assert complete({"recipe": "best", "optimizer": "adamw", "learning_rate": 0.1})["learning_rate"] == 0.1
+
+
+def test_a_terminal_without_the_letters_of_a_name_ends_nothing(tmp_path, monkeypatch):
+    """A pipe on Windows takes the 256 letters of its code page."""
+    monkeypatch.chdir(tmp_path)
+    stream = io.TextIOWrapper(io.BytesIO(), "cp1252", newline="\n")
+    monkeypatch.setattr(sys, "stdout", stream)
+    run = ["train", "spiral", "--epochs", "1", "--kernels", "numpy", "--run-dir", "日本"]
+    assert main(run) == 0
+    stream.flush()
+    assert "Folder     ??" in stream.buffer.getvalue().decode("cp1252")
+
+
+def test_the_home_of_a_user_is_found_in_the_name_of_a_run():
+    assert RunFolder("~/run").path == Path.home() / "run"

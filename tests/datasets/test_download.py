@@ -278,6 +278,13 @@ def test_a_lock_whose_file_was_removed_is_no_lock(tmp_path, monkeypatch):
     assert not path.exists()
 
 
+def test_a_lock_may_be_moved_away_with_its_folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(RuntimeError, match="what really happened"), locking.locked(tmp_path / "run/lock"):
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        raise RuntimeError("what really happened")
+
+
 def run(target, url, before=""):
     """`get` in a process of its own."""
     code = f"""

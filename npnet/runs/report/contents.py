@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from npnet.datasets import tables
 from npnet.internal.words import quantity
 from npnet.models import Sequential, load_model, summary
 from npnet.plotting import markup
@@ -13,8 +14,9 @@ from npnet.plotting.canvas import percent, so_far
 from npnet.plotting.curves import Curve, Panel, panels
 from npnet.runs import dataset
 from npnet.runs.datasets import OWN
-from npnet.runs.folder import RunFolder
+from npnet.runs.folder import DATA, RunFolder
 from npnet.runs.report import pictures
+from npnet.runs.settings import OWN as DEFAULTS
 from npnet.runs.settings import learning_rate
 
 __all__ = ["LIST_ROWS", "SHOWN_MISTAKES", "Content", "duration", "read", "words"]
@@ -33,6 +35,13 @@ def read(folder: RunFolder) -> Content:
     known = {name: value for name, value in _json(folder, "env.json").items() if value is not None}
     history = _json(folder, "history.json")
     result = _json(folder, "result.json")
+    about = _json(folder, DATA)
+    if "deviation" in about:  # of a quantity: its error in its own unit, as that of the test part
+        history |= {
+            name: [about["deviation"] * value for value in values]
+            for name, values in history.items()
+            if name.endswith("mean_absolute_error")
+        }
     shown = panels(history) if history.get("epoch") else []
     model = _model(folder)
     names = result.get("class_names") or []
@@ -49,7 +58,9 @@ def read(folder: RunFolder) -> Content:
         "dataset": config["data"] if config["dataset"] in OWN else config["dataset"],
         "again": _again(config),
         "quantity": result.get("quantity"),
-        "predictions": _picture(folder, "predictions.png"),
+        # Without a result they are of an earlier state, from which the run has gone on.
+        "predictions": _picture(folder, "predictions.png") if result else None,
+        "boundary": _picture(folder, "boundary.png") if result else None,
         "recipe": config.get("recipe"),
         "images": things == "images",
         "varied": bool(config.get("flip") or config.get("shift")),
@@ -83,10 +94,18 @@ def read(folder: RunFolder) -> Content:
 
 def _again(config: Content) -> str:
     """Return what npnet train is given to train on the same data."""
-    if config["dataset"] not in OWN:
-        return str(config["dataset"])
-    target = f" --target {shlex.quote(config['target'])}" if config.get("target") else ""
-    return shlex.quote(config["data"]) + target
+    own = config["dataset"] in OWN
+    parts = [shlex.quote(config["data"] if own else config["dataset"])]
+    if config.get("data") and not own:
+        parts.append(f"--data {shlex.quote(config['data'])}")
+    if config.get("ignore"):
+        parts.append(tables.ignoring(config["ignore"]))
+    parts += [
+        f"--{name.replace('_', '-')} {shlex.quote(str(config[name]))}"
+        for name in ("target", "missing", "image_size", "test_split")
+        if config.get(name, DEFAULTS[name]) != DEFAULTS[name]
+    ]
+    return " ".join(parts)
 
 
 def _picture(folder: RunFolder, name: str) -> str | None:

@@ -54,7 +54,7 @@ def read(
     names: Sequence[str],
     mistakes: Sequence[Mapping[str, Any]],
 ) -> Content:
-    """Return the samples, the mistakes, the units or filters of the first layer and the decision boundary.
+    """Return the samples, the mistakes, and the units or filters of the first layer.
 
     Of a convolutional network also the feature maps of the first sample, and where it looks in some of them.
 
@@ -63,7 +63,7 @@ def read(
     ValueError
         If the file of ``keep_images`` is damaged.
     """
-    content: Content = {"samples": [], "mistakes": [], "maps": [], "looks": [], "units": [], "boundary": None}
+    content: Content = {"samples": [], "mistakes": [], "maps": [], "looks": [], "units": []}
     content["convolves"] = bool(model and plotting.convolves(model))
     if names and (folder / FILE).exists():
         try:
@@ -91,8 +91,6 @@ def read(
         units, noun, total = plotting.first_layer_images(model, model.input_shape, UNITS)
         content |= {"units": [_png(unit) for unit in units], "unit": noun, "units_in_all": total}
         content["unit_shape"] = " x ".join(map(str, units.shape[1:]))
-    if (folder / "boundary.png").exists():
-        content["boundary"] = address((folder / "boundary.png").read_bytes())
     return content
 
 
