@@ -1,5 +1,7 @@
 """The fused step: it trains to the same weights as the readable one, and nobody else notices it."""
 
+import warnings
+
 import numba
 import numpy as np
 import pytest
@@ -595,3 +597,16 @@ def test_the_memory_of_dead_units_becomes_zero(fused):
         for slot in model.optimizer.slots_of(parameter):
             size = np.abs(slot)
             assert not ((size > 0) & (size < np.finfo(slot.dtype).tiny)).any(), parameter
+
+
+def test_what_fills_up_a_layer_reaches_no_layer_of_another_precision():
+    """Of 10 units most columns of a panel are not computed; products of bfloat16 read whole panels."""
+    layers = [Dense(10, "exponential", input_shape=(6,)), Dense(4, dtype="mixed_bfloat16"), Dense(3)]
+    model = npnet.Sequential(layers, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without a matrix unit it is no faster
+        model.compile("sgd", "mse", kernels="numba")
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((160, 6)).astype(np.float32), rng.standard_normal((160, 3)).astype(np.float32)
+    history = model.fit(0.1 * x, y, batch_size=16, epochs=3, verbose=0).history
+    assert np.isfinite(history["loss"]).all()

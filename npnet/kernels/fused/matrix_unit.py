@@ -159,7 +159,7 @@ def _forward_panel(rule, remembers_x, precision):
                 multiply_squares(a, b, squares, c, q > 0, left_parts, right_parts)
             if q + squares == depth:
                 for r in range(0, SQUARE, ROWS * SIDE):
-                    finish(y, at + r, (left + p) * SIDE, bias, z, constants)
+                    finish(y, at + r, (left + p) * SIDE, SIDE, bias, z, constants)
 
     return forward_panel
 
@@ -228,7 +228,7 @@ def backward_tasks(precision, rule):
                     multiply_squares(a, b, squares, Sums(dz, at, SIDE), q > 0, left_parts, right_parts)
                     if q + squares == depth:
                         for r in range(0, SQUARE, ROWS * SIDE):
-                            finish(dz, at + r, p * SIDE, remembered, constants)
+                            finish(dz, at + r, p * SIDE, SIDE, remembered, constants)
 
     phase_of = _panels_of_stripes(do_task, precision)
 

@@ -105,6 +105,9 @@ class LayerPlace(NamedTuple):
     bias_gradient: int
 
 
+LAYER_COLUMNS = len(LayerPlace._fields)
+
+
 class Operands(NamedTuple):
     """What the phases of a program work on.
 
@@ -197,8 +200,8 @@ def _flow(operands, number):
 @jit
 def _place(operands, number):
     """Where a layer's weights lie, how many panels they are, and of how many squares."""
-    row, w = operands.layer_table[number], width_of(operands.weights)
-    place = LayerPlace(row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7])
+    w = width_of(operands.weights)
+    place = LayerPlace(*to_fixed_tuple(operands.layer_table[number], LAYER_COLUMNS))
     return place, -(-place.units // w), -(-place.inputs // w)
 
 

@@ -99,7 +99,7 @@ def _product_stripe(finish):
 
         ``weights`` are these Squares, ``following`` those that will be needed next, which are called into the
         cache meanwhile: a part with each of the first tiles. After the last square of all,
-        finish(y, place, column, *arguments) is called for each ROWS rows of y.
+        finish(y, place, column, columns, *arguments) is called for each ROWS rows of y.
         """
         (inputs, units), w, rows = shape, width_of(y), x.shape[1]
         for r in range(top, min(top + STRIPE, n), ROWS):
@@ -114,19 +114,22 @@ def _product_stripe(finish):
                 Prefetch(following.array, following.start + part, ROWS, following.distance),
             )  # fmt: skip
             if q + squares == x.shape[0]:
-                finish(y, at, p * w, *arguments)
+                finish(y, at, p * w, units - p * w, *arguments)
 
     return work
 
 
 @cache
 def forward_finish(rule, remembers_x):
-    """The epilogue of the forward product, for ROWS rows of a panel: y = rule(y + b)."""
+    """The epilogue of the forward product, for ROWS rows of a panel: y = rule(y + b).
+
+    The panel begins at ``column`` of ``bias``; ``columns`` of it are used. See ``apply_update``.
+    """
 
     @jit(refcount=False)
-    def finish(y, at, column, bias, z, constants):
+    def finish(y, at, column, columns, bias, z, constants):
         for r in range(ROWS):
-            for j in range(0, width_of(y), lanes_of(y)):
+            for j in range(0, lanes_of(y) if columns <= lanes_of(y) else width_of(y), lanes_of(y)):
                 place = at + r * width_of(y) + j
                 numbers = load(y, place, lanes_of(y)) + load(bias, column + j, bias.shape[1] - column - j)
                 if remembers_x:
@@ -187,8 +190,9 @@ def backward_finish(rule):
     """The epilogue of the backward product, for ROWS rows of a panel: dz = rule(dz, remembered)."""
 
     @jit(refcount=False)
-    def finish(dz, at, column, remembered, constants):
-        for place in range(at, at + ROWS * width_of(dz), lanes_of(dz)):
+    def finish(dz, at, column, columns, remembered, constants):
+        step = width_of(dz) if columns <= lanes_of(dz) else lanes_of(dz)
+        for place in range(at, at + ROWS * width_of(dz), step):
             numbers = load(dz, place, lanes_of(dz)), load(remembered, place, lanes_of(dz))
             store(dz, place, lanes_of(dz), rule(*numbers, *constants))
 
@@ -241,7 +245,7 @@ def backward_tasks(rule):
 def apply_update(rule, slots):
     """(weights, bias): the rule for some numbers of a square of weights, and for one panel's bias.
 
-    If one register holds the ``columns`` that are used, those that only fill up a square are left out.
+    ``columns`` are used of the square. If they fit one register, the others are neither computed nor written.
     """
     planes = (0,) * (1 + slots)
 
@@ -300,7 +304,7 @@ def _update(rule, slots):
                         a, b, steps, steps, c, units - p * w, k > 0,
                         next_x * w + i * steps, Prefetch(dz, next_dz, ROWS, 0),
                     )  # fmt: skip
-        # Rows that only fill up a square stay zero. So do such columns: they have no gradient.
+        # Rows that only fill up a square stay zero. So do such columns: left out, or without a gradient.
         used = min(w, inputs - q * w) * w
         apply(weight, start, gradient, 0, 0, used, units - p * w, decay, hyperparameters)
 

@@ -320,9 +320,9 @@ def _nothing(segment, step, turn, row_of_b):
 def multiply_tile(typing_context, a, b, steps, depth, c, columns, add):
     """C (+)= A B for one tile, summed over ``depth`` steps in segments of ``steps``.
 
-    ``a`` are Rows, ``b`` Columns, ``c`` Sums. ``columns`` are used: if one register holds them, no others are
-    computed. ``add`` says whether to add to the values of C; if not they are not read. The caller sees to it
-    that ROWS rows and all columns exist.
+    ``a`` are Rows, ``b`` Columns, ``c`` Sums. ``columns``: how many of the tile's are used; if they fit one
+    register, the others are neither computed nor written. ``add`` says whether to add to the values of C; if
+    not they are not read. The caller sees to it that ROWS rows and all columns exist.
     """
     return _signature(a, b, c), _emit_whole_tile
 
