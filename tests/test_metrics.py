@@ -401,6 +401,15 @@ def test_a_metric_that_does_not_fit_is_named_before_a_step(name):
     )
     model.build((None, 2))
     before = model.get_weights()
-    with pytest.raises(ValueError, match=r"Metric 'recall': y_true must have .*to_categorical makes one-hot"):
+    with pytest.raises(
+        ValueError, match=r"Metric 'recall' of one sample: y_true must have .*one-hot rows.*to_categorical"
+    ):
         getattr(model, name)(x, y)
     assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_a_metric_that_has_seen_other_outputs_starts_anew():
+    metric = metrics.F1Score()
+    metric.update_state(np.eye(5), np.eye(5))
+    model = compiled([Dense(3, "softmax")], loss="categorical_crossentropy", metrics=[metric])
+    assert len(model.fit(random(0, 6, 2), one_hot(6, 3), verbose=0).history["f1_score"][0]) == 3

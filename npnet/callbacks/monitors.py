@@ -105,8 +105,8 @@ class EarlyStopping(Monitor):
         The value to beat first.
     restore_best_weights
         Give the model the weights of its best epoch when training ends: by this callback, by reaching the
-        last epoch, by Ctrl-C, by another callback or by an error. Of an epoch that left weights which are no
-        finite numbers nothing is kept, and nothing restored.
+        last epoch, by Ctrl-C, by another callback or by an error. Weights that are no finite numbers are
+        not kept: those of the best epoch before come back, or none.
     start_from_epoch
         Epochs to wait before watching.
     """
@@ -134,7 +134,7 @@ class EarlyStopping(Monitor):
         self.require_direction()
         self.wait = 0
         self.stopped_epoch = 0
-        self.best_epoch = 0
+        self.best_epoch = self.kept_epoch = 0
         self.best: float | None = None
         self.best_weights: list[np.ndarray] | None = None
 
@@ -147,8 +147,8 @@ class EarlyStopping(Monitor):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
                 weights = self.model.get_weights()
-                is_finite = all(np.isfinite(weight).all() for weight in weights)
-                self.best_weights = weights if is_finite else None
+                if all(np.isfinite(weight).all() for weight in weights):
+                    self.best_weights, self.kept_epoch = weights, epoch
             if self.baseline is None or self.better(value, self.baseline):
                 self.wait = 0
         elif self.wait >= self.patience and epoch > 0:
@@ -162,7 +162,7 @@ class EarlyStopping(Monitor):
         if self.best_weights is not None:
             self.model.set_weights(self.best_weights)
             if self.verbose:
-                processes.tell(f"Restored the weights of epoch {self.best_epoch + 1}, the best.")
+                processes.tell(f"Restored the weights of epoch {self.kept_epoch + 1}, the best.")
 
 
 class ModelCheckpoint(Monitor):

@@ -113,9 +113,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     # Streams that whoever started it has closed. What is meant for one never goes to the other.
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what an encoding lacks must not end a training
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # what an encoding lacks must not end a training
     words = sys.argv[1:] if argv is None else argv
     if not words:
         command_parser().print_help()

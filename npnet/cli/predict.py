@@ -116,7 +116,12 @@ def _predict_table(model: trained.Trained, arguments: argparse.Namespace) -> int
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([columns, *rows])
     if arguments.output is None:
-        sys.stdout.write(table.getvalue())
+        text = table.getvalue()
+        if not can_encode(text, sys.stdout):
+            raise ValueError(
+                f"The output, in {sys.stdout.encoding}, lacks letters of the table: give --output FILE."
+            )
+        sys.stdout.write(text)
     else:
         write_atomically(Path(arguments.output), table.getvalue().encode())
         say("model", str(model))

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import csv
 import difflib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -198,9 +199,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _settings_of(run: str | None) -> dict[str, Any]:
-    """Return the settings of the run to go on with; nothing where there are none, which training says."""
-    with contextlib.suppress(OSError, ValueError):
-        return dict(RunFolder(run).read_json("config.json")) if run is not None else {}
+    """Return the settings of the run to go on with; nothing where they are damaged, which training says."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        return settings.complete(RunFolder(run).read_json("config.json")) if run is not None else {}
     return {}
 
 
@@ -231,8 +232,14 @@ def _dataset(text: str) -> str:
 
 def _names(text: str) -> list[str]:
     """Return the columns of a list, in which one whose name holds a comma stands in double quotes."""
-    (names,) = csv.reader([text], skipinitialspace=True) if text else [[]]
-    return [name.strip() for name in names if name.strip()]
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise argparse.ArgumentTypeError(
+            f"expected columns such as a,b, in double quotes where a name holds a comma, got {text!r}:"
+            f" {error}"
+        ) from None
+    return [name.strip() for row in rows for name in row if name.strip()]
 
 
 def _sizes(text: str) -> list[int]:

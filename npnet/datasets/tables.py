@@ -89,10 +89,12 @@ def read(path: str | os.PathLike[str]) -> Table:
     place = Path(path).expanduser()
     try:
         with place.open(newline="", encoding="utf-8-sig") as file:
-            lines = [(line, cells) for line, cells in _records(place, file) if cells not in ([], [""])]
+            lines = list(_records(place, file))
     except UnicodeDecodeError as error:
         raise ValueError(f"{place} is no text in UTF-8: {error}. Save it as CSV UTF-8.") from error
     (_, columns), *records = lines or [(1, [])]
+    if len(columns) > 1:  # in a table of one column a blank line is a missing value
+        records = [(line, cells) for line, cells in records if cells != [""]]
     for line, cells in records:
         if len(cells) != len(columns):
             raise ValueError(
@@ -109,15 +111,18 @@ def read(path: str | os.PathLike[str]) -> Table:
 
 def _records(place: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of each record, the names of columns too, with the line that it ends in."""
-    first = file.readline()
+    skipped, first = 0, file.readline()
+    while first and not first.strip():
+        skipped, first = skipped + 1, file.readline()
     unquoted = re.sub('"[^"]*"?', "", first)  # a name may hold a separator in quotes
     separator = max(",;\t", key=unquoted.count)
     reader = csv.reader(itertools.chain([first], file), delimiter=separator, strict=True)
-    begins = 1
+    begins = 1 + skipped
     try:
         for cells in reader:
-            yield reader.line_num, [cell.strip() for cell in cells]
-            begins = reader.line_num + 1
+            if cells:  # no empty line
+                yield skipped + reader.line_num, [cell.strip() for cell in cells]
+            begins = 1 + skipped + reader.line_num
     except csv.Error as error:
         what = str(error)
         if what == "unexpected end of data":
@@ -161,8 +166,8 @@ def _refuse_any(table: Table, name: str, wrong: np.ndarray, what: str) -> None:
 def ignoring(names: Sequence[str]) -> str:
     """The option of ``npnet train`` that leaves columns out, as a shell reads it."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(names)
-    return f"--ignore {shlex.quote(line.getvalue())}"
+    csv.writer(line, lineterminator="\n").writerow(names)
+    return f"--ignore={shlex.quote(line.getvalue()[:-1])}"
 
 
 def no_number(table: Table, name: str) -> str | None:

@@ -127,10 +127,17 @@ def array(name: str, value: Any) -> np.ndarray:
     return result
 
 
+def is_sparse(value: Any) -> bool:
+    """Tell whether a value is one of SciPy's sparse matrices."""
+    return hasattr(value, "toarray") and hasattr(value, "nnz")
+
+
 def numbers(name: str, value: Any) -> np.ndarray:
     """Return ``value`` as an array of bool, integer or floating numbers."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise TypeError(f"{name} is a masked array. Leave such samples out, or fill them: {name}.filled(0).")
+    if is_sparse(value):
+        raise TypeError(f"{name} is a sparse matrix. Give it as an ordinary array: {name}.toarray().")
     try:
         result = _table(name, value) if hasattr(value, "dtypes") else np.asarray(value)
     except ValueError as error:

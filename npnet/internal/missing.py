@@ -181,7 +181,7 @@ DIFFERENT = {
     "outer.layers[0] is inner": (
         "a layer that computes by the model, with its layers", "inner, or Sequential(outer.layers[0].layers)"
     ),
-    "class Own(Model): def train_step(self, data)": (
+    "class Own(Sequential): def train_step(self, data)": (
         "refused: fit takes npnet's own steps", "a layer, a loss or a callback; a loop of train_on_batch"
     ),
     "fit(x, y, steps_per_epoch=100)": ("arrays are gone through whole", "fit(x[:100 * batch_size], ...)"),

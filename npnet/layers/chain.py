@@ -173,7 +173,7 @@ class Chain(Strict, UsesKernels, WeightNames):
             raise TypeError(f"build needs a shape such as (None, 3072), got {input_shape!r}.")
         if len(input_shape) < 2:
             raise ValueError(
-                f"build needs an input shape with its batch axis, for instance (None, 3072), got"
+                "build needs the batch axis and the axes of a sample, for instance (None, 3072), got"
                 f" {tuple(input_shape)}."
             )
         shape = check_shape("input_shape", input_shape[1:])

@@ -25,8 +25,8 @@ __all__ = ["Sequential", "clone_model", "load_model"]
 
 # What subclasses of Keras's Model write of their own.
 KERAS_HOOKS = (
-    "call", "train_step", "test_step", "predict_step", "make_train_function", "compute_loss",
-    "compute_metrics",
+    "call", "train_step", "test_step", "predict_step", "make_train_function", "make_test_function",
+    "make_predict_function", "compute_loss", "compute_metrics",
 )  # fmt: skip
 
 
@@ -70,9 +70,9 @@ class Sequential(loops.Trainee):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name in KERAS_HOOKS:
-            if name in vars(cls):
+            if hasattr(cls, name):
                 raise TypeError(
-                    f"{cls.__name__}.{name} would never be called: fit takes npnet's own steps. Write a layer"
+                    f"npnet never calls {cls.__name__}.{name}, as Keras does. Write a layer"
                     " with forward and backward, a loss, a metric or a callback; or a loop of train_on_batch."
                 )
 

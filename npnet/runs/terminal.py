@@ -47,7 +47,7 @@ def print_header(folder: RunFolder, settings: Settings, dataset: Dataset, model:
     say("Dataset", dataset.describe())
     if not dataset.class_names:
         target, unit = dataset.about["target"], dataset.about["deviation"]
-        say("Unit", f"loss and error of an epoch are in standard deviations of {target}, {unit:.4g} each")
+        say("Unit", f"errors of an epoch are in standard deviations of {target}, {unit:.4g} each")
     say("Network", describe_network(settings, dataset, model))
     say("Training", describe_training(settings, len(dataset.x_train)))
     compiled = name_of(model.kernels) == "numba"

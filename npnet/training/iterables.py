@@ -40,10 +40,10 @@ def gives_batches(x: Any) -> bool:
     Raises
     ------
     TypeError
-        If it is a generator's function or a class that nobody called, or a sparse matrix.
+        If it is a generator's function or a class that nobody called.
     """
-    if hasattr(x, "toarray") and hasattr(x, "nnz"):
-        raise TypeError("x is a sparse matrix. Give its numbers one by one: x.toarray().")
+    if checks.is_sparse(x):
+        return False
     if isinstance(x, PyDataset):
         return True
     if isinstance(x, type) or (callable(x) and not hasattr(x, "__iter__") and not hasattr(x, "__array__")):

@@ -17,6 +17,7 @@ from npnet.kernels import Kernels, load, name_of, why_no_numba
 from npnet.kernels.machine.threads import one_blas_thread
 from npnet.layers.chain import Chain
 from npnet.layers.layer import Shape
+from npnet.losses import SparseCategoricalCrossentropy
 from npnet.metrics import MeanMetricWrapper, Means, Metric
 from npnet.training.distribution import distribution, warn_of_strangers
 from npnet.training.fused.plan import FusedStep
@@ -77,7 +78,9 @@ class Setup:
             raise ValueError('The loss to train needs reduction="sum_over_batch_size" or "sum", got None.')
         self.metrics = _requested("metrics", metrics)
         self.weighted_metrics = _requested("weighted_metrics", weighted_metrics)
-        self._measured: set[tuple[Shape, Shape]] = set()  # shapes of y and outputs that the metrics take
+        self._fitting_shapes: set[tuple[Shape, Shape]] = (
+            set()
+        )  # shapes of y and outputs that the metrics take
         reported = {"loss"}
         for name in ("metrics", "weighted_metrics"):
             for metric in getattr(self, name):
@@ -98,7 +101,7 @@ class Setup:
         return vars(self) | {"_fused_step": None, "_fused_distributed_step": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update({"_fitting_shapes": set()} | state)
         if why_no_numba():
             self.requested_kernels = None
 
@@ -138,10 +141,10 @@ class Setup:
     def _check_metrics(self, y: np.ndarray, output_shape: Shape) -> None:
         """Ask npnet's own metrics about one sample: what does not fit is said before a step is taken."""
         shapes = y.shape[1:], output_shape
-        if shapes in self._measured or len(y) == 0:
+        if shapes in self._fitting_shapes or len(y) == 0:
             return
         y_pred = np.zeros((1, *output_shape), np.float32)
-        for metric in self._own_metrics(y, output_shape[-1]):
+        for metric in self._copies_of_metrics(y, output_shape[-1]):
             if isinstance(metric, MeanMetricWrapper) or not is_own(type(metric)):
                 continue
             try:
@@ -149,10 +152,15 @@ class Setup:
                     metric.update_state(y[:1], y_pred)
             except (ValueError, TypeError) as error:
                 hint = ""
-                if y.shape in ((len(y),), (len(y), 1)) and output_shape[-1] > 1:
-                    hint = " Of integer labels npnet.utils.to_categorical makes one-hot rows."
-                raise type(error)(f"Metric {metric.name!r}: {error}{hint}") from error
-        self._measured.add(shapes)
+                if "y_true must have the shape" in str(error) and isinstance(
+                    self.loss, SparseCategoricalCrossentropy
+                ):
+                    hint = (
+                        " It takes one-hot rows, as loss='categorical_crossentropy' does:"
+                        " npnet.utils.to_categorical(y)."
+                    )
+                raise type(error)(f"Metric {metric.name!r} of one sample: {error}{hint}") from error
+        self._fitting_shapes.add(shapes)
 
     def prepare(self, x: np.ndarray) -> None:
         """Build the chain for samples x if it is not, and give kernels to everything that computes."""
@@ -175,16 +183,19 @@ class Setup:
         """
         if units is None:
             units = self.chain.compute_output_shape(samples.x.shape[1:])[-1]
-        metrics = self._own_metrics(samples.y, units)
+        metrics = self._copies_of_metrics(samples.y, units)
         return Means(metrics[: len(self.metrics)], metrics[len(self.metrics) :])
 
-    def _own_metrics(self, y: np.ndarray, units: int) -> list[Metric]:
-        """Return the metrics, then the weighted ones, as objects that nobody else holds."""
+    def _copies_of_metrics(self, y: np.ndarray, units: int) -> list[Metric]:
+        """Return the metrics, then the weighted ones, as objects that have seen nothing and nobody holds."""
         sparse = units > 1 and (y.ndim == 1 or y.shape[-1] == 1)
-        return [
+        copies = [
             metric_names.get(metric, sparse, units) if isinstance(metric, str) else copy.deepcopy(metric)
             for metric in (*self.metrics, *self.weighted_metrics)
         ]
+        for metric in copies:
+            metric.reset_state()
+        return copies
 
     # --- the steps ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ def test_a_folder_of_pictures(flowers, tmp_path, capsys):
     assert (
         "6 of 6 test images are classified correctly" in page and "a training image of the class rose" in page
     )
-    assert f"npnet train {flowers} --image-size 12 --recipe best" in page
+    assert f"npnet train {flowers} --image-size=12 --recipe best" in page
 
     code, out, _ = npnet(capsys, "evaluate", run, "--json")
     assert code == 0 and json.loads(out)["confusion"] == result["confusion"], (
@@ -168,7 +169,6 @@ def test_a_class_with_one_picture_is_trained_on_and_said(flowers, capsys):
     assert "25 images to train on, 6 to test on" in out
 
 
-@WARNS
 def test_folders_that_cannot_be_read_are_named(flowers, capsys, monkeypatch):
     closed, scandir = str(flowers / "rose" / "closed"), os.scandir
 
@@ -212,6 +212,7 @@ def test_json_has_no_nan(flowers, capsys, monkeypatch):
     assert code == 0 and json.loads(out, parse_constant=pytest.fail)["test"] == {"loss": None}
 
 
+@WARNS
 def test_folders_that_are_none_of_pictures(flowers, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "has no sub-folders" in npnet(capsys, "train", "empty")[2]
@@ -283,7 +284,7 @@ def test_a_table_with_a_quantity_to_predict(houses, tmp_path, capsys):
     # Errors stand in the unit of the table, those of epochs, too.
     unit = folder.read_json("data.json")["deviation"]
     assert f"lowest in validation: {unit * min(history['val_mean_absolute_error']):.4f}" in page
-    assert f"are in standard deviations of price, {unit:.4g} each" in flat(out)
+    assert f"errors of an epoch are in standard deviations of price, {unit:.4g} each" in flat(out)
 
     assert known["target"] in npnet(capsys, "evaluate", run)[1]
     assert json.loads(npnet(capsys, "evaluate", run, "--json")[1])["test"] == pytest.approx(result["test"])
@@ -333,7 +334,7 @@ def test_a_number_written_in_several_ways_is_one_class(tmp_path, capsys):
     "text",
     [
         "\n  \na,b\n1,2\n3,4\n", "a,b\n1,2\n\n   \n3,4\n  ", '"a","b"\r\n1,2\r\n3,4\r\n',
-        'a;b\n1;2\n3;4\n', '\ufeffa,b\n1,2\n3,4',
+        'a;b\n1;2\n3;4\n', ' \n\na;b\n1;2\n3;4\n', '\ufeffa,b\n1,2\n3,4',
     ],
 )  # fmt: skip
 def test_forms_of_a_table(tmp_path, text):
@@ -342,6 +343,11 @@ def test_forms_of_a_table(tmp_path, text):
     assert (found.columns, found.rows) == (["a", "b"], [["1", "2"], ["3", "4"]])
     ends = [number for number, line in enumerate(text.splitlines(), 1) if line[:1] in ("1", "3")]
     assert found.lines == ends
+
+
+def test_a_blank_line_of_one_column_is_a_missing_value(tmp_path):
+    (tmp_path / "t.csv").write_text('a\n1\n""\n\n3\n')
+    assert tables.read("t.csv").rows == [["1"], [""], ["3"]]
 
 
 def test_a_separator_in_quotes_separates_nothing(tmp_path):
@@ -364,13 +370,15 @@ def test_a_table_from_a_pipe(houses):
 @WARNS
 def test_what_is_said_of_a_column_can_be_done(tmp_path, capsys):
     """The advice to leave a column out names it as a shell and --ignore read it."""
-    name = 'it\'s "names", of all'
+    name = '-it\'s "names",\nof all'
     write(tmp_path / "t.csv", [[f"n{i}", i, i % 2] for i in range(120)], [name, "x", "y"])
     code, _, err = npnet(capsys, "train", "t.csv", "--target", "y", *FEW)
     _, advice = err.split("leave the column out: ")
     assert code == 1
     words = shlex.split(advice.strip().rstrip("."))
     assert npnet(capsys, "train", "t.csv", "--target", "y", *FEW, *words)[0] == 0
+    code, _, err = npnet(capsys, "train", "t.csv", "--target", "y", "--ignore", '"a,b')
+    assert code == 2 and "in double quotes where a name holds a comma" in err
 
 
 @UNDRAWN
@@ -419,6 +427,16 @@ def test_the_next_step_reads_the_data_in_the_same_way(tmp_path, capsys):
     assert npnet(capsys, "train", *shlex.split(line), *FEW, "--run-dir", "again")[0] == 0
     settings, again = (RunFolder(run).read_json("config.json") for run in ("run", "again"))
     assert settings == again and settings["ignore"] == ["no, name"]
+
+
+@UNDRAWN
+def test_predictions_lose_no_letters_on_an_output_without_them(tmp_path, capsys, monkeypatch):
+    write(tmp_path / "t.csv", [[i, "日" if i % 2 else "b"] for i in range(20)], "xy")
+    assert npnet(capsys, "train", "t.csv", "--target", "y", *FEW, "--run-dir", "run")[0] == 0
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "cp1252"))
+    assert main(["predict", "run", "t.csv"]) == 1
+    assert main(["predict", "run", "t.csv", "--output", "out.csv"]) == 0
+    assert "日" in Path("out.csv").read_text(encoding="utf-8")
 
 
 @UNDRAWN

@@ -119,6 +119,9 @@ def test_a_sparse_matrix_says_how_to_give_it(method):
 
     with pytest.raises(TypeError, match=r"x is a sparse matrix. .* x.toarray\(\)"):
         getattr(model(), method)(Sparse(), *([Y] if method != "predict" else []))
+    if method != "predict":
+        with pytest.raises(TypeError, match=r"y is a sparse matrix. .* y.toarray\(\)"):
+            getattr(model(), method)(X, Sparse())
 
 
 def test_the_first_of_several_bad_numbers_is_named_in_large_arrays(monkeypatch):

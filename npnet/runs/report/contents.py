@@ -97,11 +97,11 @@ def _again(config: Content) -> str:
     own = config["dataset"] in OWN
     parts = [shlex.quote(config["data"] if own else config["dataset"])]
     if config.get("data") and not own:
-        parts.append(f"--data {shlex.quote(config['data'])}")
+        parts.append(f"--data={shlex.quote(config['data'])}")
     if config.get("ignore"):
         parts.append(tables.ignoring(config["ignore"]))
     parts += [
-        f"--{name.replace('_', '-')} {shlex.quote(str(config[name]))}"
+        f"--{name.replace('_', '-')}={shlex.quote(str(config[name]))}"
         for name in ("target", "missing", "image_size", "test_split")
         if config.get(name, DEFAULTS[name]) != DEFAULTS[name]
     ]
@@ -287,7 +287,12 @@ def _over_time(history: Content, panel: Panel) -> tuple[str, str, str]:
 
 
 def _writer(panel: Panel) -> Any:
-    return (lambda share: percent(share, 1)) if panel.grows else "{:.4f}".format
+    return (lambda share: percent(share, 1)) if panel.grows else _decimals
+
+
+def _decimals(value: float) -> str:
+    """Return a number with four decimals, a small one with three digits."""
+    return f"{value:.4f}" if value == 0 or not abs(value) < 1e-3 else f"{value:.3g}"
 
 
 def _epochs(history: Content, shown: list[Panel]) -> Content | None:
@@ -300,7 +305,7 @@ def _epochs(history: Content, shown: list[Panel]) -> Content | None:
     chosen = np.unique(np.linspace(0, len(epochs) - 1, min(LIST_ROWS, len(epochs))).round().astype(int))
     rows = [
         [f"{epochs[i]}", f"{history['seconds'][i]:,.1f}"]
-        + [f"{column[epochs[i]]:.4f}" if epochs[i] in column else "" for column in values]
+        + [_decimals(column[epochs[i]]) if epochs[i] in column else "" for column in values]
         for i in chosen
     ]
     return {"header": ["epoch", "seconds", *(name for name, _ in curves)], "rows": rows}
