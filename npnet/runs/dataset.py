@@ -9,7 +9,7 @@ import numpy as np
 from npnet.internal.words import quantity
 from npnet.utils import to_categorical
 
-__all__ = ["ROWS", "Dataset", "things"]
+__all__ = ["ROWS", "Dataset", "errors_in_own_unit", "things"]
 
 ROWS = ("table", "california_housing")  # whose samples are rows of numbers, standardised
 
@@ -17,6 +17,18 @@ ROWS = ("table", "california_housing")  # whose samples are rows of numbers, sta
 def things(name: str) -> str:
     """Return what the samples of a dataset are called."""
     return "points" if name == "spiral" else "rows" if name in ROWS else "images"
+
+
+def errors_in_own_unit(history: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    """Return a history with the errors of a quantity in the unit of the table, not in its deviations.
+
+    ``about`` is what the run keeps of its data; that of classes has no deviation, and nothing changes.
+    """
+    unit = about.get("deviation", 1.0)
+    return {
+        name: [unit * value for value in values] if name.endswith("mean_absolute_error") else values
+        for name, values in history.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from npnet import plotting
 from npnet.internal.files import write_atomically
 from npnet.models import Sequential, load_model, saving
 from npnet.runs import report
+from npnet.runs.dataset import errors_in_own_unit
 from npnet.runs.datasets import Dataset
 from npnet.runs.folder import RunFolder
 from npnet.runs.recorder import BEST, LAST, Recorder
@@ -191,11 +192,7 @@ def draw(
         pictures["predictions.png"] = lambda path: plotting.predictions(true, predicted, target, path)
     if history["epoch"]:
         shown = ("loss", "val_loss", dataset.metric, f"val_{dataset.metric}")
-        unit = 1.0 if names else dataset.about["deviation"]
-        curves = {
-            name: [unit * value for value in history[name]] if dataset.metric in name else history[name]
-            for name in shown
-        }
+        curves = errors_in_own_unit({name: history[name] for name in shown}, dataset.about)
         pictures["history.png"] = lambda path: plotting.history_curves(curves, path)
     if dataset.of_images:
         pictures |= {

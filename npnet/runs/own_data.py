@@ -187,12 +187,13 @@ def table(settings: Mapping[str, Any]) -> Dataset:
 def _answers(found: tables.Table, target: str, train: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Return labels or standardised values of the target, and what a run keeps of them."""
     cells, values = found.column(target), tables.numbers_of(found, target)
-    counts = Counter(cells if values is None else values.tolist())
+    known = cells if values is None else values.tolist()
+    counts = Counter(known)
+    if len(counts) == 1:
+        raise ValueError(f"{found.path}: the target {target!r} is {cells[0]!r} everywhere.")
     once = [value for value, count in counts.items() if count == 1]
     mostly_once = 2 * len(once) > len(cells)
     if values is not None and (mostly_once or (values % 1).any() or len(counts) > MOST_CLASSES):
-        if values.min() == values.max():
-            raise ValueError(f"{found.path}: the target {target!r} is {cells[0]!r} everywhere.")
         scale = tables.scale(found, target, values, train)
         return tables.standardise(found, target, values, scale), {"class_names": [], **scale}
     if mostly_once:
@@ -201,13 +202,10 @@ def _answers(found: tables.Table, target: str, train: np.ndarray) -> tuple[np.nd
             f"{found.place(row, target)}: {cells[row]!r} is no number, and no class: most values of the"
             " target occur only once. Write plain numbers, or predict another column: --target COLUMN."
         )
-    known = cells if values is None else values.tolist()
     spelled: dict[Any, str] = {}  # a number may be written in several ways; its class has the shortest name
     for answer, cell in zip(known, cells, strict=True):
         spelled[answer] = min(spelled.get(answer, cell), cell, key=lambda name: (len(name), name))
     classes = sorted(spelled)
-    if len(classes) < 2:
-        raise ValueError(f"{found.path}: the target {target!r} is {cells[0]!r} everywhere.")
     labels = {answer: label for label, answer in enumerate(classes)}
     return np.array([labels[answer] for answer in known]), {"class_names": [spelled[of] for of in classes]}
 

@@ -78,9 +78,8 @@ class Setup:
             raise ValueError('The loss to train needs reduction="sum_over_batch_size" or "sum", got None.')
         self.metrics = _requested("metrics", metrics)
         self.weighted_metrics = _requested("weighted_metrics", weighted_metrics)
-        self._fitting_shapes: set[tuple[Shape, Shape]] = (
-            set()
-        )  # shapes of y and outputs that the metrics take
+        # The shapes of targets and outputs that the metrics take.
+        self._fitting_shapes: set[tuple[Shape, Shape]] = set()
         reported = {"loss"}
         for name in ("metrics", "weighted_metrics"):
             for metric in getattr(self, name):
@@ -147,17 +146,16 @@ class Setup:
         for metric in self._copies_of_metrics(y, output_shape[-1]):
             if isinstance(metric, MeanMetricWrapper) or not is_own(type(metric)):
                 continue
+            metric.reset_state()
             try:
                 with np.errstate(all="ignore"):
                     metric.update_state(y[:1], y_pred)
             except (ValueError, TypeError) as error:
                 hint = ""
-                if "y_true must have the shape" in str(error) and isinstance(
-                    self.loss, SparseCategoricalCrossentropy
-                ):
+                if isinstance(self.loss, SparseCategoricalCrossentropy):
                     hint = (
-                        " It takes one-hot rows, as loss='categorical_crossentropy' does:"
-                        " npnet.utils.to_categorical(y)."
+                        " The targets are labels. A metric of one-hot rows wants"
+                        " npnet.utils.to_categorical(y) and loss='categorical_crossentropy'."
                     )
                 raise type(error)(f"Metric {metric.name!r} of one sample: {error}{hint}") from error
         self._fitting_shapes.add(shapes)
@@ -187,15 +185,12 @@ class Setup:
         return Means(metrics[: len(self.metrics)], metrics[len(self.metrics) :])
 
     def _copies_of_metrics(self, y: np.ndarray, units: int) -> list[Metric]:
-        """Return the metrics, then the weighted ones, as objects that have seen nothing and nobody holds."""
+        """Return the metrics, then the weighted ones, as objects that nobody else holds."""
         sparse = units > 1 and (y.ndim == 1 or y.shape[-1] == 1)
-        copies = [
+        return [
             metric_names.get(metric, sparse, units) if isinstance(metric, str) else copy.deepcopy(metric)
             for metric in (*self.metrics, *self.weighted_metrics)
         ]
-        for metric in copies:
-            metric.reset_state()
-        return copies
 
     # --- the steps ------------------------------------------------------------------------------------------
 

@@ -31,8 +31,9 @@ from npnet.kernels.vectors.memory import lanes_of, load, load_planes, store_plan
 from npnet.kernels.vectors.views import array_at, view
 
 __all__ = [
-    "AMX", "BFLOAT16", "NOBODY", "LayerPlace", "Operands", "Phase", "apply", "backward", "forward", "gather",
-    "gradient", "precision_of", "run", "softmax_cross_entropy", "tasks_of", "update", "update_forward",
+    "AMX", "BFLOAT16", "LAYER_COLUMNS", "NOBODY", "LayerPlace", "Operands", "Phase", "apply", "backward",
+    "forward", "gather", "gradient", "precision_of", "run", "softmax_cross_entropy", "tasks_of", "update",
+    "update_forward",
 ]  # fmt: skip
 
 SERIAL = 1 << 21  # multiplications up to which waking the other threads costs more than they save

@@ -86,6 +86,18 @@ def gather_tasks(team, phase, x, index, out, scaling):
     return tasks
 
 
+# --- columns that are used -------------------------------------------------------------------------------
+
+
+@jit(inline=True, refcount=False)
+def _stride(array, columns):
+    """How far apart the registers lie that are computed, where a panel or a square has ``columns`` in use.
+
+    If one register holds them, the others of each row are neither computed nor written.
+    """
+    return width_of(array) if columns <= lanes_of(array) else lanes_of(array)
+
+
 # --- forward: y = f(x W + b) -----------------------------------------------------------------------------
 
 
@@ -123,13 +135,13 @@ def _product_stripe(finish):
 def forward_finish(rule, remembers_x):
     """The epilogue of the forward product, for ROWS rows of a panel: y = rule(y + b).
 
-    The panel begins at ``column`` of ``bias``; ``columns`` of it are used. See ``apply_update``.
+    The panel begins at ``column`` of ``bias``; ``columns`` of it are used, see ``_stride``.
     """
 
     @jit(refcount=False)
     def finish(y, at, column, columns, bias, z, constants):
         for r in range(ROWS):
-            for j in range(0, lanes_of(y) if columns <= lanes_of(y) else width_of(y), lanes_of(y)):
+            for j in range(0, width_of(y), _stride(y, columns)):
                 place = at + r * width_of(y) + j
                 numbers = load(y, place, lanes_of(y)) + load(bias, column + j, bias.shape[1] - column - j)
                 if remembers_x:
@@ -191,8 +203,7 @@ def backward_finish(rule):
 
     @jit(refcount=False)
     def finish(dz, at, column, columns, remembered, constants):
-        step = width_of(dz) if columns <= lanes_of(dz) else lanes_of(dz)
-        for place in range(at, at + ROWS * width_of(dz), step):
+        for place in range(at, at + ROWS * width_of(dz), _stride(dz, columns)):
             numbers = load(dz, place, lanes_of(dz)), load(remembered, place, lanes_of(dz))
             store(dz, place, lanes_of(dz), rule(*numbers, *constants))
 
@@ -245,15 +256,14 @@ def backward_tasks(rule):
 def apply_update(rule, slots):
     """(weights, bias): the rule for some numbers of a square of weights, and for one panel's bias.
 
-    ``columns`` are used of the square. If they fit one register, the others are neither computed nor written.
+    ``columns`` of the square are used, see ``_stride``.
     """
     planes = (0,) * (1 + slots)
 
     @jit(inline=True, refcount=False)
     def apply(weight, at, gradient, start, first, last, columns, decay, hyperparameters):
-        lanes, w = lanes_of(weight), width_of(weight)
-        square = w * w
-        for e in range(first, last, w if columns <= lanes else lanes):
+        lanes, square = lanes_of(weight), width_of(weight) * width_of(weight)
+        for e in range(first, last, _stride(weight, columns)):
             before = load_planes(weight, at + e, square, planes)
             after = rule(before[0] * decay, load(gradient, start + e, lanes), *before[1:], *hyperparameters)
             store_planes(weight, at + e, square, after)

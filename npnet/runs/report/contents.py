@@ -33,15 +33,8 @@ def read(folder: RunFolder) -> Content:
     """
     config = folder.read_json("config.json")
     known = {name: value for name, value in _json(folder, "env.json").items() if value is not None}
-    history = _json(folder, "history.json")
+    history = dataset.errors_in_own_unit(_json(folder, "history.json"), _json(folder, DATA))
     result = _json(folder, "result.json")
-    about = _json(folder, DATA)
-    if "deviation" in about:  # of a quantity: its error in its own unit, as that of the test part
-        history |= {
-            name: [about["deviation"] * value for value in values]
-            for name, values in history.items()
-            if name.endswith("mean_absolute_error")
-        }
     shown = panels(history) if history.get("epoch") else []
     model = _model(folder)
     names = result.get("class_names") or []

@@ -297,7 +297,7 @@ class Plan:
 
     def _lay_out_weights(self) -> None:
         """Give all weights, slots and gradients their places."""
-        from npnet.kernels.fused.program import LayerPlace
+        from npnet.kernels.fused.program import LAYER_COLUMNS, LayerPlace
         from npnet.kernels.products.layouts import aligned_zeros
         from npnet.kernels.products.tiles import width
 
@@ -312,7 +312,7 @@ class Plan:
             self.places.append(LayerPlace(inputs, units, planes, *starts))
             place += planes * (size + columns)
             gradient += size + columns
-        self.layer_table = np.array(self.places, np.int64).reshape(-1, len(LayerPlace._fields))
+        self.layer_table = np.array(self.places, np.int64).reshape(-1, LAYER_COLUMNS)
         self.weights = aligned_zeros(place, dtype)
         self.gradient_size = gradient if self.whole_gradients else 0
         self.homes = [Weights(stage, self, self.step.chain.lock) for stage in self.fused]
