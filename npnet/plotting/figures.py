@@ -72,9 +72,10 @@ def history_curves(history: Any, path: PathLike | None = None) -> "Figure":
     shown = panels(history)
     both = "training and validation" if any(len(panel.curves) > 1 for panel in shown) else "training"
     epochs = shown[0].curves[0].x
-    figure = new_figure(
-        4.5 * len(shown), 3.0, "Learning curves", f"{both} over {quantity(len(epochs), 'epoch')}"
-    )
+    # A letter of a title is about 0.095 inches wide, one of the words beside it 0.06.
+    longest = max(0.095 * len(panel.title) + 0.06 * len(panel.words()) for panel in shown)
+    width = max(4.5, longest + 1.2) * len(shown)
+    figure = new_figure(width, 3.0, "Learning curves", f"{both} over {quantity(len(epochs), 'epoch')}")
     for axes, panel in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         _draw_curves(axes, panel)
     return finish(figure, path)
