@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Iterator
 from itertools import count, dropwhile, islice
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from npnet.layers.parameter import Parameter
 from npnet.layers.reshaping import Permute, Reshape
 
 __all__ = ["Chain"]
+
+KERNELS = attrgetter("kernels")
 
 
 class Chain(Strict, UsesKernels, WeightNames):
@@ -188,7 +191,8 @@ class Chain(Strict, UsesKernels, WeightNames):
 
     def _computing(self) -> Iterator[Layer]:
         """Go through the links from the first one on that does more than to move numbers."""
-        return dropwhile(lambda link: isinstance(link, (Flatten, Permute, Reshape)), self.links)
+        links = (link for layer in self.layers for link in layer.chain())
+        return dropwhile(lambda link: isinstance(link, (Flatten, Permute, Reshape)), links)
 
     @property
     def takes_whole_numbers(self) -> bool:
@@ -255,7 +259,7 @@ class Chain(Strict, UsesKernels, WeightNames):
 
     def use(self, kernels: Kernels) -> None:
         """Let every link compute with this set of kernels, or with what its layer's policy makes of it."""
-        if self.kernels is kernels and all(link.kernels is kernels for link in self.links):
+        if self.kernels is kernels and {kernels}.issuperset(map(KERNELS, self.links)):
             return  # as mostly: each call asks
         self.kernels = kernels
         for layer in self.layers:

@@ -73,9 +73,10 @@ class Trainee(Chain):
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """Return the predictions for a batch in the model's dtype."""
-        fused = self.setup is None or self.setup.fused
+        if self.setup is None or self.setup.fused:
+            return inference.outputs(self, x)
         with blas_threads(self):
-            return inference.outputs(self, x) if fused else self.forward(x)
+            return self.forward(x)
 
     def prepare(self, sample_shape: Shape) -> None:
         """Build the model for samples of a shape if it is not, and give its links their kernels."""

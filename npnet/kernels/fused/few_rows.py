@@ -19,6 +19,7 @@ from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.parallel.arrays import flat
 from npnet.kernels.parallel.layers import softmax_row
 from npnet.kernels.products.few import PART, SERIAL, add_part, add_up
+from npnet.kernels.rules import linear
 from npnet.kernels.vectors.memory import lanes_of, load, store
 from npnet.kernels.vectors.views import array_at, view
 
@@ -40,7 +41,7 @@ class Layer(NamedTuple):
 
     weight: np.ndarray
     bias: np.ndarray | None
-    activation: Callable | str
+    activation: Callable | str = linear
     constants: tuple[float, ...] = ()
 
 

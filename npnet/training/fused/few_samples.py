@@ -4,13 +4,14 @@ What is exactly known is computed so (``exact.py``), all else link by link. What
 once and kept for as long as weights and settings are the same objects.
 """
 
+import itertools
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from npnet.internal.exact import Known, same
-from npnet.kernels import rules
+from npnet.kernels import Kernels, rules
 from npnet.kernels.fused import few_rows
 from npnet.kernels.products.few import FEW_ROWS
 from npnet.layers import activations
@@ -18,6 +19,7 @@ from npnet.layers.activations import Elementwise, LogSoftmax, RowWise, Softmax
 from npnet.layers.chain import Chain
 from npnet.layers.core import Dense, Dropout
 from npnet.layers.layer import Layer
+from npnet.training.setup import blas_threads
 
 __all__ = ["outputs"]
 
@@ -25,15 +27,30 @@ KNOWN = Known([Dense, Dropout, *activations.NAMES.values()])
 ROW_WISE: dict[Any, str] = {Softmax: "softmax_forward", LogSoftmax: "log_softmax_forward"}  # their kernels
 
 
+class Stage(NamedTuple):
+    """Links in a row.
+
+    Attributes
+    ----------
+    links
+        How many they are.
+    network
+        What computes them in one call; None: they are computed one by one.
+    """
+
+    links: int
+    network: few_rows.Network | None
+
+
 class Made(NamedTuple):
-    """The stages of a chain, and the types of the links they were made for.
+    """The stages of a chain, and what they were made from.
 
     They know the links by their places only: what refers to a layer may refer to its chain, which would then
     never be freed.
     """
 
-    made_for: list[Any]
-    stages: "list[Stage]"
+    made_from: list[Any]
+    stages: list[Stage]
 
 
 _made: WeakKeyDictionary[Chain, Made] = WeakKeyDictionary()
@@ -42,91 +59,60 @@ _made: WeakKeyDictionary[Chain, Made] = WeakKeyDictionary()
 def outputs(chain: Chain, links: list[Layer], x: np.ndarray) -> np.ndarray:
     """Return the output of the chain's links, all or the last ones, which compute with Numba's kernels."""
     if len(x) > FEW_ROWS or not KNOWN.unchanged(links):
-        return _one_by_one(links, x)
-    first = 0
-    for stage in _stages(chain, links):
-        x = stage.forward(links[first : first + stage.links], x)
-        first += stage.links
-    return x
-
-
-def _one_by_one(links: list[Layer], x: np.ndarray) -> np.ndarray:
-    """Return the output of the links as they are."""
-    for link in links:
-        x = link.forward(x, False)
-    return x
-
-
-def _stages(chain: Chain, links: list[Layer]) -> "list[Stage]":
-    """Return what computes the links, in their order."""
-    known = [link in KNOWN and link.kernels is chain.kernels for link in links]  # mixed precision has others
-    made_for = [*map(type, links), *known]
+        return _one_by_one(chain, links, x)
+    settings = [_settings(link, chain.kernels) for link in links]
+    made_from = list(itertools.chain.from_iterable(settings))
     made = _made.get(chain)
-    if made is not None and same(made.made_for, made_for):
-        return made.stages
-    stages: list[Stage] = []
-    for link, is_known in zip(links, known, strict=True):
-        if not (is_known and stages and stages[-1].absorb(link)):
-            stages.append(Stage(is_known and isinstance(link, Dense)))
-    _made[chain] = Made(made_for, stages)
-    return stages
+    if made is None or not same(made.made_from, made_from):
+        made = _made[chain] = Made(made_from, _stages(settings))
+    first = 0
+    for count, network in made.stages:
+        if network is not None and few_rows.takes(network, x):
+            x = few_rows.forward(network, x)
+        else:
+            x = _one_by_one(chain, links[first : first + count], x)
+        first += count
+    return x
 
 
-class Stage:
-    """Links in a row: Dense layers, each with its activation, or any other link by itself.
+def _one_by_one(chain: Chain, links: list[Layer], x: np.ndarray) -> np.ndarray:
+    """Return the output of some of the chain's links as they are."""
+    with blas_threads(chain):
+        for link in links:
+            x = link.forward(x, False)
+    return x
 
-    Parameters
-    ----------
-    is_dense
-        Whether its first link is a Dense layer that can be computed with the next ones.
 
-    Attributes
-    ----------
-    links
-        How many links it computes.
-    layers
-        The places of each Dense layer and of its activation among them.
-    network
-        The weights and settings of the last call, and what the kernel makes of them; None: it cannot.
-    """
+def _settings(link: Layer, kernels: Kernels) -> tuple[Any, ...]:
+    """Return what a link is to the kernel, and all that its output depends on besides x."""
+    if link not in KNOWN or link.kernels is not kernels:  # mixed precision has others
+        return ("other",)
+    if isinstance(link, Dense):
+        return "dense", link.weight.numbers, None if link.bias is None else link.bias.numbers
+    if isinstance(link, Elementwise):
+        return "activation", link.rule, *link.constants
+    if isinstance(link, RowWise):
+        return "activation", ROW_WISE[type(link)]
+    return ("nothing",)  # which Dropout does outside of training
 
-    def __init__(self, is_dense: bool):
-        self.links = 1
-        self.layers: list[tuple[int, int | None]] = [(0, None)] if is_dense else []
-        self.network: tuple[list[Any], few_rows.Network | None] = [], None
 
-    def absorb(self, link: Layer) -> bool:
-        """Compute the next link as well, if this stage can; return whether it does."""
-        if not self.layers:
-            return False
-        dense, activation = self.layers[-1]
-        if isinstance(link, Dense):
-            self.layers.append((self.links, None))
-        elif isinstance(link, (Elementwise, RowWise)) and activation is None:
-            self.layers[-1] = dense, self.links
-        elif not isinstance(link, Dropout):  # which does nothing outside of training
-            return False
-        self.links += 1
-        return True
+def _stages(settings: list[tuple[Any, ...]]) -> list[Stage]:
+    """Return the stages: Dense layers in a row, each with its activation, and any other link by itself."""
+    counts: list[int] = []
+    rows: list[list[few_rows.Layer]] = []
+    for kind, *values in settings:
+        row = rows[-1] if rows else []
+        if kind == "dense" and row:
+            row.append(few_rows.Layer(*values))
+        elif kind == "activation" and row and row[-1].activation is rules.linear:
+            row[-1] = row[-1]._replace(activation=values[0], constants=tuple(values[1:]))
+        elif not (kind == "nothing" and row):
+            rows.append([few_rows.Layer(*values)] if kind == "dense" else [])
+            counts.append(0)
+        counts[-1] += 1
+    return [Stage(*pair) for pair in zip(counts, map(_network, rows), strict=True)]
 
-    def forward(self, links: list[Layer], x: np.ndarray) -> np.ndarray:
-        """Return the output of these links."""
-        if len(self.layers) < 2:  # one call already
-            return _one_by_one(links, x)
-        settings: list[Any] = []
-        for place, active in self.layers:
-            dense: Any = links[place]
-            settings += dense.weight.numbers, None if dense.bias is None else dense.bias.numbers
-            activation = None if active is None else links[active]
-            if isinstance(activation, Elementwise):
-                settings += activation.rule, activation.constants
-            else:
-                settings += ROW_WISE.get(type(activation), rules.linear), ()
-        before, network = self.network
-        if not same(before, settings):
-            layers = [few_rows.Layer(*settings[i : i + 4]) for i in range(0, len(settings), 4)]
-            network = few_rows.network(layers) if few_rows.can_read(layers) else None
-            self.network = settings, network
-        if network is None or not few_rows.takes(network, x):
-            return _one_by_one(links, x)
-        return few_rows.forward(network, x)
+
+def _network(layers: list[few_rows.Layer]) -> few_rows.Network | None:
+    """Return these layers as one call; None where they are one call already, or no kernel reads them."""
+    return few_rows.network(layers) if len(layers) > 1 and few_rows.can_read(layers) else None

@@ -28,6 +28,7 @@ from npnet.layers.pooling import (
 from npnet.layers.preprocessing import Normalization, RandomFlip, RandomTranslation
 from npnet.layers.reshaping import ZeroPadding2D
 from npnet.training.fused.convolutions import Followed, can_convolve
+from npnet.training.setup import blas_threads
 
 __all__ = ["expect", "outputs"]
 
@@ -83,10 +84,12 @@ class InferenceConvolution(Followed):
 def outputs(chain: Chain, x: np.ndarray) -> np.ndarray:
     """Return what ``chain.forward`` does, to rounding, for a batch in the chain's dtype."""
     if name_of(chain.kernels) != "numba" or not _is_as_written(chain) or len(x) == 0:
-        return chain.forward(x)
+        with blas_threads(chain):
+            return chain.forward(x)
     links = chain.links
     if any(isinstance(link, Conv2D) for link in links):
-        x, links = _convolved(links, x)
+        with blas_threads(chain):
+            x, links = _convolved(links, x)
     return _few_samples().outputs(chain, links, x)
 
 
