@@ -41,7 +41,7 @@ def why_no_faster(kernels: Kernels) -> str | None:
     """Return why a set multiplies bfloat16 no faster than float32, or None: it does it on a matrix unit."""
     if name_of(kernels) == "numpy":
         return "NumPy's kernels round numbers to bfloat16 and multiply them in float32"
-    from npnet.kernels.products.amx import AMX
+    from npnet.kernels.vectors.registers import AMX
 
     if AMX:
         return None

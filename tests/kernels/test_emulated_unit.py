@@ -92,7 +92,9 @@ def in_memory(array):
         EmulatedUnit,
         pytest.param(
             amx._Unit,
-            marks=pytest.mark.skipif(not amx.AMX or amx.EMULATED, reason="this processor has no matrix unit"),
+            marks=pytest.mark.skipif(
+                not registers.AMX or registers.EMULATED, reason="this processor has no matrix unit"
+            ),
         ),
     ],
 )
@@ -117,7 +119,7 @@ def test_an_unknown_unit_is_refused(monkeypatch):
 
 
 def test_the_unit_can_be_left_out():
-    says = "from npnet.kernels.products.amx import AMX; print(AMX)"
+    says = "from npnet.kernels.vectors.registers import AMX; print(AMX)"
     for chosen in ("off", "emulated"):
         environment = os.environ | {"NPNET_MATRIX_UNIT": chosen}
         done = subprocess.run(

@@ -11,8 +11,10 @@ from npnet.kernels.machine import threads
 from npnet.kernels.machine.jit import get_num_threads, jit
 from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters
-from npnet.kernels.products.amx import AMX, BFLOAT16, EXACT_LEFT, FLOAT32
+from npnet.kernels.products.amx import BFLOAT16, EXACT_LEFT, FLOAT32
 from npnet.kernels.products.layouts import from_panels, from_squares, panels, squares, to_panels, to_squares
+from npnet.kernels.products.tiles import VECTORS, width
+from npnet.kernels.vectors.registers import AMX, lanes
 
 DECAY, RATE, MOMENTUM = 0.75, 0.01, 0.9
 
@@ -39,12 +41,21 @@ def n(request):
     return request.param
 
 
-@pytest.fixture(params=[(195, 215), (215, 195)], ids=str)
-def shape(request):
-    """That of W: more than a task takes at a time of both; the last squares are not full.
+def shapes():
+    """Those of W: more than a task takes at a time of both; the last squares are not full.
 
-    Behind the last whole square 195 leaves columns that fit one register of any size, 215 more than that.
+    Of their rows and columns, each number of registers is needed, the last one for a single number or whole.
     """
+    w, lanes_ = width(np.float32), lanes(np.float32)
+    whole = 192 // w * w
+    least = [whole + k * lanes_ + 1 for k in range(VECTORS)]
+    most = [whole + k * lanes_ + lanes_ for k in range(VECTORS - 1)]
+    return [*zip(least[:-1], most, strict=True), *zip(most, least[1:], strict=True), (least[-1], least[0])]
+
+
+@pytest.fixture(params=shapes(), ids=str)
+def shape(request):
+    """That of W."""
     return request.param
 
 

@@ -15,6 +15,7 @@ from npnet.kernels.machine.places import cache_folder
 from npnet.kernels.parallel import arrays
 from npnet.kernels.products import amx, blocked
 from npnet.kernels.products.blocked import DEPTH, multiply
+from npnet.kernels.vectors import registers
 from npnet.layers import Dense
 from npnet.losses import CategoricalCrossentropy, SparseCategoricalCrossentropy
 
@@ -63,7 +64,7 @@ def test_same_names_and_arguments():
 
 
 MATRIX_UNIT = pytest.param(
-    "matrix unit", marks=pytest.mark.skipif(not amx.AMX, reason="this processor has no matrix unit")
+    "matrix unit", marks=pytest.mark.skipif(not registers.AMX, reason="this processor has no matrix unit")
 )
 
 
@@ -158,7 +159,7 @@ def test_products_of_bfloat16_run_on_the_matrix_unit_where_those_of_float32_are_
     assert not blocked.suits_bfloat16(80, 80, 80, np.float64)
 
 
-@pytest.mark.skipif(not amx.AMX, reason="this processor has no matrix unit")
+@pytest.mark.skipif(not registers.AMX, reason="this processor has no matrix unit")
 def test_large_products_run_on_the_matrix_unit(monkeypatch):
     precisions = []
 

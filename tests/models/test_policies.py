@@ -327,7 +327,7 @@ def test_gradients_are_checked_and_steps_explained_without_rounding():
     ],
 )
 def test_compile_says_once_where_it_is_no_faster(monkeypatch, kernels, unit, reason):
-    monkeypatch.setattr("npnet.kernels.products.amx.AMX", unit)
+    monkeypatch.setattr("npnet.kernels.vectors.registers.AMX", unit)
     setup._warn_once.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -6,7 +6,8 @@ import pytest
 import npnet
 from npnet.kernels.fused import program
 from npnet.kernels.fused.levels import are_on_levels, levels_of
-from npnet.kernels.products.amx import AMX, EXACT_LEFT
+from npnet.kernels.products.amx import EXACT_LEFT
+from npnet.kernels.vectors.registers import AMX
 from npnet.layers import Dense, Rescaling
 
 needs_unit = pytest.mark.skipif(not AMX, reason="this processor has no matrix unit")

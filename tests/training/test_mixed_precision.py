@@ -9,8 +9,8 @@ from npnet import Sequential, distribution, layers
 from npnet.checking import gradient_cases
 from npnet.kernels import load
 from npnet.kernels.machine import threads
-from npnet.kernels.products.amx import AMX
 from npnet.kernels.reference import to_bfloat16
+from npnet.kernels.vectors.registers import AMX
 from npnet.layers import BatchNormalization, Conv2D, Dense, Dropout, Flatten, Input, MaxPooling2D
 from npnet.models import load_model
 from npnet.training.fused import inference

@@ -72,6 +72,6 @@ def measure_limits(threads: int, seconds: float = 1.0) -> Limits:
     }  # fmt: skip
     bandwidths = {size: kernels.axpy_rate(int(size), threads, seconds) for size in FOOTPRINTS}
     unit = None
-    if import_module("npnet.kernels.products.amx").AMX:
+    if import_module("npnet.kernels.vectors.registers").AMX:
         unit = tuple(kernels.matrix_unit_rate(count, seconds) for count in (1, threads))
     return Limits(threads, rates[1], rates[threads], bandwidths, unit)

@@ -334,7 +334,7 @@ def _update_panel(rule, slots, precision):
     def apply_piece(i, piece, weight, start, sums, at, count, decay, hyperparameters):
         """A piece of the update of one square: a job to do beside a product, of which only i = 0 is used."""
         if i == 0:
-            first, last = piece * SQUARE // PIECES, (piece + 1) * SQUARE // PIECES
+            first, last = piece * SIDE // PIECES, (piece + 1) * SIDE // PIECES
             apply(weight, start, sums, at, first, min(last, count), SIDE, decay, hyperparameters)
 
     @jit(refcount=False)
@@ -347,7 +347,7 @@ def _update_panel(rule, slots, precision):
         for s in range(first, stripes, group):
             for i in range(squares):
                 summed = ((p - 1) % kept * chunk + i) * SQUARE
-                count = min(SIDE, inputs - (q + i) * SIDE) * SIDE if p > 0 and s == first else 0
+                count = min(SIDE, inputs - (q + i) * SIDE) if p > 0 and s == first else 0
                 multiply_squares_beside(
                     apply_piece,
                     (weight, before + i * square, sums, summed, count, decay, hyperparameters),
@@ -365,7 +365,7 @@ def _update_panel(rule, slots, precision):
         for i in range(squares):
             start = ((left + p) * weight.shape[1] + q + i) * weight.shape[2] * SQUARE
             summed = (p % kept * chunk + i) * SQUARE
-            count = min(SIDE, inputs - (q + i) * SIDE) * SIDE
+            count = min(SIDE, inputs - (q + i) * SIDE)
             apply(weight, start, scratch.sums, summed, 0, count, SIDE, decay, hyperparameters)
 
     return sum_gradients, update_panel, update_bias

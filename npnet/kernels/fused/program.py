@@ -25,9 +25,10 @@ from npnet.kernels.machine.helper import Job, compile_all
 from npnet.kernels.machine.jit import get_num_threads, jit, serial_below, set_num_threads
 from npnet.kernels.machine.loops import parallel_for_flushing
 from npnet.kernels.machine.tasks import done, new_counters, take, wait
-from npnet.kernels.products.amx import AMX, BFLOAT16, EXACT_LEFT, FLOAT32, SIDE
+from npnet.kernels.products.amx import BFLOAT16, EXACT_LEFT, FLOAT32, SIDE
 from npnet.kernels.products.tiles import width_of
 from npnet.kernels.vectors.memory import lanes_of, load, load_planes, store_planes
+from npnet.kernels.vectors.registers import AMX
 from npnet.kernels.vectors.views import array_at, view
 
 __all__ = [
@@ -413,7 +414,7 @@ def apply(rule, slots, hyperparameters):
                     square = task * squares + q
                     apply_square(
                         weight, square * weight.shape[2] * w * w, gradient, square * w * w, 0,
-                        min(w, inputs - q * w) * w, units - task * w, decay, numbers,
+                        min(w, inputs - q * w), units - task * w, decay, numbers,
                     )  # fmt: skip
             done(team, number)
             task = take(team, number, tasks)

@@ -90,12 +90,10 @@ def gather_tasks(team, phase, x, index, out, scaling):
 
 
 @jit(inline=True, refcount=False)
-def _stride(array, columns):
-    """How far apart the registers lie that are computed, where a panel or a square has ``columns`` in use.
-
-    If one register holds them, the others of each row are neither computed nor written.
-    """
-    return width_of(array) if columns <= lanes_of(array) else lanes_of(array)
+def _computed(array, columns):
+    """How many columns are computed where a panel or a square has ``columns`` in use: whole registers."""
+    lanes = lanes_of(array)
+    return min(width_of(array), (columns + lanes - 1) // lanes * lanes)
 
 
 # --- forward: y = f(x W + b) -----------------------------------------------------------------------------
@@ -135,13 +133,13 @@ def _product_stripe(finish):
 def forward_finish(rule, remembers_x):
     """The epilogue of the forward product, for ROWS rows of a panel: y = rule(y + b).
 
-    The panel begins at ``column`` of ``bias``; ``columns`` of it are used, see ``_stride``.
+    The panel begins at ``column`` of ``bias``; ``columns`` of it are used.
     """
 
     @jit(refcount=False)
     def finish(y, at, column, columns, bias, z, constants):
         for r in range(ROWS):
-            for j in range(0, width_of(y), _stride(y, columns)):
+            for j in range(0, _computed(y, columns), lanes_of(y)):
                 place = at + r * width_of(y) + j
                 numbers = load(y, place, lanes_of(y)) + load(bias, column + j, bias.shape[1] - column - j)
                 if remembers_x:
@@ -203,9 +201,11 @@ def backward_finish(rule):
 
     @jit(refcount=False)
     def finish(dz, at, column, columns, remembered, constants):
-        for place in range(at, at + ROWS * width_of(dz), _stride(dz, columns)):
-            numbers = load(dz, place, lanes_of(dz)), load(remembered, place, lanes_of(dz))
-            store(dz, place, lanes_of(dz), rule(*numbers, *constants))
+        for r in range(ROWS):
+            for j in range(0, _computed(dz, columns), lanes_of(dz)):
+                place = at + r * width_of(dz) + j
+                numbers = load(dz, place, lanes_of(dz)), load(remembered, place, lanes_of(dz))
+                store(dz, place, lanes_of(dz), rule(*numbers, *constants))
 
     return finish
 
@@ -254,19 +254,21 @@ def backward_tasks(rule):
 
 @cache
 def apply_update(rule, slots):
-    """(weights, bias): the rule for some numbers of a square of weights, and for one panel's bias.
+    """(weights, bias): the rule for some rows of a square of weights, and for one panel's bias.
 
-    ``columns`` of the square are used, see ``_stride``.
+    ``columns`` of the square are used.
     """
     planes = (0,) * (1 + slots)
 
     @jit(inline=True, refcount=False)
     def apply(weight, at, gradient, start, first, last, columns, decay, hyperparameters):
-        lanes, square = lanes_of(weight), width_of(weight) * width_of(weight)
-        for e in range(first, last, _stride(weight, columns)):
-            before = load_planes(weight, at + e, square, planes)
-            after = rule(before[0] * decay, load(gradient, start + e, lanes), *before[1:], *hyperparameters)
-            store_planes(weight, at + e, square, after)
+        w, lanes = width_of(weight), lanes_of(weight)
+        for row in range(first, last):
+            for e in range(row * w, row * w + _computed(weight, columns), lanes):
+                before = load_planes(weight, at + e, w * w, planes)
+                summed = load(gradient, start + e, lanes)
+                after = rule(before[0] * decay, summed, *before[1:], *hyperparameters)
+                store_planes(weight, at + e, w * w, after)
 
     @jit(refcount=False)
     def update_bias(bias, dz, p, n, units, decay, hyperparameters):
@@ -315,7 +317,7 @@ def _update(rule, slots):
                         next_x * w + i * steps, Prefetch(dz, next_dz, ROWS, 0),
                     )  # fmt: skip
         # Rows that only fill up a square stay zero. So do such columns: left out, or without a gradient.
-        used = min(w, inputs - q * w) * w
+        used = min(w, inputs - q * w)
         apply(weight, start, gradient, 0, 0, used, units - p * w, decay, hyperparameters)
 
     return update_square, update_bias

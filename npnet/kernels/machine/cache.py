@@ -47,7 +47,7 @@ from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from npnet.kernels.machine.places import cache_folder
-from npnet.kernels.vectors.registers import EMULATED
+from npnet.kernels.vectors.registers import AMX, EMULATED
 
 __all__ = [
     "CODE_OPTIONS",
@@ -148,10 +148,10 @@ def _key() -> str:
     digest = hashlib.sha256()
     for name, content in sorted(_sources()):
         digest.update(name.encode() + b"\0" + content + b"\0")
-    machine = cpu_target.target_context.codegen().magic_tuple()
+    machine = cpu_target.target_context.codegen().magic_tuple(), AMX, EMULATED
     versions = numba.__version__, llvmlite.__version__, np.__version__, sys.implementation.cache_tag
     options = [getattr(config, option, None) for option in CODE_OPTIONS]
-    digest.update(repr((machine, sys.platform, platform.machine(), EMULATED, versions, options)).encode())
+    digest.update(repr((machine, sys.platform, platform.machine(), versions, options)).encode())
     return digest.hexdigest()[:16]
 
 

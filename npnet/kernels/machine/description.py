@@ -9,8 +9,7 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 from npnet.kernels.machine import cache, cpus, threads
-from npnet.kernels.products.amx import AMX
-from npnet.kernels.vectors.registers import REGISTER_BYTES
+from npnet.kernels.vectors.registers import AMX, REGISTER_BYTES
 
 __all__ = ["describe"]
 

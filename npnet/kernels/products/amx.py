@@ -29,16 +29,12 @@ part fills one of the unit's eight tile registers. The unit sums over pairs; her
 j + 16 of a row of A, and rows k and k + 16 of a column of B.
 """
 
-import ctypes
-import platform
-import sys
 from functools import cache
 from typing import NamedTuple
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from npnet.kernels.machine.jit import jit
@@ -48,8 +44,6 @@ from npnet.kernels.vectors.registers import (
     EMULATED,
     I32,
     I64,
-    MATRIX_UNIT,
-    REGISTER_BYTES,
     broadcast,
     call_llvm,
     unpack,
@@ -57,7 +51,7 @@ from npnet.kernels.vectors.registers import (
 )
 
 __all__ = [
-    "AMX", "BFLOAT16", "EXACT_LEFT", "FLOAT32", "HALF", "PIECES", "SIDE", "Precision", "multiply_squares",
+    "BFLOAT16", "EXACT_LEFT", "FLOAT32", "HALF", "PIECES", "SIDE", "Precision", "multiply_squares",
     "multiply_squares_beside", "split_pairs", "split_rows", "split_size", "start_unit", "stop_unit",
     "store_split", "transpose_square",
 ]  # fmt: skip
@@ -93,22 +87,6 @@ def split_size(parts):
 
 
 I8, VOID = ir.IntType(8), ir.VoidType()
-
-
-def _permitted() -> bool:
-    """Whether there is a matrix unit that kernels may use; on Linux each process has to ask for it."""
-    if MATRIX_UNIT == "off":
-        return False
-    features = cpu_target.target_context.codegen()._get_host_cpu_features().split(",")
-    if not {"+amx-tile", "+amx-bf16"} <= set(features) or REGISTER_BYTES != 64:
-        return False
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return False
-    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
-    return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
-
-
-AMX = EMULATED or _permitted()
 
 
 # --- splitting -------------------------------------------------------------------------------------------

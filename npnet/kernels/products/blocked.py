@@ -30,7 +30,6 @@ from npnet.kernels.machine.loops import parallel_for
 from npnet.kernels.machine.tasks import new_counters, stretch, take
 from npnet.kernels.machine.threads import get_threads
 from npnet.kernels.products.amx import (
-    AMX,
     BFLOAT16,
     FLOAT32,
     SIDE,
@@ -56,7 +55,7 @@ from npnet.kernels.products.tiles import (
     wide_of,
 )
 from npnet.kernels.vectors.memory import fill, lanes_of, load, store, store_parts, total, transpose
-from npnet.kernels.vectors.registers import REGISTER_BYTES, lanes
+from npnet.kernels.vectors.registers import AMX, REGISTER_BYTES, lanes
 
 __all__ = [
     "DEPTH", "aligned_empty", "is_small", "multiply", "multiply_bfloat16", "product_job", "suits_bfloat16",

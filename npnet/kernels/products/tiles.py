@@ -17,6 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from npnet.kernels.vectors.registers import (
+    AMX,
     I32,
     I64,
     REGISTER_BYTES,
@@ -36,14 +37,13 @@ __all__ = [
     "multiply_tile_prefetching_to_write", "wide_of", "width", "width_of",
 ]  # fmt: skip
 
-# ROWS * VECTORS sums, VECTORS of B and one number of A must fit into the registers, and ROWS must divide the
+# ROWS * WIDE sums, WIDE of B and one number of A must fit into the registers, and ROWS must divide the
 # columns of a tile, whatever the dtype. By bytes in a register and registers:
-SHAPES = {(64, 32): (8, 2), (32, 16): (4, 3), (16, 16): (4, 2), (16, 32): (4, 4)}
-ROWS, VECTORS = SHAPES[REGISTER_BYTES, REGISTERS]
+SHAPES = {(64, 32): (8, 3), (32, 16): (4, 3), (16, 16): (4, 2), (16, 32): (4, 4)}
+ROWS, WIDE = SHAPES[REGISTER_BYTES, REGISTERS]
 
-# A wide tile loads less for each multiplication (11 registers for 24, not 10 for 16). Where layers are stored
-# in tiles it would fill them up with more zeros.
-WIDE = {(64, 32): 3}.get((REGISTER_BYTES, REGISTERS), VECTORS)
+# Layers that a matrix unit may multiply are stored in its squares, which are two registers wide.
+VECTORS = 2 if AMX else WIDE
 
 UNROLLED = 2  # steps written out in the loop: counting and addressing compete with multiplying
 PREFETCHED = 16  # steps between the prefetch of a row of B and its use
@@ -51,7 +51,7 @@ LINE = 64  # bytes in a cache line
 
 
 def width(dtype) -> int:
-    """Columns of a tile: 32 float32 or 16 float64 with 512-bit registers."""
+    """Columns of a tile: 48 float32 or 24 float64 with 512-bit registers."""
     return VECTORS * lanes(dtype)
 
 
@@ -320,9 +320,9 @@ def _nothing(segment, step, turn, row_of_b):
 def multiply_tile(typing_context, a, b, steps, depth, c, columns, add):
     """C (+)= A B for one tile, summed over ``depth`` steps in segments of ``steps``.
 
-    ``a`` are Rows, ``b`` Columns, ``c`` Sums. ``columns``: how many of the tile's are used; if they fit one
-    register, the others are neither computed nor written. ``add`` says whether to add to the values of C; if
-    not they are not read. The caller sees to it that ROWS rows and all columns exist.
+    ``a`` are Rows, ``b`` Columns, ``c`` Sums. ``columns``: how many of the tile's are used; registers of
+    others are neither computed nor written. ``add`` says whether to add to the values of C; if not they are
+    not read. The caller sees to it that ROWS rows and all columns exist.
     """
     return _signature(a, b, c), _emit_whole_tile
 
@@ -388,15 +388,21 @@ def _emit_whole_tile(context, builder, signature, arguments, to_write=False):
     counts = steps_of, builder.sdiv(builder.add(depth, builder.sub(steps, I64(1))), steps)
 
     def emit(vectors):
+        if vectors < VECTORS:
+            fit = builder.icmp_signed("<=", columns, I64(vectors * b.array.register.count))
+            with builder.if_else(fit) as (these, more):
+                with more:
+                    emit(vectors + 1)
+                with these:
+                    emit_tile(vectors)
+        else:
+            emit_tile(vectors)
+
+    def emit_tile(vectors):
         sums = _emit_tile(builder, vectors, rows, a, b, counts, c, add, before_step)
         _store(builder, vectors, c, sums)
 
-    is_narrow = builder.icmp_signed("<=", columns, I64(b.array.register.count))
-    with builder.if_else(is_narrow) as (narrow, whole):
-        with narrow:
-            emit(1)
-        with whole:
-            emit(VECTORS)
+    emit(1)
     return context.get_dummy_value()
 
 

@@ -3,7 +3,10 @@
 What the machine has, the type, and what ``arithmetic.py``, ``memory.py`` and ``tiles.py`` emit it with.
 """
 
+import ctypes
 import os
+import platform
+import sys
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -16,6 +19,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic, register_model
 
 __all__ = [
+    "AMX",
     "EMULATED",
     "I32",
     "I64",
@@ -74,6 +78,22 @@ def _vector_registers() -> tuple[int, int]:
 
 
 REGISTER_BYTES, REGISTERS = _vector_registers()
+
+
+def _has_matrix_unit() -> bool:
+    """Whether there is a matrix unit that kernels may use; on Linux each process has to ask for it."""
+    if MATRIX_UNIT == "off":
+        return False
+    features = cpu_target.target_context.codegen()._get_host_cpu_features().split(",")
+    if not {"+amx-tile", "+amx-bf16"} <= set(features) or REGISTER_BYTES != 64:
+        return False
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
+
+
+AMX = EMULATED or _has_matrix_unit()
 
 
 def lanes(dtype) -> int:
