@@ -367,6 +367,7 @@ CORE = (
     "tiles and (shape9-float32 or nan_and_infinity) or nothing_outside or many_classes or special and valid"
 )
 CORE_OF_UNIT = "matrix and (shape9-float32 or next_forward_pass) or levels and black or written_by_hand"
+CORE_WITHOUT = "tiles and shape9-float32 or vector and next_forward_pass or 200_steps and rmsprop"
 
 
 def run_tests_again(chosen, **environment):
@@ -381,22 +382,24 @@ def run_tests_again(chosen, **environment):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-def core_and_all(core):
-    """A few tests in every run; all but those that start such a process in the slow ones."""
-    everything = pytest.param("not processors and not emulated", marks=pytest.mark.slow)
-    return pytest.mark.parametrize("chosen", [core, everything], ids=["core", "all"])
+# A few tests in every run; all but those that start such a process in the slow ones.
+EVERYTHING = pytest.param("not processors and not does_not_take", marks=pytest.mark.slow, id="all")
 
 
-@core_and_all(CORE)
+@pytest.mark.parametrize("chosen", [pytest.param(CORE, id="core"), EVERYTHING])
 @pytest.mark.parametrize("processor", ["haswell", "x86-64"])
 @pytest.mark.skipif(not sys.platform.startswith("linux") or os.uname().machine != "x86_64", reason="for x86")
 def test_lesser_processors(processor, chosen):
     run_tests_again(chosen, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES="")
 
 
-@core_and_all(CORE_OF_UNIT)
-def test_an_emulated_matrix_unit(chosen):
-    run_tests_again(chosen, NPNET_MATRIX_UNIT="emulated")
+OTHER_UNIT, CORE_OF_OTHER = ("off", CORE_WITHOUT) if registers.AMX else ("emulated", CORE_OF_UNIT)
+
+
+@pytest.mark.parametrize("chosen", [pytest.param(CORE_OF_OTHER, id="core"), EVERYTHING])
+def test_the_path_that_this_processor_does_not_take(chosen):
+    """Without a matrix unit products that run on one, emulated; with one, those in tiles."""
+    run_tests_again(chosen, NPNET_MATRIX_UNIT=OTHER_UNIT)
 
 
 @pytest.mark.parametrize("rows", [8, 512])
