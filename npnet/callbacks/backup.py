@@ -13,9 +13,10 @@ FILE = "backup.safetensors"
 class BackupAndRestore(Callback):
     """Save the whole training after epochs or steps; where there is such a file, ``fit`` goes on from it.
 
-    Weights, the optimizer's memory, the place in the epoch and random streams come back, so the result is the
-    same bits as without the interruption. The model and the arguments of ``fit`` must be the same. Of several
-    processes that train together the first writes and reads the file.
+    Weights, the optimizer's memory and learning rate, the place in the epoch and random streams come back, so
+    the result is the same bits as without the interruption. The model and the arguments of ``fit`` must be
+    the same. What other callbacks remember, EarlyStopping's patience for instance, and what they have frozen
+    do not come back. Of several processes that train together the first writes and reads the file.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ class BackupAndRestore(Callback):
         self.model.save(self.file)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Remove the file of a training that has ended; that of one that was interrupted stays."""
-        ended = self.model.stop_training or self.model.position.epoch >= self.params["epochs"]
-        if self.delete_checkpoint and ended and processes.group().first:
+        """Remove the file of a training that has ended; after an error or an interrupt it stays."""
+        done = self.model.stop_training or self.model.position.epoch >= self.params["epochs"]
+        if self.delete_checkpoint and done and self.model.ended and processes.group().first:
             self.file.unlink(missing_ok=True)

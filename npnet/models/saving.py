@@ -33,7 +33,7 @@ from npnet.layers.layer import MOST_NUMBERS, shapes_in_file
 from npnet.layers.parameter import Parameter
 from npnet.layers.parameter import assign as assign_all
 from npnet.layers.preprocessing import Normalization
-from npnet.optimizers import average
+from npnet.optimizers import Optimizer, average
 from npnet.optimizers.optimizer import SQUARES
 from npnet.training.batches import Position
 from npnet.training.loops import Trainee
@@ -138,10 +138,13 @@ def load_weights(model: Trainee, filepath: str | Path, skip_mismatch: bool = Fal
 def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
     """Read weights, the optimizer's memory, random streams and the place in ``fit`` into a compiled model.
 
+    So is the learning rate, unless it follows a schedule.
+
     Raises
     ------
     ValueError
-        If the file is damaged, holds no training, or was saved by a model of other layers.
+        If the file is damaged, holds no training, or was saved by a model of other layers or with another
+        optimizer.
     """
     model.require_built("load_training")
     path = Path(filepath)
@@ -149,6 +152,8 @@ def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
     if "training" not in metadata:
         raise ValueError(f"{path} holds no training: save a compiled model.")
     with model.lock:
+        with _blaming(path):
+            rate = _rate(setup.optimizer, metadata["training"])
         statistics = _fitting_statistics(model, metadata, path)
         assign(named_parameters(model), tensors, path)
         for layer, values in statistics:
@@ -156,6 +161,17 @@ def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
         with _blaming(path):
             _restore_progress(model, setup, metadata["training"], tensors)
             _restore_streams(model, metadata["streams"])
+        if rate is not None:
+            setup.optimizer.learning_rate = rate
+
+
+def _rate(optimizer: Optimizer, state: dict[str, Any]) -> float | None:
+    """Return the learning rate in a file, None for a schedule; refuse the memory of another optimizer."""
+    saved, present = state["optimizer"]["class_name"], type(optimizer).__name__
+    if saved != present:
+        raise ValueError(f"it was saved with the optimizer {saved}, the model is compiled with {present}")
+    rate = state["optimizer"]["config"]["learning_rate"]
+    return rate if optimizer.schedule is None and not isinstance(rate, dict) else None
 
 
 def load_model(
@@ -350,8 +366,11 @@ def _restore_progress(model: Trainee, setup: Setup, state: dict[str, Any], tenso
             if slot in SQUARES and saved.min(initial=0) < 0:
                 raise ValueError(f"{name}/{slot} sums up squares and cannot hold {saved.min()}.")
             slots[slot] = saved.astype(model.dtype, copy=False)
+        parameter.slots = slots
         if slots:
-            setup.optimizer.memory[parameter] = parameter.slots = slots
+            setup.optimizer.memory[parameter] = slots
+        else:
+            setup.optimizer.memory.pop(parameter, None)
 
 
 def assign(

@@ -347,7 +347,7 @@ class Sequential(loops.Trainee):
         saving.load_weights(self, filepath, skip_mismatch)
 
     def load_training(self, filepath: str | Path) -> None:
-        """Read weights, the optimizer's memory and the place in ``fit`` from a file of ``save``.
+        """Read weights, the optimizer's memory and learning rate, and the place in ``fit`` from a file.
 
         The model is compiled and built as it was then; ``fit(initial_epoch=model.position)`` goes on.
         """

@@ -14,7 +14,7 @@ import numpy as np
 
 from npnet.internal import checks
 from npnet.layers.chain import Chain
-from npnet.training.batches import Position, epoch_order
+from npnet.training.batches import epoch_order
 from npnet.training.feeds import Feed, Group
 from npnet.training.samples import Samples
 from npnet.training.setup import Setup, check_features
@@ -168,6 +168,16 @@ class IterableFeed(Stream):
             except TypeError:
                 self.steps = None
 
+    def open(self, epoch: int, done: int = 0) -> bool:
+        """Refuse to go on within an epoch; else do what all feeds do."""
+        if done:
+            raise ValueError(
+                f"Training is to go on in the middle of an epoch, after {done} batches, but nobody knows"
+                f" which batches a {type(self.iterable).__name__} gave then. Begin with a whole epoch, as"
+                " initial_epoch=model.position.epoch does, or train from arrays or a PyDataset."
+            )
+        return super().open(epoch)
+
     def begin(self, epoch: int, done: int) -> Iterator[Any]:
         """Return the batches of a pass, or of all passes."""
         if self.going is None or not self.goes_on:
@@ -205,6 +215,14 @@ class PyDatasetFeed(Stream):
         self.in_epoch = batches if steps is None else steps
         super().__init__(name, self.in_epoch, check)
         self.dataset, self.batches, self.order = dataset, batches, order
+        self.opened: tuple[int, int] | None = None
+
+    def open(self, epoch: int, done: int = 0) -> bool:
+        """Do what all feeds do, from the first batch of that place on: a callback may have moved it."""
+        if self.opened != (epoch, done):
+            self.close()
+        self.opened = epoch, done
+        return super().open(epoch, done)
 
     def begin(self, epoch: int, done: int) -> Iterator[Any]:
         """Return the batches of an epoch, which may lie in several passes."""
@@ -231,9 +249,8 @@ def to_train(
     steps: int | None,
     class_weight: dict[int, float] | None,
     shuffle: bool,
-    start: Position,
 ) -> Stream:
-    """Return a feed of batches with targets to train on, from ``start`` on.
+    """Return a feed of batches with targets to train on.
 
     A PyDataset gives its batches in a new order in each pass where ``shuffle`` says so; other iterables have
     an order of their own.
@@ -242,12 +259,6 @@ def to_train(
     if isinstance(x, PyDataset):
         seed, batches = setup.chain.seed, len(x)
         return PyDatasetFeed("x", x, steps, check, lambda number: epoch_order(batches, shuffle, seed, number))
-    if start.batch:
-        raise ValueError(
-            f"initial_epoch is a position in the middle of an epoch, after {start.batch} batches, but nobody"
-            f" knows which batches a {type(x).__name__} gave then. Give initial_epoch={start.epoch} to repeat"
-            " the epoch, or train from arrays or a PyDataset."
-        )
     return IterableFeed("x", x, steps, check, goes_on=True)
 
 

@@ -38,6 +38,8 @@ class Trainee(Chain):
         The History of the last ``fit``.
     stop_training
         A callback sets this to end training after the present step.
+    ended
+        Whether the last ``fit`` came to its end, without an error and without an interrupt.
     position
         How far the last ``fit`` came. It is saved with the model, and ``fit(initial_epoch=model.position)``
         goes on from there, in the middle of an epoch too, to the same bits as if it had never stopped.
@@ -50,6 +52,7 @@ class Trainee(Chain):
     setup: Setup | None = None
     history: History
     stop_training = False
+    ended = False
     position = Position()
     epochs_trained = 0
     _class_names: tuple[str, ...] = ()
@@ -168,14 +171,15 @@ def fit(
         step = setup.step(heard)
         at_once = setup.at_once(step, train.batch_size, heard)
         model.history = history
-        model.stop_training = False
+        model.stop_training = model.ended = False
         before, model.position = model.position, start
         logs: Logs = {}
         with interrupts.deferred() as interrupt, _announced(shown) as progbar.pauses, blas_threads(model):
             call("on_train_begin", {})
-            start = model.position  # which a callback may have set: BackupAndRestore does
-            if start.epoch >= epochs:
+            if model.position is start and start.epoch >= epochs:
                 model.position = before
+            else:
+                start = model.position  # which a callback may have set: BackupAndRestore does
             earlier = max(0, model.epochs_trained - start.epoch)
             try:
                 _check_position(start, train)
@@ -203,6 +207,7 @@ def fit(
                         break
                 with model.lock:
                     setup.optimizer.finalize_variable_values(model.trainable_parameters)
+                model.ended = True
             finally:
                 call("on_train_end", logs)
     return history

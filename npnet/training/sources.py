@@ -45,7 +45,7 @@ def to_train(
             raise ValueError('shuffle="blocks" is for arrays; an x of batches has an order of its own.')
         iterables.refuse_to_use_up("x", x, "steps_per_epoch", steps, epochs)
         steps = _steps("steps_per_epoch", steps)
-        return _of_all(iterables.to_train(setup, x, steps, class_weight, bool(shuffle), start)), None
+        return _of_all(iterables.to_train(setup, x, steps, class_weight, bool(shuffle))), None
     _refuse_steps("steps_per_epoch", steps)
     batch_size = _batch_size("batch_size", batch_size, of_all=True)
     train, held_out = setup.samples(x, y, sample_weight, class_weight), None

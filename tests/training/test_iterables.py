@@ -234,7 +234,7 @@ def test_a_batch_that_does_not_fit_is_named(part, message):
         ({"shuffle": "blocks"}, 'shuffle="blocks" is for arrays'),
         ({"shuffle": "batch"}, 'shuffle must be True, False or "blocks"'),
         ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1"),
-        ({"initial_epoch": Position(1, 3)}, "Give initial_epoch=1 to repeat the epoch"),
+        ({"initial_epoch": Position(1, 3)}, "Begin with a whole epoch"),
         ({"validation_steps": 3}, "validation_steps needs validation_data"),
         ({"validation_data": Loader(), "validation_batch_size": 3}, "validation_batch_size must be left out"),
         ({"validation_data": Loader([(X[:8, :5], Y[:8])])}, "Batch 0 of validation x"),
