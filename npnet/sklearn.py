@@ -419,13 +419,11 @@ class _Classifier(ClassifierMixin):
         return weight
 
     def _learn_targets(self, y: np.ndarray, classes: Any = None) -> None:
-        self._multilabel = y.ndim == 2
-        if self._multilabel:
-            self.classes_ = np.arange(y.shape[1])
-        else:
-            self.classes_ = np.unique(y if classes is None else classes)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y must hold at least two classes, got one class: {self.classes_}.")
+        multilabel = y.ndim == 2
+        classes = np.arange(y.shape[1]) if multilabel else np.unique(y if classes is None else classes)
+        if len(classes) < 2:
+            raise ValueError(f"y must hold at least two classes, got one class: {classes}.")
+        self._multilabel, self.classes_ = multilabel, classes
         self.n_outputs_ = 1 if self._two_classes else len(self.classes_)
 
     @property

@@ -225,8 +225,10 @@ def test_labels_are_checked():
         estimator.partial_fit(X, np.where(Y, LABELS, "down"))
     with pytest.raises(ValueError, match=r"classes were .* in the first call, got"):
         estimator.partial_fit(X, LABELS, classes=["north", "east"])
+    predicted = estimator.predict(X)
     with pytest.raises(ValueError, match="at least two classes, got one class"):
-        small().fit(X, np.zeros(200))
+        estimator.fit(X, np.zeros(200))
+    np.testing.assert_array_equal(estimator.predict(X), predicted)  # what it has learnt stays
 
 
 def test_without_the_package_it_says_what_to_install():

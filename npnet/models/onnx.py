@@ -421,4 +421,6 @@ def converter_of(link: Layer, layer: Layer) -> Converter:
             f" npnet.models.onnx.CONVERTERS[{type(link).__name__}] = a function (graph, layer, x) that"
             ' returns graph("Operator", x, ...).'
         )
+    if "forward" in vars(link):
+        raise NotImplementedError(f"Layer {layer.name!r} has a forward of its own, which ONNX cannot hold.")
     return CONVERTERS[type(link)]

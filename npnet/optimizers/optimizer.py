@@ -73,22 +73,22 @@ class Optimizer(config.Configurable):
         if len(given) > 1:
             raise ValueError(f"Only one of clipnorm, clipvalue, global_clipnorm may be given, got {given}.")
         for name in given:
-            checks.positive(name, clips[name])
+            clips[name] = checks.positive(name, clips[name])
         if weight_decay is not None:
-            checks.number("weight_decay", weight_decay, least=0)
+            weight_decay = checks.number("weight_decay", weight_decay, least=0)
         if isinstance(learning_rate, (schedules.LearningRateSchedule, dict)):
             self.schedule: schedules.LearningRateSchedule | None = schedules.get(learning_rate)
         else:
             self.schedule = None
             self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.clipnorm = clipnorm
-        self.clipvalue = clipvalue
-        self.global_clipnorm = global_clipnorm
+        self.clipnorm = clips["clipnorm"]
+        self.clipvalue = clips["clipvalue"]
+        self.global_clipnorm = clips["global_clipnorm"]
         self.use_ema = checks.flag("use_ema", use_ema)
         self.ema_momentum = checks.number("ema_momentum", ema_momentum, 0, 1)
         if ema_overwrite_frequency is not None:
-            checks.integer("ema_overwrite_frequency", ema_overwrite_frequency)
+            ema_overwrite_frequency = checks.integer("ema_overwrite_frequency", ema_overwrite_frequency)
         self.ema_overwrite_frequency = ema_overwrite_frequency
         self.iterations = 0
         self.memory: dict[Parameter, dict[str, np.ndarray]] = {}

@@ -22,7 +22,7 @@ from npnet.metrics import MeanMetricWrapper, Means, Metric
 from npnet.training.distribution import distribution, warn_of_strangers
 from npnet.training.fused.plan import FusedStep
 from npnet.training.samples import Samples, check_targets, class_weights, warn_about_last_layer
-from npnet.training.step import Step, Steps
+from npnet.training.step import Step, Steps, require_trainable
 
 __all__ = ["SMALL", "Setup", "blas_threads", "check_features", "default_kernels", "is_small"]
 
@@ -212,8 +212,7 @@ class Setup:
         RuntimeError
             If nothing is trainable, or the optimizer has taken steps for another model.
         """
-        if not self.chain.trainable_parameters:
-            raise RuntimeError("The model has nothing to train: no layer with parameters is trainable.")
+        require_trainable(self.chain)
         self._bind_optimizer()
         shared = distribution()
         if shared is not None and shared.shards > 1:

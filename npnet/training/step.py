@@ -13,9 +13,15 @@ from npnet.losses import Loss
 from npnet.optimizers import Optimizer
 from npnet.training.batches import Batch, gather
 
-__all__ = ["Result", "Step", "Steps", "joined"]
+__all__ = ["Result", "Step", "Steps", "joined", "require_trainable"]
 
 Result = tuple[float, np.ndarray]  # of a step: the loss before it, and the predictions it was computed from
+
+
+def require_trainable(chain: Chain) -> None:
+    """Raise a RuntimeError if no parameter is trainable."""
+    if not chain.trainable_parameters:
+        raise RuntimeError("The model has nothing to train: no layer with parameters is trainable.")
 
 
 class Steps(Protocol):
@@ -51,6 +57,7 @@ class Step:
         tuple
             The loss before the step and the predictions it was computed from.
         """
+        require_trainable(self.chain)  # a callback may have frozen all
         y_pred = self.chain.forward(gather(x, batch.rows, self.chain.dtype), training=True)
         loss = self.loss.forward(batch.y_true, y_pred, batch.sample_weight)
         links, dy = self.start_of_backward()

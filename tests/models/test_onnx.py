@@ -129,6 +129,13 @@ def test_an_unknown_layer_is_named_and_nothing_is_written(tmp_path, layer):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_forward_of_its_own_is_refused(tmp_path):
+    net = Sequential([Dense(3, input_shape=(3,))])
+    net.layers[0].forward = lambda x, training=False: -x
+    with pytest.raises(NotImplementedError, match="has a forward of its own"):
+        net.export(tmp_path / "model.onnx")
+
+
 def test_a_layer_of_ones_own_can_be_added(tmp_path, monkeypatch):
     monkeypatch.setitem(onnx.CONVERTERS, Swap, lambda graph, layer, x: graph("Neg", x))
     net = Sequential([Swap(input_shape=(3,)), Swap()])

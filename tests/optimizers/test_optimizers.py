@@ -3,6 +3,7 @@
 The expected numbers come from the formulas of the docstrings in plain Python floats.
 """
 
+import json
 from math import sqrt
 
 import numpy as np
@@ -509,3 +510,14 @@ def test_muon_s_adam_goes_by_its_own_names():
     optimizer.adam_beta_1 = 0.5
     assert (optimizer.beta_1, optimizer.beta_2) == (0.5, 0.9)
     assert optimizer.get_config()["adam_beta_1"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clipnorm": np.float32(1)}, {"clipvalue": np.float32(1)}, {"global_clipnorm": np.float32(1)},
+        {"weight_decay": np.float32(0.5)}, {"ema_overwrite_frequency": np.int64(3), "use_ema": True},
+    ],
+)  # fmt: skip
+def test_numbers_of_numpy_can_be_saved(options):
+    assert json.loads(json.dumps(Adam(**options).get_config())) == Adam(**options).get_config()

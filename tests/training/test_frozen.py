@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from small import compiled, one_hot, random
 
-from npnet.callbacks import FreezeLayers
+from npnet import Sequential
+from npnet.callbacks import FreezeLayers, LambdaCallback
 from npnet.kernels import load
 from npnet.layers import BatchNormalization, Conv2D, Dense, Flatten
 from npnet.models import clone_model, load_model
@@ -142,3 +143,14 @@ def test_a_remainder_that_is_dropped_is_not_trained_on():
         net.fit(x, y, 15, verbose=0, drop_remainder=True)
     with pytest.raises(ValueError, match="drop_remainder is for arrays"):
         net.fit(iter([(x, y)]), verbose=0, drop_remainder=True)
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "numba"])
+def test_to_freeze_all_in_the_middle_of_training_is_refused(kernels):
+    def freeze(epoch, logs):
+        net.layers[0].trainable = epoch < 1
+
+    net = Sequential([Dense(2, input_shape=(3,))])
+    net.compile("sgd", "mse", kernels=kernels)
+    with pytest.raises(RuntimeError, match="nothing to train: no layer with parameters is trainable"):
+        net.fit(np.ones((4, 3)), np.ones((4, 2)), epochs=3, verbose=0, callbacks=[LambdaCallback(freeze)])
