@@ -152,8 +152,7 @@ def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
     if "training" not in metadata:
         raise ValueError(f"{path} holds no training: save a compiled model.")
     with model.lock:
-        with _blaming(path):
-            rate = _rate(setup.optimizer, metadata["training"])
+        rate = _rate(setup.optimizer, metadata["training"], path)
         statistics = _fitting_statistics(model, metadata, path)
         assign(named_parameters(model), tensors, path)
         for layer, values in statistics:
@@ -161,16 +160,19 @@ def load_training(model: Trainee, setup: Setup, filepath: str | Path) -> None:
         with _blaming(path):
             _restore_progress(model, setup, metadata["training"], tensors)
             _restore_streams(model, metadata["streams"])
-        if rate is not None:
-            setup.optimizer.learning_rate = rate
+            if rate is not None:
+                setup.optimizer.learning_rate = rate
 
 
-def _rate(optimizer: Optimizer, state: dict[str, Any]) -> float | None:
+def _rate(optimizer: Optimizer, state: dict[str, Any], path: Path) -> float | None:
     """Return the learning rate in a file, None for a schedule; refuse the memory of another optimizer."""
-    saved, present = state["optimizer"]["class_name"], type(optimizer).__name__
-    if saved != present:
-        raise ValueError(f"it was saved with the optimizer {saved}, the model is compiled with {present}")
-    rate = state["optimizer"]["config"]["learning_rate"]
+    with _blaming(path):
+        name, rate = state["optimizer"]["class_name"], state["optimizer"]["config"]["learning_rate"]
+    if name != type(optimizer).__name__:
+        raise ValueError(
+            f"{path} was saved with the optimizer {name}, the model is compiled with"
+            f" {type(optimizer).__name__}. Compile it as it was, or read the weights alone: load_weights."
+        )
     return rate if optimizer.schedule is None and not isinstance(rate, dict) else None
 
 
